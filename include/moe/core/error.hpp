@@ -1,0 +1,89 @@
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "../config.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// What kind of mistake an `Error` reports; the text says which values.
+enum class ErrorCode : unsigned char {
+    shape,         ///< two shapes that must agree do not
+    range,         ///< a value lies outside what is allowed
+    null_pointer,  ///< a pointer that must point to data is null
+    stride,        ///< a stride is smaller than what it steps over
+    alignment,     ///< a pointer is not aligned as its type asks
+    overflow,      ///< a product of sizes does not fit
+    capacity,      ///< memory given by the caller is too small
+    missing,       ///< something optional in general is needed here and was not given
+    file,          ///< the operating system refused a file operation
+    truncated,     ///< a file ends before what it announces
+    header,        ///< a file header that cannot be one (size, encoding, structure)
+    syntax,        ///< a header that is not well-formed JSON
+    duplicate,     ///< a name stands twice where it must be unique
+    unknown_type,  ///< a data type this library does not know
+    layout,        ///< tensors overlap, leave holes, or disagree with their shape
+    not_found,     ///< a tensor that is not in the file
+};
+
+/// Thrown for every mistake the library detects. `what()` names the function, what was wrong and the values.
+class Error : public std::runtime_error {
+public:
+    Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+    [[nodiscard]] ErrorCode code() const noexcept { return code_; }
+
+private:
+    ErrorCode code_;
+};
+
+}  // namespace moe::inline MOE_ABI
+
+#if !MOE_EXCEPTIONS
+/// Called instead of throwing when built with `-fno-exceptions`. Weak, so a program replaces it at link time by defining
+/// its own, as it would operator new; it must not return (the program is aborted if it does). `code` is an `ErrorCode`.
+extern "C" __attribute__((weak)) void moe_error_handler(int /*code*/, const char* /*message*/) { std::abort(); }
+#endif
+
+namespace moe::inline MOE_ABI {
+
+namespace detail {
+
+inline void append(std::string& text, std::string_view part) { text.append(part); }
+inline void append(std::string& text, bool value) { text.append(value ? "true" : "false"); }
+template <class Number>
+    requires(std::integral<Number> || std::floating_point<Number>)
+void append(std::string& text, Number value) {
+    text.append(std::to_string(value));
+}
+
+}  // namespace detail
+
+/// Reports a mistake: throws `Error`, or calls `moe_error_handler` where exceptions are off. The parts (strings and
+/// numbers) are joined into the message. Never returns.
+template <class... Parts>
+[[noreturn]] MOE_NOINLINE void fail(ErrorCode code, Parts... parts) {
+    std::string message;
+    (detail::append(message, parts), ...);
+#if MOE_EXCEPTIONS
+    throw Error(code, message);
+#else
+    moe_error_handler(static_cast<int>(code), message.c_str());
+    std::abort();
+#endif
+}
+
+/// Reports a mistake unless `condition` holds. The message is only built when it does not. Parts go by value, so that
+/// literals decay and messages of one shape share a function.
+template <class... Parts>
+constexpr void require(bool condition, ErrorCode code, Parts... parts) {
+    if (!condition) [[unlikely]] {
+        fail(code, parts...);
+    }
+}
+
+}  // namespace moe::inline MOE_ABI

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "error.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// Number of an expert; -1 stands for "no expert chosen here".
+using ExpertId = std::int32_t;
+inline constexpr ExpertId no_expert = -1;
+
+/// Number of a token in a batch, or of a (token, expert) assignment in a plan.
+using Index = std::uint32_t;
+
+/// a * b, or an Error(overflow) that names both.
+[[nodiscard]] constexpr std::size_t checked_multiply(std::size_t a, std::size_t b) {
+    require(a == 0 || b <= std::numeric_limits<std::size_t>::max() / a, ErrorCode::overflow, "the product ", a, " x ", b,
+            " does not fit in std::size_t");
+    return a * b;
+}
+
+/// a + b, or an Error(overflow) that names both.
+[[nodiscard]] constexpr std::size_t checked_add(std::size_t a, std::size_t b) {
+    require(b <= std::numeric_limits<std::size_t>::max() - a, ErrorCode::overflow, "the sum ", a, " + ", b,
+            " does not fit in std::size_t");
+    return a + b;
+}
+
+[[nodiscard]] constexpr std::size_t divide_up(std::size_t a, std::size_t b) noexcept { return a / b + (a % b != 0); }
+[[nodiscard]] constexpr std::size_t round_up(std::size_t a, std::size_t b) noexcept { return divide_up(a, b) * b; }
+
+}  // namespace moe::inline MOE_ABI

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <numbers>
+#include <type_traits>
+
+#include "../kernels/math.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// Activation functions as types: copy one to add another. An activation is a default-constructible struct with a `const`
+/// call operator from a value to the same type, written once for scalars and vectors with the functions of moe::math. One
+/// written for a scalar alone also works; it is called lane by lane.
+
+
+/// max(x, 0).
+struct Relu {
+    template <class V>
+    [[nodiscard]] V operator()(const V& x) const noexcept {
+        return math::at_least(x, 0.0);
+    }
+};
+
+/// max(x, 0)^2 (So et al. 2021, "Primer").
+struct ReluSquared {
+    template <class V>
+    [[nodiscard]] V operator()(const V& x) const noexcept {
+        const V positive = math::at_least(x, 0.0);
+        return positive * positive;
+    }
+};
+
+struct SigmoidActivation {
+    template <class V>
+    [[nodiscard]] V operator()(const V& x) const noexcept {
+        return math::sigmoid(x);
+    }
+};
+
+/// x * sigmoid(x) (Elfwing et al. 2017; Ramachandran et al. 2017 call it Swish).
+struct Silu {
+    template <class V>
+    [[nodiscard]] V operator()(const V& x) const noexcept {
+        return x * math::sigmoid(x);
+    }
+};
+
+/// x/2 * (1 + erf(x / sqrt 2)) (Hendrycks, Gimpel 2016).
+struct Gelu {
+    template <class V>
+    [[nodiscard]] V operator()(const V& x) const noexcept {
+        const V half = math::constant<V>(0.5);
+        return half * x * (math::constant<V>(1) + math::erf(V(x * math::constant<V>(1 / std::numbers::sqrt2))));
+    }
+};
+
+/// x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))): the approximation of the same paper.
+struct GeluTanh {
+    template <class V>
+    [[nodiscard]] V operator()(const V& x) const noexcept {
+        constexpr double slope = std::numbers::sqrt2 * std::numbers::inv_sqrtpi;
+        const V cubic = x + math::constant<V>(0.044715) * x * x * x;
+        return math::constant<V>(0.5) * x * (math::constant<V>(1) + math::tanh(V(math::constant<V>(slope) * cubic)));
+    }
+};
+
+/// activation(x), lane by lane where the activation only knows scalars.
+template <class Activation, class V>
+[[nodiscard]] MOE_ALWAYS_INLINE V activate(const Activation& activation, const V& x) {
+    if constexpr (!is_vector<V>) {
+        return static_cast<V>(activation(x));
+    } else if constexpr (requires {
+                             { activation(x) } -> std::same_as<V>;
+                         }) {
+        return activation(x);
+    } else {
+        using T = math::Scalar<V>;
+        std::array<T, lanes<T>> values;
+        store(values.data(), x);
+        for (T& value : values) {
+            value = static_cast<T>(activation(value));
+        }
+        return load(values.data());
+    }
+}
+
+}  // namespace moe::inline MOE_ABI

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <concepts>
+#include <type_traits>
+
+#include "activation.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// What an expert computes between its input and its output projections. A gated form combines two projections,
+/// `form(gate, up)`; a plain form has one, `form(up)`. Forms work on scalars and on vectors, element by element.
+
+/// activation(gate) * up: SwiGLU, GeGLU, ReGLU and the sigmoid GLU (Shazeer 2020, "GLU variants improve transformer").
+template <class Activation>
+struct Gated {
+    [[no_unique_address]] Activation activation{};
+
+    [[nodiscard]] static constexpr bool gated() noexcept { return true; }
+    template <class V>
+    [[nodiscard]] V operator()(const V& gate, const V& up) const {
+        return activate(activation, gate) * up;
+    }
+};
+
+/// activation(up): the feed-forward network of Vaswani et al. 2017 with another activation.
+template <class Activation>
+struct Plain {
+    [[no_unique_address]] Activation activation{};
+
+    [[nodiscard]] static constexpr bool gated() noexcept { return false; }
+    template <class V>
+    [[nodiscard]] V operator()(const V& up) const {
+        return activate(activation, up);
+    }
+};
+
+/// (u + 1) * g * sigmoid(alpha * g) with g = min(gate, limit), u = clamp(up, -limit, limit): GPT-OSS, MiniMax-M3.
+struct SwiGLUOai {
+    double limit = 7.0;
+    double alpha = 1.702;
+
+    [[nodiscard]] static constexpr bool gated() noexcept { return true; }
+    template <class V>
+    [[nodiscard]] V operator()(const V& gate, const V& up) const noexcept {
+        const V g = math::at_most(gate, limit);
+        const V u = math::at_least(math::at_most(up, limit), -limit);
+        return (u + math::constant<V>(1)) * g * math::sigmoid(V(math::constant<V>(alpha) * g));
+    }
+};
+
+/// activation(min(gate, limit)) * clamp(up, -limit, limit), the clamp before the activation: DeepSeek-V4, GLM-5.3, Hy4.
+template <class Activation = Silu>
+struct ClampedBefore {
+    double limit = 10.0;
+    [[no_unique_address]] Activation activation{};
+
+    [[nodiscard]] static constexpr bool gated() noexcept { return true; }
+    template <class V>
+    [[nodiscard]] V operator()(const V& gate, const V& up) const {
+        return activate(activation, math::at_most(gate, limit)) * math::at_least(math::at_most(up, limit), -limit);
+    }
+};
+
+/// min(activation(gate), limit) * clamp(up, -limit, limit), the clamp after the activation: Step-3.7.
+template <class Activation = Silu>
+struct ClampedAfter {
+    double limit = 7.0;
+    [[no_unique_address]] Activation activation{};
+
+    [[nodiscard]] static constexpr bool gated() noexcept { return true; }
+    template <class V>
+    [[nodiscard]] V operator()(const V& gate, const V& up) const {
+        return math::at_most(activate(activation, gate), limit) * math::at_least(math::at_most(up, limit), -limit);
+    }
+};
+
+namespace detail {
+template <class F>
+concept FormApplies = (F::gated() && requires(const F& form, float x) {
+    { form(x, x) } -> std::convertible_to<float>;
+}) || (!F::gated() && requires(const F& form, float x) {
+    { form(x) } -> std::convertible_to<float>;
+});
+}  // namespace detail
+
+/// A form whose shape (gated or plain) is known when compiling.
+template <class F>
+concept StaticForm = requires {
+    { F::gated() } -> std::same_as<bool>;
+    requires std::bool_constant<(F::gated(), true)>::value;
+} && detail::FormApplies<F>;
+
+/// Calls visitor(form).
+template <StaticForm Form, class Visitor>
+decltype(auto) visit_form(const Form& form, Visitor&& visitor) {
+    return visitor(form);
+}
+
+}  // namespace moe::inline MOE_ABI

@@ -1,0 +1,183 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "../core/error.hpp"
+#include "../core/index.hpp"
+#include "../formats/element.hpp"
+#include "../kernels/pack.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// One matrix an expert, in the user's memory and in whatever order it is stored there: weight (e, output, input) is at
+/// `base(e)[output * output_stride + input * input_stride]`. Every layout of the released models is such a stack, made by
+/// stacked() or separate() and, where needed, transpose(), concatenated() or interleaved(). Pointers may have any
+/// alignment. The weights must outlive the stack; a table of pointers is copied.
+template <WeightElement W>
+class WeightStack {
+public:
+    using element_type = W;
+
+    /// No matrices: "there is no such bias".
+    WeightStack() = default;
+
+    /// Experts `expert_stride` elements apart. Throws Error: null data, zero sizes, overlapping strides, overflow.
+    WeightStack(const W* data, std::size_t n_experts, std::size_t rows, std::size_t cols, std::size_t row_stride,
+                std::size_t expert_stride)
+        : data_(data),
+          expert_stride_(expert_stride),
+          n_experts_(n_experts),
+          outputs_(rows),
+          inputs_(cols),
+          output_stride_(row_stride) {
+        check_shape();
+        require(data != nullptr, ErrorCode::null_pointer, "stacked: null weights for ", n_experts, " experts of ", rows, " x ",
+                cols);
+        require(n_experts == 1 || expert_stride >= checked_multiply(rows - 1, row_stride) + cols, ErrorCode::stride,
+                "stacked: the expert stride ", expert_stride, " is smaller than a matrix of ", rows, " x ", cols,
+                " with row stride ", row_stride);
+        (void)checked_multiply(checked_multiply(n_experts, expert_stride), sizeof(W));
+    }
+
+    /// One pointer an expert.
+    WeightStack(std::span<const W* const> experts, std::size_t rows, std::size_t cols, std::size_t row_stride)
+        : table_(experts.begin(), experts.end()),
+          n_experts_(experts.size()),
+          outputs_(rows),
+          inputs_(cols),
+          output_stride_(row_stride) {
+        check_shape();
+        for (std::size_t e = 0; e < table_.size(); ++e) {
+            require(table_[e] != nullptr, ErrorCode::null_pointer, "separate: null weights for expert ", e, " of ",
+                    n_experts_);
+        }
+        (void)checked_multiply(checked_multiply(rows, row_stride), sizeof(W));
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return n_experts_ == 0; }
+    [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
+    [[nodiscard]] std::size_t outputs() const noexcept { return outputs_; }
+    [[nodiscard]] std::size_t inputs() const noexcept { return inputs_; }
+
+    /// Outputs [first, first + count) of expert `e`.
+    [[nodiscard]] WeightBlock<W> block(std::size_t e, std::size_t first, std::size_t count) const noexcept {
+        const W* const base = table_.empty() ? data_ + e * expert_stride_ : table_[e];
+        return {base + first * output_stride_, count, output_stride_, input_stride_};
+    }
+
+    /// The same memory read with rows and columns exchanged.
+    [[nodiscard]] WeightStack transposed() const {
+        WeightStack result = *this;
+        std::swap(result.outputs_, result.inputs_);
+        std::swap(result.output_stride_, result.input_stride_);
+        return result;
+    }
+
+    /// Every `step`-th output from `first` on, `count` of them. Throws Error(range) when they leave the matrix.
+    [[nodiscard]] WeightStack outputs_slice(std::size_t first, std::size_t step, std::size_t count) const {
+        require(count > 0 && first + (count - 1) * step < outputs_, ErrorCode::range, "WeightStack: ", count,
+                " outputs from ", first, " in steps of ", step, " leave a matrix of ", outputs_);
+        WeightStack result = *this;
+        if (result.table_.empty()) {
+            result.data_ += first * output_stride_;
+        }
+        for (const W*& pointer : result.table_) {
+            pointer += first * output_stride_;
+        }
+        result.outputs_ = count;
+        result.output_stride_ = step * output_stride_;
+        return result;
+    }
+
+    /// Expert `e` alone.
+    [[nodiscard]] WeightStack expert(std::size_t e) const {
+        require(e < n_experts_, ErrorCode::range, "WeightStack: expert ", e, " of ", n_experts_);
+        WeightStack result = *this;
+        result.n_experts_ = 1;
+        if (result.table_.empty()) {
+            result.data_ += e * expert_stride_;
+        } else {
+            result.table_ = {table_[e]};
+        }
+        return result;
+    }
+
+private:
+    void check_shape() const {
+        require(n_experts_ > 0 && outputs_ > 0 && inputs_ > 0, ErrorCode::shape, "WeightStack: ", n_experts_,
+                " experts of ", outputs_, " x ", inputs_, "; every size must be at least 1");
+        require(output_stride_ >= inputs_, ErrorCode::stride, "WeightStack: the row stride ", output_stride_,
+                " is smaller than the ", inputs_, " columns of a row");
+    }
+
+    const W* data_ = nullptr;
+    std::vector<const W*> table_;
+    std::size_t expert_stride_ = 0;
+    std::size_t n_experts_ = 0;
+    std::size_t outputs_ = 0;
+    std::size_t inputs_ = 0;
+    std::size_t output_stride_ = 0;
+    std::size_t input_stride_ = 1;
+};
+
+/// Experts one behind the other: (n_experts, rows, cols), row-major, contiguous unless strides (in elements) are given.
+template <WeightElement W>
+[[nodiscard]] WeightStack<W> stacked(const W* data, std::size_t n_experts, std::size_t rows, std::size_t cols) {
+    return {data, n_experts, rows, cols, cols, checked_multiply(rows, cols)};
+}
+template <WeightElement W>
+[[nodiscard]] WeightStack<W> stacked(const W* data, std::size_t n_experts, std::size_t rows, std::size_t cols,
+                                     std::size_t row_stride, std::size_t expert_stride) {
+    return {data, n_experts, rows, cols, row_stride, expert_stride};
+}
+
+/// One pointer an expert, each to (rows, cols), row-major; the table is copied, the weights are not.
+template <WeightElement W>
+[[nodiscard]] WeightStack<W> separate(std::span<const W* const> experts, std::size_t rows, std::size_t cols) {
+    return {experts, rows, cols, cols};
+}
+template <WeightElement W>
+[[nodiscard]] WeightStack<W> separate(const std::vector<const W*>& experts, std::size_t rows, std::size_t cols) {
+    return {std::span<const W* const>(experts), rows, cols, cols};
+}
+template <WeightElement W>
+[[nodiscard]] WeightStack<W> separate(std::span<const W* const> experts, std::size_t rows, std::size_t cols,
+                                      std::size_t row_stride) {
+    return {experts, rows, cols, row_stride};
+}
+
+/// Weights stored (input, output) read as (output, input).
+template <WeightElement W>
+[[nodiscard]] WeightStack<W> transpose(const WeightStack<W>& stack) {
+    return stack.transposed();
+}
+
+/// The two input projections of a gated expert: gate (n_experts, d_ff, d_model) and up, the same.
+template <WeightElement W>
+struct GateUp {
+    WeightStack<W> gate;
+    WeightStack<W> up;
+};
+
+/// Gate and up in one matrix of 2 * d_ff outputs: first all of gate, then all of up. Biases are stacks with one column.
+template <WeightElement W>
+[[nodiscard]] GateUp<W> concatenated(const WeightStack<W>& stack) {
+    require(stack.outputs() % 2 == 0, ErrorCode::shape, "concatenated: ", stack.outputs(),
+            " outputs cannot be a gate half and an up half");
+    const std::size_t half = stack.outputs() / 2;
+    return {stack.outputs_slice(0, 1, half), stack.outputs_slice(half, 1, half)};
+}
+
+/// Gate and up in one matrix of 2 * d_ff outputs: gate in the even ones, up in the odd ones (GPT-OSS).
+template <WeightElement W>
+[[nodiscard]] GateUp<W> interleaved(const WeightStack<W>& stack) {
+    require(stack.outputs() % 2 == 0, ErrorCode::shape, "interleaved: ", stack.outputs(),
+            " outputs cannot be pairs of gate and up");
+    const std::size_t half = stack.outputs() / 2;
+    return {stack.outputs_slice(0, 2, half), stack.outputs_slice(1, 2, half)};
+}
+
+}  // namespace moe::inline MOE_ABI

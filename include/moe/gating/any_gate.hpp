@@ -1,0 +1,131 @@
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "gate.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// Any token or batch gate, as a value of one type: for containers, and for gates chosen at run time. Copying copies
+/// the gate. Serves float and double; allocates when constructed or copied, never when it chooses. A router takes it
+/// like any other gate, and the members mirror the functions of gate.hpp.
+class AnyGate {
+public:
+    template <class G>
+        requires(!std::same_as<G, AnyGate> && Gate<G, float> && Gate<G, double>)
+    AnyGate(G gate)  // NOLINT: implicit, so that gates can be listed in the braces of a container
+        : gate_(std::make_unique<Holder<G>>(std::move(gate))) {}
+
+    AnyGate(const AnyGate& other) : gate_(other.gate_ ? other.gate_->clone() : nullptr) {}
+    AnyGate(AnyGate&& other) noexcept = default;
+    AnyGate& operator=(const AnyGate& other) { return *this = AnyGate(other); }
+    AnyGate& operator=(AnyGate&& other) noexcept = default;
+    ~AnyGate() = default;
+
+    [[nodiscard]] bool is_batch_gate() const { return gate().is_batch_gate(); }
+    [[nodiscard]] bool needs_logits() const { return gate().needs_logits(); }
+    [[nodiscard]] std::size_t max_per_token(std::size_t n_tokens, std::size_t n_experts) const {
+        return gate().max_per_token(n_tokens, n_experts);
+    }
+    [[nodiscard]] std::size_t max_assignments(std::size_t n_tokens, std::size_t n_experts) const {
+        return gate().max_assignments(n_tokens, n_experts);
+    }
+    void validate(std::size_t n_experts) const { gate().validate(n_experts); }
+
+    /// Throws Error(missing) if the gate held is a batch gate.
+    template <class T>
+    std::size_t select_token(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
+        return gate().select_token(logits, context, out);
+    }
+
+    /// Throws Error(missing) if the gate held is a token gate.
+    template <class T>
+    void select_batch(MatrixView<const T> logits, BatchSelection<T> out) const {
+        gate().select_batch(logits, out);
+    }
+
+private:
+    struct Base {
+        Base() = default;
+        Base(const Base&) = default;
+        Base& operator=(const Base&) = delete;
+        virtual ~Base() = default;
+        [[nodiscard]] virtual std::unique_ptr<Base> clone() const = 0;
+        [[nodiscard]] virtual bool is_batch_gate() const = 0;
+        [[nodiscard]] virtual bool needs_logits() const = 0;
+        [[nodiscard]] virtual std::size_t max_per_token(std::size_t n_tokens, std::size_t n_experts) const = 0;
+        [[nodiscard]] virtual std::size_t max_assignments(std::size_t n_tokens, std::size_t n_experts) const = 0;
+        virtual void validate(std::size_t n_experts) const = 0;
+        virtual std::size_t select_token(std::span<const float>, TokenContext, BasicSelection<float>) const = 0;
+        virtual std::size_t select_token(std::span<const double>, TokenContext, BasicSelection<double>) const = 0;
+        virtual void select_batch(MatrixView<const float>, BatchSelection<float>) const = 0;
+        virtual void select_batch(MatrixView<const double>, BatchSelection<double>) const = 0;
+    };
+
+    template <class G>
+    struct Holder final : Base {
+        explicit Holder(G the_gate) : held(std::move(the_gate)) {}
+
+        [[nodiscard]] std::unique_ptr<Base> clone() const override { return std::make_unique<Holder>(*this); }
+        [[nodiscard]] bool is_batch_gate() const override { return moe::is_batch_gate(held); }
+        [[nodiscard]] bool needs_logits() const override { return moe::needs_logits(held); }
+        [[nodiscard]] std::size_t max_per_token(std::size_t n_tokens, std::size_t n_experts) const override {
+            return gate_max_per_token(held, n_tokens, n_experts);
+        }
+        [[nodiscard]] std::size_t max_assignments(std::size_t n_tokens, std::size_t n_experts) const override {
+            return gate_max_assignments(held, n_tokens, n_experts);
+        }
+        void validate(std::size_t n_experts) const override { validate_gate(held, n_experts); }
+
+        std::size_t select_token(std::span<const float> logits, TokenContext context,
+                                 BasicSelection<float> out) const override {
+            return choose(logits, context, out);
+        }
+        std::size_t select_token(std::span<const double> logits, TokenContext context,
+                                 BasicSelection<double> out) const override {
+            return choose(logits, context, out);
+        }
+        void select_batch(MatrixView<const float> logits, BatchSelection<float> out) const override {
+            choose_all(logits, out);
+        }
+        void select_batch(MatrixView<const double> logits, BatchSelection<double> out) const override {
+            choose_all(logits, out);
+        }
+
+        template <class T>
+        std::size_t choose(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
+            if constexpr (TokenGate<G, T>) {
+                return moe::select_token<T>(held, logits, context, out);
+            } else {
+                fail(ErrorCode::missing, "AnyGate: select_token was called, but the gate held is a batch gate");
+            }
+        }
+
+        template <class T>
+        void choose_all(MatrixView<const T> logits, BatchSelection<T> out) const {
+            if constexpr (BatchGate<G, T>) {
+                moe::select_batch<T>(held, logits, out);
+            } else {
+                fail(ErrorCode::missing, "AnyGate: select_batch was called, but the gate held is a token gate");
+            }
+        }
+
+        G held;
+    };
+
+    [[nodiscard]] const Base& gate() const {
+        require(gate_ != nullptr, ErrorCode::missing, "AnyGate: it was moved from and holds no gate");
+        return *gate_;
+    }
+
+    std::unique_ptr<Base> gate_;
+};
+
+template <>
+inline constexpr bool erases_gates<AnyGate> = true;
+
+}  // namespace moe::inline MOE_ABI

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <numeric>
+#include <span>
+
+#include "../core/error.hpp"
+#include "normalize.hpp"
+#include "scores.hpp"
+#include "selection.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// Every token takes every expert, weighted with its score: the mixture of Jacobs, Jordan, Nowlan and Hinton 1991,
+/// "Adaptive mixtures of local experts", for a softmax. Experts in order of their index. O(n_experts) a token.
+template <class Score = Softmax>
+struct Dense {
+    Score score{};
+    Normalize normalize{};
+    double scale = 1;
+
+    static constexpr bool needs_logits = detail::score_needs_logits<Score>;
+
+    [[nodiscard]] static constexpr int max_per_token(int n_experts) { return n_experts; }
+
+    /// Throws Error(range): a scale that is not finite, a normalisation that cannot be.
+    void validate(std::size_t /*n_experts*/) const {
+        normalize.validate();
+        require(std::isfinite(scale), ErrorCode::range, "Dense: scale is ", scale, ", it must be finite");
+    }
+
+    /// `logits` (n_experts), or empty where the score needs none.
+    template <std::floating_point T>
+        requires ScoreFunction<Score, T>
+    int select(std::span<const T> logits, BasicSelection<T> out) const {
+        std::iota(out.experts.begin(), out.experts.end(), ExpertId{0});
+        score(logits, out.weights);
+        normalize(out.weights);
+        for (T& weight : out.weights) {
+            weight *= static_cast<T>(scale);
+        }
+        return static_cast<int>(out.experts.size());
+    }
+};
+
+}  // namespace moe::inline MOE_ABI

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <span>
+
+#include "../core/error.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// What the weights of the experts chosen for a token are divided by. `true` stands for sum(0), `false` for none().
+/// An all-zero sum divides by zero, as in the models this comes from, unless an eps or a minimum prevents it.
+struct Normalize {
+    enum class Kind : unsigned char { none, sum, clamped_sum, lp };
+
+    Kind kind = Kind::none;
+    double value = 0;  ///< eps of sum, minimum of clamped_sum, p of lp
+
+    constexpr Normalize() = default;
+    constexpr Normalize(Kind the_kind, double the_value) : kind(the_kind), value(the_value) {}
+    constexpr Normalize(std::same_as<bool> auto on)  // NOLINT: implicit, for `.normalize = true`
+        : kind(on ? Kind::sum : Kind::none) {}
+
+    /// Weights stay as they are.
+    [[nodiscard]] static constexpr Normalize none() { return {}; }
+    /// w / (sum w + eps), as DeepSeek-V3 with eps = 1e-20.
+    [[nodiscard]] static constexpr Normalize sum(double eps = 0) { return {Kind::sum, eps}; }
+    /// w / max(sum w, min), as ERNIE 4.5 with min = 1e-12.
+    [[nodiscard]] static constexpr Normalize clamped_sum(double min) { return {Kind::clamped_sum, min}; }
+    /// w / (sum |w|^p)^(1/p), as DBRX with p = 1; an infinite p divides by the largest |w|.
+    [[nodiscard]] static constexpr Normalize lp(double p) { return {Kind::lp, p}; }
+
+    /// Throws Error(range): eps or minimum negative or not finite, p not above 0.
+    void validate() const {
+        if (kind == Kind::lp) {
+            require(value > 0, ErrorCode::range, "Normalize: the p of lp is ", value, ", it must be above 0");
+        } else {
+            require(value >= 0 && value <= std::numeric_limits<double>::max(), ErrorCode::range,
+                    "Normalize: the eps or minimum of a sum is ", value, ", it must be finite and not negative");
+        }
+    }
+
+    /// Divides the weights of one token, summed in slot order.
+    template <std::floating_point T>
+    void operator()(std::span<T> weights) const {
+        if (kind == Kind::none) {
+            return;
+        }
+        const T divisor = kind == Kind::lp ? lp_norm<T>(weights) : divisor_of_sum<T>(weights);
+        for (T& weight : weights) {
+            weight /= divisor;
+        }
+    }
+
+private:
+    template <class T>
+    [[nodiscard]] T divisor_of_sum(std::span<const T> weights) const {
+        T sum = 0;
+        for (const T weight : weights) {
+            sum += weight;
+        }
+        // std::max(sum, minimum) would turn a NaN sum into the minimum.
+        const auto bound = static_cast<T>(value);
+        return kind == Kind::sum ? sum + bound : (sum < bound ? bound : sum);
+    }
+
+    template <class T>
+    [[nodiscard]] T lp_norm(std::span<const T> weights) const {
+        const auto p = static_cast<T>(value);
+        T sum = 0;
+        if (value > std::numeric_limits<double>::max()) {
+            for (const T weight : weights) {
+                sum = std::abs(weight) > sum || std::isnan(weight) ? std::abs(weight) : sum;
+            }
+            return sum;
+        }
+        for (const T weight : weights) {
+            sum += p == T(1) ? std::abs(weight) : std::pow(std::abs(weight), p);
+        }
+        return p == T(1) ? sum : std::pow(sum, T(1) / p);
+    }
+};
+
+}  // namespace moe::inline MOE_ABI

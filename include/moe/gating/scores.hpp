@@ -1,0 +1,121 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <span>
+
+#include "../core/error.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// A score function turns the logits of one token into scores, (n_experts) each; `logits` and `scores` may be the same
+/// memory. A user's own is a struct with this operator; T is float or double. `static constexpr bool needs_logits =
+/// false` says that it reads none.
+template <class S, class T = float>
+concept ScoreFunction = requires(const S& score, std::span<const T> logits, std::span<T> scores) {
+    score(logits, scores);
+};
+
+/// exp(l_e) / sum exp(l_j), with the maximum subtracted first so that nothing overflows.
+struct Softmax {
+    template <std::floating_point T>
+    void operator()(std::span<const T> logits, std::span<T> scores) const {
+        if (logits.empty()) {
+            return;
+        }
+        const T max = *std::max_element(logits.begin(), logits.end());
+        T sum = 0;
+        for (std::size_t e = 0; e < logits.size(); ++e) {
+            scores[e] = std::exp(logits[e] - max);
+            sum += scores[e];
+        }
+        for (T& score : scores) {
+            score /= sum;
+        }
+    }
+};
+
+namespace detail {
+
+/// 1 / (1 + exp(-x)), through exp of a negative number only: a large -x would overflow, and lose the tail.
+template <std::floating_point T>
+[[nodiscard]] T sigmoid(T x) {
+    const T small = std::exp(-std::abs(x));
+    return (x < 0 ? small : T(1)) / (T(1) + small);
+}
+
+/// log(1 + exp(x)), exact to rounding on both sides.
+template <std::floating_point T>
+[[nodiscard]] T softplus(T x) {
+    return std::max(x, T(0)) + std::log1p(std::exp(-std::abs(x)));
+}
+
+}  // namespace detail
+
+/// 1 / (1 + exp(-l)).
+struct Sigmoid {
+    template <std::floating_point T>
+    void operator()(std::span<const T> logits, std::span<T> scores) const {
+        std::transform(logits.begin(), logits.end(), scores.begin(), detail::sigmoid<T>);
+    }
+};
+
+/// sqrt(log(1 + exp(l))), the score of DeepSeek-V4.
+struct SqrtSoftplus {
+    template <std::floating_point T>
+    void operator()(std::span<const T> logits, std::span<T> scores) const {
+        std::transform(logits.begin(), logits.end(), scores.begin(),
+                       [](T l) { return std::sqrt(detail::softplus(l)); });
+    }
+};
+
+/// The logits themselves.
+struct Identity {
+    template <std::floating_point T>
+    void operator()(std::span<const T> logits, std::span<T> scores) const {
+        std::copy(logits.begin(), logits.end(), scores.begin());
+    }
+};
+
+/// 1 for every expert; reads no logits.
+struct Uniform {
+    static constexpr bool needs_logits = false;
+    template <std::floating_point T>
+    void operator()(std::span<const T> /*logits*/, std::span<T> scores) const {
+        std::fill(scores.begin(), scores.end(), T(1));
+    }
+};
+
+/// Name of one of the score functions above.
+enum class ScoreKind : unsigned char { softmax, sigmoid, sqrt_softplus, identity, uniform };
+
+/// The score function that `kind` names, for a configuration known at run time.
+struct RuntimeScore {
+    ScoreKind kind = ScoreKind::softmax;
+
+    template <std::floating_point T>
+    void operator()(std::span<const T> logits, std::span<T> scores) const {
+        switch (kind) {
+            case ScoreKind::softmax: return Softmax{}(logits, scores);
+            case ScoreKind::sigmoid: return Sigmoid{}(logits, scores);
+            case ScoreKind::sqrt_softplus: return SqrtSoftplus{}(logits, scores);
+            case ScoreKind::identity: return Identity{}(logits, scores);
+            case ScoreKind::uniform: return Uniform{}(logits, scores);
+        }
+        fail(ErrorCode::range, "RuntimeScore: no score function has the number ", static_cast<int>(kind));
+    }
+};
+
+namespace detail {
+
+template <class S>
+inline constexpr bool score_needs_logits = true;
+template <class S>
+    requires requires { requires std::same_as<const bool, decltype(S::needs_logits)>; }
+inline constexpr bool score_needs_logits<S> = S::needs_logits;
+
+}  // namespace detail
+
+}  // namespace moe::inline MOE_ABI

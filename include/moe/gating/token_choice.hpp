@@ -1,0 +1,192 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <limits>
+#include <span>
+#include <utility>
+
+#include "../core/error.hpp"
+#include "normalize.hpp"
+#include "scores.hpp"
+#include "selection.hpp"
+#include "top_k.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// Group-limited routing (DeepSeek-V2, section 2.1.3; DeepSeek-V3, 2.1.2): the experts form `n_groups` groups of
+/// neighbours, only those of the `kept` best groups take part, the others get `fill` as selection score.
+struct Groups {
+    int n_groups = 1;                                        ///< 1 (or 0): no groups
+    int kept = 1;                                            ///< groups that take part
+    int score_members = 2;                                   ///< a group's score: the sum of its so many best experts
+    double fill = -std::numeric_limits<double>::infinity();  ///< 0 lets masked experts win against negative scores
+};
+
+/// What the choice of experts looks at.
+enum class SelectOn : unsigned char { score, logits, sigmoid };
+
+/// What the weight of a chosen expert is made of, before normalisation.
+enum class WeightFrom : unsigned char { score, softmax_of_selected, sigmoid_of_selected };
+
+/// Every token takes the `top_k` experts it scores highest: Shazeer et al. 2017 (1701.06538), eq. 3 to 5, and what the
+/// published models made of it. For the logits l of a token:
+///
+///     l <- c tanh(l / c)                              if c = logit_softcap is not 0
+///     s = score(l),  q = s, l or sigmoid(l)           (select_on)
+///     q <- q + selection_bias,  q <- groups(q)        the bias moves the choice, never a weight
+///     chosen = top_k of q                             descending, ties to the lower expert, NaN last
+///     w = s, softmax or sigmoid of l over the chosen  (weight_from)
+///     w <- normalize(w) * scale * per_expert_scale
+///
+/// Computed in the type of the logits. O(n_experts + h top_k) a token, h insertions as in top_k.hpp; no allocation.
+template <class Score = Softmax>
+struct TokenChoice {
+    Score score{};
+    int top_k = 1;
+    Normalize normalize{};
+    double scale = 1;
+    std::span<const float> selection_bias{};    ///< (n_experts) or empty
+    std::span<const float> per_expert_scale{};  ///< (n_experts) or empty
+    double logit_softcap = 0;                   ///< 0: off
+    Groups groups{};
+    SelectOn select_on = SelectOn::score;
+    WeightFrom weight_from = WeightFrom::score;
+
+    [[nodiscard]] int max_per_token() const { return top_k; }
+
+    /// Throws Error for settings that cannot be; the text names the values.
+    void validate(std::size_t n_experts) const;
+
+    /// Chooses for one token; returns top_k. `logits` (n_experts), `out` as selection.hpp states.
+    template <std::floating_point T>
+        requires ScoreFunction<Score, T>
+    int select(std::span<const T> logits, BasicSelection<T> out) const;
+
+private:
+    void validate_groups(std::size_t n_experts) const;
+    template <class T>
+    void limit_groups(std::span<T> keys, std::span<T> group_scores, std::span<ExpertId> order) const;
+    template <class T>
+    void weigh(std::span<const ExpertId> chosen, std::span<const T> logits, std::span<const T> scores,
+               std::span<T> weights) const;
+};
+
+template <class Score>
+void TokenChoice<Score>::validate(std::size_t n_experts) const {
+    require(top_k >= 1, ErrorCode::range, "TokenChoice: top_k is ", top_k, ", it must be at least 1");
+    require(std::cmp_less_equal(top_k, n_experts), ErrorCode::range, "TokenChoice: top_k ", top_k, " exceeds the ",
+            n_experts, " experts");
+    normalize.validate();
+    require(std::isfinite(scale), ErrorCode::range, "TokenChoice: scale is ", scale, ", it must be finite");
+    require(logit_softcap >= 0 && std::isfinite(logit_softcap), ErrorCode::range, "TokenChoice: logit_softcap is ",
+            logit_softcap, ", it must be 0 (off) or positive and finite");
+    require(selection_bias.empty() || selection_bias.size() == n_experts, ErrorCode::shape,
+            "TokenChoice: selection_bias has ", selection_bias.size(), " values for ", n_experts, " experts");
+    require(per_expert_scale.empty() || per_expert_scale.size() == n_experts, ErrorCode::shape,
+            "TokenChoice: per_expert_scale has ", per_expert_scale.size(), " values for ", n_experts, " experts");
+    validate_groups(n_experts);
+}
+
+template <class Score>
+void TokenChoice<Score>::validate_groups(std::size_t n_experts) const {
+    require(groups.n_groups >= 0, ErrorCode::range, "TokenChoice: n_groups is ", groups.n_groups);
+    if (groups.n_groups <= 1) {
+        return;
+    }
+    const auto n_groups = static_cast<std::size_t>(groups.n_groups);
+    require(n_experts % n_groups == 0, ErrorCode::range, "TokenChoice: ", n_groups, " groups do not divide ", n_experts,
+            " experts");
+    require(groups.kept >= 1 && groups.kept <= groups.n_groups, ErrorCode::range, "TokenChoice: ", groups.kept,
+            " groups kept of ", n_groups, ", it must be 1..", n_groups);
+    const std::size_t members = n_experts / n_groups;
+    require(groups.score_members >= 1 && std::cmp_less_equal(groups.score_members, members), ErrorCode::range,
+            "TokenChoice: score_members is ", groups.score_members, ", a group has ", members, " experts");
+    const std::size_t left = static_cast<std::size_t>(groups.kept) * members;
+    require(std::cmp_less_equal(top_k, left), ErrorCode::range, "TokenChoice: top_k ", top_k, " exceeds the ", left,
+            " experts of the ", groups.kept, " groups kept");
+    require(!std::isnan(groups.fill), ErrorCode::range, "TokenChoice: the fill of the groups is NaN");
+}
+
+template <class Score>
+template <std::floating_point T>
+    requires ScoreFunction<Score, T>
+int TokenChoice<Score>::select(std::span<const T> logits, BasicSelection<T> out) const {
+    const std::size_t n_experts = logits.size();
+    const auto memory = [&](std::size_t part) { return out.scratch.subspan(part * n_experts, n_experts); };
+    if (logit_softcap > 0) {
+        const auto cap = static_cast<T>(logit_softcap);
+        const std::span<T> capped = memory(0);
+        std::transform(logits.begin(), logits.end(), capped.begin(), [cap](T l) { return cap * std::tanh(l / cap); });
+        logits = capped;
+    }
+    const std::span<T> scores = memory(1);
+    if (select_on == SelectOn::score || weight_from == WeightFrom::score) {
+        score(logits, scores);
+    }
+    const std::span<T> keys = memory(2);
+    if (select_on == SelectOn::sigmoid) {
+        Sigmoid{}(logits, keys);
+    } else {
+        const std::span<const T> source = select_on == SelectOn::score ? std::span<const T>(scores) : logits;
+        std::copy(source.begin(), source.end(), keys.begin());
+    }
+    for (std::size_t e = 0; e < selection_bias.size(); ++e) {
+        keys[e] += static_cast<T>(selection_bias[e]);
+    }
+    if (groups.n_groups > 1) {
+        limit_groups(keys, memory(3), out.order);
+    }
+    const auto chosen = out.experts.first(static_cast<std::size_t>(top_k));
+    detail::top_k<T>(keys, chosen);
+    weigh<T>(chosen, logits, scores, out.weights.first(chosen.size()));
+    return top_k;
+}
+
+template <class Score>
+template <class T>
+void TokenChoice<Score>::limit_groups(std::span<T> keys, std::span<T> group_scores, std::span<ExpertId> order) const {
+    const auto n_groups = static_cast<std::size_t>(groups.n_groups);
+    const std::size_t members = keys.size() / n_groups;
+    const auto group = [&](std::size_t g) { return keys.subspan(g * members, members); };
+    for (std::size_t g = 0; g < n_groups; ++g) {
+        const auto best = order.first(static_cast<std::size_t>(groups.score_members));
+        detail::top_k<T>(group(g), best);
+        group_scores[g] = 0;
+        for (const ExpertId member : best) {
+            group_scores[g] += group(g)[static_cast<std::size_t>(member)];
+        }
+    }
+    // Ranking all groups, not only those kept, lists those to be masked behind them.
+    const auto ranking = order.first(n_groups);
+    detail::top_k<T>(group_scores.first(n_groups), ranking);
+    for (const ExpertId masked : ranking.subspan(static_cast<std::size_t>(groups.kept))) {
+        const std::span<T> out = group(static_cast<std::size_t>(masked));
+        std::fill(out.begin(), out.end(), static_cast<T>(groups.fill));
+    }
+}
+
+template <class Score>
+template <class T>
+void TokenChoice<Score>::weigh(std::span<const ExpertId> chosen, std::span<const T> logits, std::span<const T> scores,
+                               std::span<T> weights) const {
+    const std::span<const T> source = weight_from == WeightFrom::score ? scores : logits;
+    std::transform(chosen.begin(), chosen.end(), weights.begin(),
+                   [&](ExpertId e) { return source[static_cast<std::size_t>(e)]; });
+    if (weight_from == WeightFrom::softmax_of_selected) {
+        Softmax{}(std::span<const T>(weights), weights);
+    } else if (weight_from == WeightFrom::sigmoid_of_selected) {
+        Sigmoid{}(std::span<const T>(weights), weights);
+    }
+    normalize(weights);
+    for (std::size_t slot = 0; slot < chosen.size(); ++slot) {
+        weights[slot] *= static_cast<T>(scale);
+        if (!per_expert_scale.empty()) {
+            weights[slot] *= static_cast<T>(per_expert_scale[static_cast<std::size_t>(chosen[slot])]);
+        }
+    }
+}
+
+}  // namespace moe::inline MOE_ABI

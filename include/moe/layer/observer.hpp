@@ -1,0 +1,41 @@
+#pragma once
+
+#include "../core/matrix_view.hpp"
+#include "../routing/plan.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// The parts of a forward pass, in order. Between two of them every worker must have finished the first.
+enum class Phase : unsigned char {
+    logits,  ///< logits of the router, and of the gates of shared experts
+    gating,  ///< the choice of experts
+    plan,    ///< both orders of the plan, and the list of tasks; by one worker
+    hidden,  ///< hidden activations of every expert that has tokens
+    output,  ///< outputs, combined into y
+};
+inline constexpr int n_phases = 5;
+
+[[nodiscard]] constexpr const char* phase_name(Phase phase) noexcept {
+    constexpr const char* names[] = {"logits", "gating", "plan", "hidden", "output"};
+    return names[static_cast<unsigned>(phase)];
+}
+
+/// Watches a forward pass: derive, override what you want to see, pass it in ForwardOptions. Called by one thread, never
+/// from inside a parallel region; what it is given is void once it returns. May throw: the pass then ends with that
+/// exception, with y not yet written unless the phase is `output`.
+template <class T>
+class Observer {
+public:
+    Observer() = default;
+    Observer(const Observer&) = default;
+    Observer& operator=(const Observer&) = default;
+    virtual ~Observer() = default;
+
+    virtual void on_phase_begin(Phase /*phase*/) {}
+    virtual void on_phase_end(Phase /*phase*/) {}
+
+    /// After the plan is made. `logits` is (n_tokens, n_experts), empty when none were computed.
+    virtual void on_plan(const PlanView<T>& /*plan*/, MatrixView<const T> /*logits*/) {}
+};
+
+}  // namespace moe::inline MOE_ABI

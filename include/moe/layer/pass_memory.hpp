@@ -1,0 +1,99 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+#include "../core/workspace.hpp"
+#include "../experts/ffn.hpp"
+#include "../gating/selection.hpp"
+#include "../routing/plan.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// Sizes that decide how much scratch memory a forward pass needs.
+struct PassShape {
+    std::size_t n_tokens = 0;
+    std::size_t n_workers = 0;
+    std::size_t n_experts = 0;         ///< null experts included
+    std::size_t max_per_token = 0;     ///< 0 when the plan is given
+    std::size_t max_assignments = 0;   ///< of the plan to be made, or of the one given
+    std::size_t router_outputs = 0;    ///< 0 when no logits are computed
+    std::size_t hidden_stride = 0;
+    std::size_t n_shared = 0;
+    std::size_t shared_hidden = 0;     ///< sum of the hidden strides of the shared experts
+    bool shared_gated = false;
+    bool batch_gate = false;
+    bool plan_given = false;
+};
+
+/// Scratch of one worker.
+template <class T>
+struct WorkerMemory {
+    FfnScratch<T> ffn;
+    std::span<T> selection_scratch;     ///< (4 * n_experts)
+    std::span<ExpertId> selection_order;  ///< (n_experts)
+};
+
+/// All memory of one forward pass, cut from a workspace. Grows linearly with n_tokens:
+/// about n_tokens * (max_per_token * hidden_stride + n_experts) * sizeof(T).
+template <class T>
+struct PassMemory {
+    std::span<T> logits;           ///< (n_tokens, n_experts)
+    std::span<T> shared_weights;   ///< (n_tokens, n_shared)
+    std::span<ExpertId> chosen;    ///< (n_tokens, max_per_token)
+    std::span<T> chosen_weights;   ///< (n_tokens, max_per_token)
+    std::span<T> batch_scratch;
+    std::span<ExpertId> batch_order;
+    PlanStorage<T> plan;
+    std::span<std::size_t> first_task;  ///< (n_experts + 1)
+    std::span<T> hidden;                ///< (max_assignments, hidden_stride), by expert
+    std::span<T> shared_hidden;         ///< (n_shared of (n_tokens, its stride))
+    std::span<T> worker_values;
+    std::span<const T*> worker_rows;
+    std::span<ExpertId> worker_ids;
+    std::size_t values_per_worker = 0;
+    std::size_t n_experts = 0;
+
+    [[nodiscard]] static PassMemory lay_out(Arena& arena, const PassShape& shape) {
+        PassMemory memory;
+        const std::size_t t = shape.n_tokens;
+        const auto take = [&arena](std::size_t rows, std::size_t cols) {
+            return arena.take<T>(checked_multiply(rows, cols));
+        };
+        memory.logits = take(t, shape.router_outputs);
+        memory.shared_weights = take(t, shape.shared_gated ? shape.n_shared : 0);
+        if (!shape.plan_given) {
+            memory.chosen = arena.take<ExpertId>(checked_multiply(t, shape.max_per_token));
+            memory.chosen_weights = take(t, shape.max_per_token);
+            memory.plan = PlanStorage<T>::take(arena, t, shape.n_experts, shape.max_assignments);
+        }
+        if (shape.batch_gate) {
+            memory.batch_scratch = take(checked_add(t, 4), shape.n_experts);
+            memory.batch_order = arena.take<ExpertId>(t + shape.n_experts);
+        }
+        memory.first_task = arena.take<std::size_t>(shape.n_experts + 1);
+        memory.hidden = take(shape.max_assignments, shape.hidden_stride);
+        memory.shared_hidden = take(t, shape.shared_hidden);
+        // One padded slice a worker, so that no two share a cache line.
+        memory.n_experts = shape.n_experts;
+        memory.values_per_worker =
+            round_up((Panel<T>::depth + max_task_rows) * Panel<T>::width + 4 * shape.n_experts, buffer_alignment);
+        memory.worker_values = take(shape.n_workers, memory.values_per_worker);
+        memory.worker_rows = arena.take<const T*>(checked_multiply(shape.n_workers, max_task_rows));
+        memory.worker_ids =
+            arena.take<ExpertId>(checked_multiply(shape.n_workers, round_up(shape.n_experts, buffer_alignment)));
+        return memory;
+    }
+
+    [[nodiscard]] WorkerMemory<T> worker(std::size_t ith) const {
+        const auto values = worker_values.subspan(ith * values_per_worker, values_per_worker);
+        constexpr std::size_t panel = Panel<T>::depth * Panel<T>::width;
+        constexpr std::size_t sums = max_task_rows * Panel<T>::width;
+        return {{values.first(panel), values.subspan(panel, sums), worker_rows.subspan(ith * max_task_rows, max_task_rows)},
+                values.subspan(panel + sums, 4 * n_experts),
+                worker_ids.subspan(ith * round_up(n_experts, buffer_alignment), n_experts)};
+    }
+};
+
+}  // namespace moe::inline MOE_ABI

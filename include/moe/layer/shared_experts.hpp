@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "../routing/router.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// How the shared experts join the routed sum.
+enum class SharedMode : unsigned char {
+    add,      ///< routed + sum of shared (DeepSeek)
+    gated,    ///< routed + sum of sigmoid(gate . x) * shared (Qwen2-MoE)
+    average,  ///< (routed + sum of shared) / 2 (Cohere2)
+};
+
+/// Experts every token goes to, beside the routed ones. Each is a bank of one expert with its own width.
+template <PanelSource Bank>
+class SharedExperts {
+public:
+    using bank_type = Bank;
+    using element_type = typename Bank::element_type;
+
+    /// None.
+    SharedExperts() = default;
+
+    /// One shared expert, or several of different widths, added or averaged.
+    explicit SharedExperts(Bank expert, SharedMode mode = SharedMode::add)
+        : SharedExperts(std::vector<Bank>(1, std::move(expert)), mode) {}
+    explicit SharedExperts(std::vector<Bank> experts, SharedMode mode = SharedMode::add)
+        : experts_(std::move(experts)), mode_(mode) {
+        require(mode != SharedMode::gated, ErrorCode::missing, "SharedExperts: gated shared experts need gate weights");
+        check();
+    }
+
+    /// Gated: `gate` (n_shared, d_model), one row a shared expert.
+    SharedExperts(std::vector<Bank> experts, WeightStack<element_type> gate)
+        : experts_(std::move(experts)), mode_(SharedMode::gated), gate_(std::move(gate)) {
+        check();
+        require(gate_.outputs() == experts_.size() && gate_.inputs() == d_model(), ErrorCode::shape,
+                "SharedExperts: the gate is ", gate_.outputs(), " x ", gate_.inputs(), " but there are ", experts_.size(),
+                " shared experts of d_model ", d_model());
+    }
+
+    [[nodiscard]] const std::vector<Bank>& experts() const noexcept { return experts_; }
+    [[nodiscard]] SharedMode mode() const noexcept { return mode_; }
+    [[nodiscard]] const Linear<element_type>& gate() const noexcept { return gate_; }
+    [[nodiscard]] std::size_t d_model() const { return experts_.front().layout().d_model; }
+
+private:
+    void check() const {
+        require(!experts_.empty(), ErrorCode::missing, "SharedExperts: an empty list of shared experts");
+        for (const Bank& expert : experts_) {
+            require(expert.n_experts() == 1, ErrorCode::shape, "SharedExperts: each must be a bank of one expert, not of ",
+                    expert.n_experts());
+            require(expert.layout().d_model == d_model(), ErrorCode::shape, "SharedExperts: d_model ",
+                    expert.layout().d_model, " of one differs from ", d_model(), " of the first");
+        }
+    }
+
+    std::vector<Bank> experts_;
+    SharedMode mode_ = SharedMode::add;
+    Linear<element_type> gate_;
+};
+
+}  // namespace moe::inline MOE_ABI

@@ -1,0 +1,26 @@
+#pragma once
+
+/// The whole library but its outer rooms (eigen.hpp, io.hpp). README.md beside this file maps the floors.
+
+#include "config.hpp"
+#include "core/error.hpp"
+#include "core/half.hpp"
+#include "core/index.hpp"
+#include "core/matrix_view.hpp"
+#include "core/random.hpp"
+#include "core/workspace.hpp"
+#include "experts/any_form.hpp"
+#include "experts/expert_bank.hpp"
+#include "experts/form.hpp"
+#include "experts/packed_experts.hpp"
+#include "experts/weight_stack.hpp"
+#include "gating/any_gate.hpp"
+#include "gating/gate.hpp"
+#include "gating/token_choice.hpp"
+#include "layer/moe_layer.hpp"
+#include "layer/shared_experts.hpp"
+#include "parallel/executor.hpp"
+#include "parallel/openmp.hpp"
+#include "routing/plan.hpp"
+#include "routing/router.hpp"
+#include "version.hpp"

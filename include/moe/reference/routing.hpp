@@ -1,0 +1,198 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "../core/index.hpp"
+
+/// The definition of what the library computes: plain loops, in double, nothing shared with the code it checks. Tests
+/// hold everything against it; read it to learn what a layer does. First the choice of experts, then (layer.hpp) the
+/// rest.
+namespace moe::inline MOE_ABI::reference {
+
+using Vector = std::vector<double>;
+
+/// exp(l_e) / sum_j exp(l_j).
+[[nodiscard]] inline Vector softmax(const Vector& logits) {
+    Vector scores = logits;
+    double max = logits.empty() ? 0 : logits[0];
+    for (const double l : logits) {
+        max = l > max ? l : max;
+    }
+    double sum = 0;
+    for (double& s : scores) {
+        s = std::exp(s - max);
+        sum += s;
+    }
+    for (double& s : scores) {
+        s /= sum;
+    }
+    return scores;
+}
+
+[[nodiscard]] inline double sigmoid(double x) {
+    return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
+}
+
+[[nodiscard]] inline double softplus(double x) {
+    return x < 0 ? std::log1p(std::exp(x)) : x + std::log1p(std::exp(-x));
+}
+
+/// Indices of the k greatest scores, greatest first; of equal ones the lower index first; NaN after all others.
+[[nodiscard]] inline std::vector<ExpertId> top_k(const Vector& scores, std::size_t k) {
+    std::vector<ExpertId> order(scores.size());
+    std::iota(order.begin(), order.end(), ExpertId{0});
+    std::sort(order.begin(), order.end(), [&](ExpertId a, ExpertId b) {
+        const double x = scores[static_cast<std::size_t>(a)];
+        const double y = scores[static_cast<std::size_t>(b)];
+        if (x == y || (std::isnan(x) && std::isnan(y))) {
+            return a < b;
+        }
+        return std::isnan(y) || x > y;
+    });
+    order.resize(k);
+    return order;
+}
+
+enum class Score { softmax, sigmoid, sqrt_softplus, identity };
+enum class Base { score, logits, sigmoid };
+enum class Source { score, softmax_of_selected, sigmoid_of_selected };
+enum class Norm { none, sum, clamped_sum, lp };
+
+/// Every token takes the top_k experts of the highest selection score.
+struct TokenChoiceRule {
+    std::size_t top_k = 1;
+    double softcap = 0;  // l <- c tanh(l / c); 0: off
+    Score score = Score::softmax;
+    Base select_on = Base::score;
+    Vector selection_bias{};  // (n_experts) or empty
+    std::size_t n_groups = 1;
+    std::size_t groups_kept = 1;
+    std::size_t group_members = 2;  // a group's score: sum of so many of its best
+    double group_fill = -std::numeric_limits<double>::infinity();
+    Source weight_from = Source::score;
+    Norm norm = Norm::none;
+    double norm_value = 0;  // eps, minimum or p
+    double scale = 1;
+    Vector per_expert_scale{};  // (n_experts) or empty
+};
+
+/// The experts of one token and the weight of each.
+struct Choice {
+    std::vector<ExpertId> experts;
+    Vector weights;
+};
+
+[[nodiscard]] inline Vector scores_of(Score score, const Vector& logits) {
+    Vector scores = score == Score::softmax ? softmax(logits) : logits;
+    for (double& s : scores) {
+        if (score == Score::sigmoid) {
+            s = sigmoid(s);
+        } else if (score == Score::sqrt_softplus) {
+            s = std::sqrt(softplus(s));
+        }
+    }
+    return scores;
+}
+
+[[nodiscard]] inline Vector softcapped(const TokenChoiceRule& rule, Vector logits) {
+    for (double& l : logits) {
+        l = rule.softcap > 0 ? rule.softcap * std::tanh(l / rule.softcap) : l;
+    }
+    return logits;
+}
+
+/// What the choice looks at, before groups are masked: base + bias.
+[[nodiscard]] inline Vector selection_scores(const TokenChoiceRule& rule, const Vector& logits) {
+    Vector q = logits;
+    if (rule.select_on == Base::score) {
+        q = scores_of(rule.score, logits);
+    } else if (rule.select_on == Base::sigmoid) {
+        q = scores_of(Score::sigmoid, logits);
+    }
+    for (std::size_t e = 0; e < rule.selection_bias.size(); ++e) {
+        q[e] += rule.selection_bias[e];
+    }
+    return q;
+}
+
+/// The sum of the best `group_members` selection scores of each group of neighbours.
+[[nodiscard]] inline Vector group_scores(const TokenChoiceRule& rule, const Vector& q) {
+    const auto members = static_cast<std::ptrdiff_t>(q.size() / rule.n_groups);
+    Vector sums(rule.n_groups, 0.0);
+    for (std::size_t g = 0; g < rule.n_groups; ++g) {
+        const auto first = q.begin() + static_cast<std::ptrdiff_t>(g) * members;
+        const Vector group(first, first + members);
+        for (const ExpertId e : top_k(group, rule.group_members)) {
+            sums[g] += group[static_cast<std::size_t>(e)];
+        }
+    }
+    return sums;
+}
+
+/// The selection scores of the experts of all groups but the best `groups_kept` become `group_fill`.
+[[nodiscard]] inline Vector masked_by_group(const TokenChoiceRule& rule, Vector q) {
+    if (rule.n_groups <= 1) {
+        return q;
+    }
+    std::vector<bool> keep(rule.n_groups, false);
+    for (const ExpertId g : top_k(group_scores(rule, q), rule.groups_kept)) {
+        keep[static_cast<std::size_t>(g)] = true;
+    }
+    const std::size_t members = q.size() / rule.n_groups;
+    for (std::size_t e = 0; e < q.size(); ++e) {
+        q[e] = keep[e / members] ? q[e] : rule.group_fill;
+    }
+    return q;
+}
+
+[[nodiscard]] inline Vector normalized(const TokenChoiceRule& rule, Vector weights) {
+    double sum = 0;
+    for (const double w : weights) {
+        sum += rule.norm == Norm::lp ? std::pow(std::abs(w), rule.norm_value) : w;
+    }
+    double divisor = 1;
+    if (rule.norm == Norm::sum) {
+        divisor = sum + rule.norm_value;
+    } else if (rule.norm == Norm::clamped_sum) {
+        divisor = sum < rule.norm_value ? rule.norm_value : sum;
+    } else if (rule.norm == Norm::lp) {
+        divisor = std::pow(sum, 1 / rule.norm_value);
+    }
+    for (double& w : weights) {
+        w /= divisor;
+    }
+    return weights;
+}
+
+/// The experts of one token, in order of selection score, and their weights.
+[[nodiscard]] inline Choice route(const TokenChoiceRule& rule, const Vector& raw_logits) {
+    const Vector logits = softcapped(rule, raw_logits);
+    const Vector q = masked_by_group(rule, selection_scores(rule, logits));
+
+    Choice choice{top_k(q, rule.top_k), {}};
+    const Vector source = rule.weight_from == Source::score ? scores_of(rule.score, logits) : logits;
+    for (const ExpertId e : choice.experts) {
+        choice.weights.push_back(source[static_cast<std::size_t>(e)]);
+    }
+    if (rule.weight_from == Source::softmax_of_selected) {
+        choice.weights = softmax(choice.weights);
+    } else if (rule.weight_from == Source::sigmoid_of_selected) {
+        choice.weights = scores_of(Score::sigmoid, choice.weights);
+    }
+
+    choice.weights = normalized(rule, choice.weights);
+    for (std::size_t slot = 0; slot < rule.top_k; ++slot) {
+        choice.weights[slot] *= rule.scale;
+        if (!rule.per_expert_scale.empty()) {
+            choice.weights[slot] *= rule.per_expert_scale[static_cast<std::size_t>(choice.experts[slot])];
+        }
+    }
+    return choice;
+}
+
+}  // namespace moe::inline MOE_ABI::reference

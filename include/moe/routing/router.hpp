@@ -1,0 +1,110 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include "../core/matrix_view.hpp"
+#include "../experts/ffn.hpp"
+#include "../gating/gate.hpp"
+#include "plan.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// rows * weights of one stack, panel by panel: what the router and the gates of shared experts need.
+template <WeightElement W>
+class Linear {
+public:
+    using T = ComputeType<W>;
+
+    Linear() = default;
+
+    /// weight (outputs, inputs), bias (outputs) or empty; both stay the user's.
+    explicit Linear(WeightStack<W> weight, std::span<const W> bias = {}) : weight_(std::move(weight)), bias_(bias) {
+        require(weight_.n_experts() == 1, ErrorCode::shape, "Linear: one matrix is expected, not a stack of ",
+                weight_.n_experts());
+        require(bias.empty() || bias.size() == weight_.outputs(), ErrorCode::shape, "Linear: ", bias.size(),
+                " biases for ", weight_.outputs(), " outputs");
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return weight_.empty(); }
+    [[nodiscard]] std::size_t outputs() const noexcept { return weight_.outputs(); }
+    [[nodiscard]] std::size_t inputs() const noexcept { return weight_.inputs(); }
+    [[nodiscard]] std::size_t panels() const noexcept { return divide_up(outputs(), Panel<T>::width); }
+
+    /// y (n_rows, one panel of outputs) = x (n_rows, inputs) * weight + bias, stored at `y` + panel with `stride`.
+    void compute_panel(std::size_t panel, std::span<const T* const> x, T* y, std::size_t stride,
+                       const FfnScratch<T>& scratch) const {
+        const std::size_t first = panel * Panel<T>::width;
+        multiply_panel<T>(x, inputs(), scratch, [&](std::size_t k, std::size_t depth, T* buffer) {
+            detail::pack_columns(weight_, 0, first, Panel<T>::width, k, depth, buffer);
+            return static_cast<const T*>(buffer);
+        });
+        const std::size_t columns = std::min(Panel<T>::width, outputs() - first);
+        for (std::size_t r = 0; r < x.size(); ++r) {
+            for (std::size_t c = 0; c < columns; ++c) {
+                const T bias = bias_.empty() ? T(0) : static_cast<T>(load_element(bias_.data() + first + c));
+                y[r * stride + first + c] = scratch.sums[r * Panel<T>::width + c] + bias;
+            }
+        }
+    }
+
+private:
+    WeightStack<W> weight_;
+    std::span<const W> bias_;
+};
+
+/// Chooses the experts of each token: logits = weight * x + bias, then the gate. Weights are float, double, bfloat16 or
+/// float16 (n_experts, d_model) in the user's memory; logits are computed in float, in double for double weights. A gate
+/// that reads no logits needs no weights.
+template <WeightElement W, class G>
+class Router {
+public:
+    using element_type = W;
+    using value_type = ComputeType<W>;
+    using gate_type = G;
+
+    /// Throws Error: shapes that disagree, and whatever the gate's own validation refuses.
+    Router(MatrixView<const W> weight, G gate) : Router(weight, {}, std::move(gate)) {}
+
+    /// `bias` (n_experts), added to the logits; a bias that moves the choice alone belongs to the gate.
+    Router(MatrixView<const W> weight, std::span<const W> bias, G gate)
+        : Router(WeightStack<W>(weight.data(), 1, weight.rows(), weight.cols(), weight.stride(),
+                                checked_multiply(weight.rows(), weight.stride())),
+                 bias, std::move(gate)) {}
+
+    /// Any storage order, as a stack of one matrix.
+    Router(WeightStack<W> weight, std::span<const W> bias, G gate)
+        : linear_(std::move(weight), bias), gate_(std::move(gate)), n_experts_(linear_.outputs()) {
+        validate_gate(gate_, n_experts_);
+    }
+
+    /// No weights, for a gate that needs no logits. Throws Error(missing) for any other.
+    Router(std::size_t n_experts, G gate) : gate_(std::move(gate)), n_experts_(n_experts) {
+        require(!needs_logits(gate_), ErrorCode::missing, "Router: this gate reads logits, so the router needs weights");
+        validate_gate(gate_, n_experts_);
+    }
+
+    [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
+    [[nodiscard]] const Linear<W>& linear() const noexcept { return linear_; }
+    [[nodiscard]] const G& gate() const noexcept { return gate_; }
+    [[nodiscard]] bool has_logits() const { return needs_logits(gate_); }
+
+private:
+    Linear<W> linear_;
+    G gate_;
+    std::size_t n_experts_;
+};
+
+template <class W, class G>
+Router(MatrixView<W>, G) -> Router<std::remove_const_t<W>, G>;
+template <class W, class G>
+Router(MatrixView<W>, std::span<const std::remove_const_t<W>>, G) -> Router<std::remove_const_t<W>, G>;
+template <class W, class G>
+Router(WeightStack<W>, std::span<const W>, G) -> Router<W, G>;
+template <class G>
+Router(std::size_t, G) -> Router<float, G>;
+
+}  // namespace moe::inline MOE_ABI
