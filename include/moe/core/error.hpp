@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <cstddef>
+#include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -44,9 +46,10 @@ private:
 }  // namespace moe::inline MOE_ABI
 
 #if !MOE_EXCEPTIONS
-/// Called instead of throwing when built with `-fno-exceptions`. Weak, so a program replaces it at link time by defining
-/// its own, as it would operator new; it must not return (the program is aborted if it does). `code` is an `ErrorCode`.
-extern "C" __attribute__((weak)) void moe_error_handler(int /*code*/, const char* /*message*/) { std::abort(); }
+/// Called instead of throwing when built with `-fno-exceptions`. The library only declares it: a program that defines it
+/// gets the report, in one that does not the error aborts. It must not return (the program is aborted if it does). `code`
+/// is an `ErrorCode`.
+extern "C" __attribute__((weak)) void moe_error_handler(int code, const char* message);
 #endif
 
 namespace moe::inline MOE_ABI {
@@ -54,11 +57,20 @@ namespace moe::inline MOE_ABI {
 namespace detail {
 
 inline void append(std::string& text, std::string_view part) { text.append(part); }
-inline void append(std::string& text, bool value) { text.append(value ? "true" : "false"); }
-template <class Number>
-    requires(std::integral<Number> || std::floating_point<Number>)
+// Constrained, because a literal would rather become a bool than a std::string_view.
+template <std::same_as<bool> Bool>
+void append(std::string& text, Bool value) {
+    text.append(value ? "true" : "false");
+}
+template <std::integral Number>
+    requires(!std::same_as<Number, bool>)
 void append(std::string& text, Number value) {
     text.append(std::to_string(value));
+}
+inline void append(std::string& text, double value) {
+    std::array<char, 32> digits{};  // std::to_string would show 1e-20 as 0.000000
+    (void)std::snprintf(digits.data(), digits.size(), "%.9g", value);
+    text.append(digits.data());
 }
 
 }  // namespace detail
@@ -72,7 +84,9 @@ template <class... Parts>
 #if MOE_EXCEPTIONS
     throw Error(code, message);
 #else
-    moe_error_handler(static_cast<int>(code), message.c_str());
+    if (moe_error_handler != nullptr) {
+        moe_error_handler(static_cast<int>(code), message.c_str());
+    }
     std::abort();
 #endif
 }

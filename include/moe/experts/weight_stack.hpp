@@ -36,10 +36,9 @@ public:
         check_shape();
         require(data != nullptr, ErrorCode::null_pointer, "stacked: null weights for ", n_experts, " experts of ", rows, " x ",
                 cols);
-        require(n_experts == 1 || expert_stride >= checked_multiply(rows - 1, row_stride) + cols, ErrorCode::stride,
-                "stacked: the expert stride ", expert_stride, " is smaller than a matrix of ", rows, " x ", cols,
+        require(n_experts == 1 || expert_stride >= matrix_extent(), ErrorCode::stride, "stacked: the expert stride ", expert_stride, " is smaller than a matrix of ", rows, " x ", cols,
                 " with row stride ", row_stride);
-        (void)checked_multiply(checked_multiply(n_experts, expert_stride), sizeof(W));
+        (void)checked_multiply(checked_add(checked_multiply(n_experts - 1, expert_stride), matrix_extent()), sizeof(W));
     }
 
     /// One pointer an expert.
@@ -54,7 +53,7 @@ public:
             require(table_[e] != nullptr, ErrorCode::null_pointer, "separate: null weights for expert ", e, " of ",
                     n_experts_);
         }
-        (void)checked_multiply(checked_multiply(rows, row_stride), sizeof(W));
+        (void)checked_multiply(matrix_extent(), sizeof(W));
     }
 
     [[nodiscard]] bool empty() const noexcept { return n_experts_ == 0; }
@@ -106,6 +105,11 @@ public:
     }
 
 private:
+    /// Elements from the first to the last of one matrix.
+    [[nodiscard]] std::size_t matrix_extent() const {
+        return checked_add(checked_multiply(outputs_ - 1, output_stride_), inputs_);
+    }
+
     void check_shape() const {
         require(n_experts_ > 0 && outputs_ > 0 && inputs_ > 0, ErrorCode::shape, "WeightStack: ", n_experts_,
                 " experts of ", outputs_, " x ", inputs_, "; every size must be at least 1");

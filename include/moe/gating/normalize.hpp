@@ -66,20 +66,19 @@ private:
         return kind == Kind::sum ? sum + bound : (sum < bound ? bound : sum);
     }
 
+    // In double, since powers of float weights leave the range of float.
     template <class T>
     [[nodiscard]] T lp_norm(std::span<const T> weights) const {
-        const auto p = static_cast<T>(value);
-        T sum = 0;
-        if (value > std::numeric_limits<double>::max()) {
-            for (const T weight : weights) {
-                sum = std::abs(weight) > sum || std::isnan(weight) ? std::abs(weight) : sum;
-            }
-            return sum;
-        }
+        double sum = 0;
         for (const T weight : weights) {
-            sum += p == T(1) ? std::abs(weight) : std::pow(std::abs(weight), p);
+            const double size = std::abs(static_cast<double>(weight));
+            if (std::isinf(value)) {
+                sum = size > sum || std::isnan(size) ? size : sum;
+            } else {
+                sum += std::pow(size, value);
+            }
         }
-        return p == T(1) ? sum : std::pow(sum, T(1) / p);
+        return static_cast<T>(std::isinf(value) ? sum : std::pow(sum, 1 / value));
     }
 };
 

@@ -92,7 +92,8 @@ void TokenChoice<Score>::validate(std::size_t n_experts) const {
 
 template <class Score>
 void TokenChoice<Score>::validate_groups(std::size_t n_experts) const {
-    require(groups.n_groups >= 0, ErrorCode::range, "TokenChoice: n_groups is ", groups.n_groups);
+    require(groups.n_groups >= 0, ErrorCode::range, "TokenChoice: n_groups is ", groups.n_groups,
+            ", it must not be negative");
     if (groups.n_groups <= 1) {
         return;
     }

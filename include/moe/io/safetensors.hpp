@@ -23,13 +23,14 @@ namespace moe::inline MOE_ABI {
 /// |--------------|------------------------------------------------------------------------------------------------|
 /// | file         | cannot be opened, read or mapped, or is no regular file                                        |
 /// | truncated    | ends before its header, or before the data of a tensor                                         |
-/// | header       | announces a header of 0 or more than 100 MB; is not UTF-8; does not begin with '{'; has a      |
-/// |              | missing or unknown field, a value of the wrong JSON type, an empty tensor name                 |
-/// | syntax       | has a header that is not JSON                                                                  |
+/// | header       | announces a header of 0 or more than 100 MB; does not begin with '{'; has a string that is not  |
+/// |              | UTF-8, a missing or unknown field, a value of the wrong JSON type, an empty tensor name, or    |
+/// |              | (lenient) an unknown field whose values nest deeper than 32 levels                             |
+/// | syntax       | has a header that is not JSON, or has a zero byte in it                                        |
 /// | duplicate    | has a tensor, a field or a metadata key twice                                                  |
 /// | unknown_type | has a dtype that DType does not list                                                           |
 /// | range        | has a negative number, more than 64 dimensions, more than 65,536 metadata entries              |
-/// | overflow     | has a number, or a product of extents, beyond std::size_t                                      |
+/// | overflow     | has a number, or a product of extents, beyond std::size_t; in an unknown field: beyond double  |
 /// | layout       | has a tensor whose bytes do not match its shape; tensors that overlap or leave holes; bytes    |
 /// |              | after the last tensor (unless lenient)                                                         |
 ///

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -15,8 +16,9 @@
 #include "../core/index.hpp"
 #include "../core/workspace.hpp"
 #include "dtype.hpp"
+#include "json.hpp"
 #include "replaced_file.hpp"
-#include "safetensors_parser.hpp"
+#include "safetensors_header.hpp"
 #include "text.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -48,8 +50,6 @@ inline void check_tensor_to_write(const TensorToWrite& tensor) {
     const std::string where = "write_safetensors: tensor " + in_quotes(tensor.name);
     require(!tensor.name.empty() && tensor.name != metadata_key, ErrorCode::header, std::string_view(where),
             ": a name can be neither empty nor ", metadata_key);
-    require(first_invalid_utf8(tensor.name) == tensor.name.size(), ErrorCode::header, std::string_view(where),
-            ": the name is not UTF-8");
     require(tensor.shape.size() <= max_dimensions, ErrorCode::range, std::string_view(where), ": ", tensor.shape.size(),
             " dimensions are more than ", max_dimensions);
     std::size_t product = dtype_size(tensor.dtype);
@@ -63,30 +63,31 @@ inline void check_tensor_to_write(const TensorToWrite& tensor) {
             needed, " bytes, but ", tensor.bytes.size(), " are given");
 }
 
-inline void check_metadata_to_write(const SafetensorsMetadata& metadata) {
-    require(metadata.size() <= max_metadata_entries, ErrorCode::range, "write_safetensors: ", metadata.size(),
-            " metadata entries are more than ", max_metadata_entries);
-    for (const auto& [key, value] : metadata) {
-        if (first_invalid_utf8(key) != key.size() || first_invalid_utf8(value) != value.size()) {
-            fail(ErrorCode::header, "write_safetensors: the metadata entry ", in_quotes(key), " is not UTF-8");
-        }
+/// `owner` is what the message calls the string's place, `name` what it is called there.
+inline void append_string(std::string& json, std::string_view text, std::string_view owner, std::string_view name) {
+    const std::optional<std::string> quoted = json_string(text);
+    if (!quoted) {
+        fail(ErrorCode::header, "write_safetensors: the ", owner, " ", in_quotes(name), " is not UTF-8");
     }
+    json += *quoted;
 }
 
 inline void append_metadata(std::string& json, const SafetensorsMetadata& metadata) {
-    append_json_string(json, metadata_key);
-    json += ":{";
+    require(metadata.size() <= max_metadata_entries, ErrorCode::range, "write_safetensors: ", metadata.size(),
+            " metadata entries are more than ", max_metadata_entries);
+    constexpr std::string_view owner = "metadata entry";
+    json.append("\"").append(metadata_key).append("\":{");
     for (const auto& [key, value] : metadata) {
         json += json.back() == '{' ? "" : ",";
-        append_json_string(json, key);
+        append_string(json, key, owner, key);
         json += ':';
-        append_json_string(json, value);
+        append_string(json, value, owner, key);
     }
     json += '}';
 }
 
 inline void append_description(std::string& json, const TensorToWrite& tensor, std::size_t begin) {
-    append_json_string(json, tensor.name);
+    append_string(json, tensor.name, "tensor name", tensor.name);
     json += ":{\"dtype\":\"";
     json += dtype_name(tensor.dtype);
     json += "\",\"shape\":[";
@@ -136,7 +137,6 @@ inline void check_names_to_write(std::span<const TensorToWrite> tensors) {
         check_tensor_to_write(tensor);
     }
     check_names_to_write(tensors);
-    check_metadata_to_write(metadata);
 
     SafetensorsPlan plan;
     plan.order = order_of_data(tensors);

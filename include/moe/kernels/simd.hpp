@@ -4,18 +4,14 @@
 #include <type_traits>
 
 #include "../config.hpp"
+#include "arch/intrinsics.hpp"
 
-// g++ 12 takes the deliberately undefined operands of its own AVX-512 intrinsics for uninitialised variables (GCC bug
-// 105593) and says so wherever one is inlined.
+// as in arch/intrinsics.hpp
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
 #include <xsimd/xsimd.hpp>
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop

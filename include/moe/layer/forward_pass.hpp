@@ -29,7 +29,7 @@ public:
         : layer_(&layer),
           x_(x),
           y_(y),
-          router_input_(options.router_input.empty() ? x : options.router_input),
+          router_input_(options.router_input.cols() == 0 ? x : options.router_input),
           options_(options),
           shape_(layer.pass_shape(x.rows(), n_workers, plan)) {
         Arena measure;
@@ -48,8 +48,7 @@ public:
     /// The work of worker `ith` of `nth` in one phase, 1 <= nth <= n_workers(). Any number of threads may run the same
     /// phase; all must be done before one starts the next. Errors of the gate or an observer are thrown here.
     void run_phase(Phase phase, std::size_t ith, std::size_t nth) {
-        require(ith < nth && nth <= shape_.n_workers, ErrorCode::range, "ForwardPass: worker ", ith, " of ", nth,
-                ", the pass was prepared for ", shape_.n_workers);
+        check_worker(ith, nth);
         if (ith == 0 && options_.observer != nullptr) {
             options_.observer->on_phase_begin(phase);
         }
@@ -69,7 +68,10 @@ public:
             if (is_serial(phase)) {
                 work(phase, 0, 1);
             } else {
-                executor.run([&](std::size_t ith, std::size_t nth) { work(phase, ith, nth); });
+                executor.run([&](std::size_t ith, std::size_t nth) {
+                    check_worker(ith, nth);  // an executor of somebody else may have grown since it was asked
+                    work(phase, ith, nth);
+                });
             }
             if (options_.observer != nullptr) {
                 finish_observed(phase);
@@ -78,6 +80,11 @@ public:
     }
 
 private:
+    void check_worker(std::size_t ith, std::size_t nth) const {
+        require(ith < nth && nth <= shape_.n_workers, ErrorCode::range, "ForwardPass: worker ", ith, " of ", nth,
+                ", the pass was prepared for ", shape_.n_workers);
+    }
+
     [[nodiscard]] bool is_serial(Phase phase) const noexcept {
         constexpr std::size_t few_tokens = 16;  // gating them costs less than waking the workers
         return phase == Phase::plan || (phase == Phase::gating && (shape_.batch_gate || shape_.n_tokens <= few_tokens));
@@ -192,11 +199,13 @@ private:
     void make_plan() {
         if (!shape_.plan_given) {
             const std::size_t k = shape_.max_per_token;
+            const auto unset = std::count(memory_.chosen.begin(), memory_.chosen.end(), no_expert);
+            const std::size_t n = memory_.chosen.size() - static_cast<std::size_t>(unset);
+            require(n <= shape_.max_assignments, ErrorCode::range, "MoELayer: the gate chose ", n,
+                    " assignments, more than the ", shape_.max_assignments, " it announced");
             plan_ = build_plan<T>(MatrixView<const ExpertId>(memory_.chosen.data(), shape_.n_tokens, k, k),
                                   MatrixView<const T>(memory_.chosen_weights.data(), shape_.n_tokens, k, k),
                                   shape_.n_experts, memory_.plan);
-            require(plan_.n_assignments() <= shape_.max_assignments, ErrorCode::range, "MoELayer: the gate chose ",
-                    plan_.n_assignments(), " assignments, more than the ", shape_.max_assignments, " it announced");
         }
         const std::size_t panels = layer_->experts().layout().hidden_panels();
         std::size_t task = 0;

@@ -92,6 +92,7 @@ public:
         require(plan.n_tokens == x.rows() && plan.n_experts == n_experts(), ErrorCode::shape, "MoELayer: the plan is for ",
                 plan.n_tokens, " tokens and ", plan.n_experts, " experts, the call for ", x.rows(), " tokens and ",
                 n_experts(), " experts");
+        check_plan(plan);
         return {*this, x, y, &plan, workspace, n_workers, options};
     }
 
@@ -151,7 +152,7 @@ private:
     }
 
     void check_router_input(const MatrixView<const T>& x, const ForwardOptions<T>& options) const {
-        const MatrixView<const T>& input = options.router_input.empty() ? x : options.router_input;
+        const MatrixView<const T>& input = options.router_input.cols() == 0 ? x : options.router_input;
         require(input.rows() == x.rows(), ErrorCode::shape, "MoELayer: the router input has ", input.rows(),
                 " rows for ", x.rows(), " tokens");
         require(!router_.has_logits() || input.cols() == router_.linear().inputs(), ErrorCode::shape,

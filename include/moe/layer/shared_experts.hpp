@@ -27,20 +27,18 @@ public:
 
     /// One shared expert, or several of different widths, added or averaged.
     explicit SharedExperts(Bank expert, SharedMode mode = SharedMode::add)
-        : SharedExperts(std::vector<Bank>(1, std::move(expert)), mode) {}
+        : SharedExperts(one(std::move(expert)), mode, {}) {}
     explicit SharedExperts(std::vector<Bank> experts, SharedMode mode = SharedMode::add)
-        : experts_(std::move(experts)), mode_(mode) {
-        require(mode != SharedMode::gated, ErrorCode::missing, "SharedExperts: gated shared experts need gate weights");
-        check();
-    }
+        : SharedExperts(std::move(experts), mode, {}) {}
 
     /// Gated: `gate` (n_shared, d_model), one row a shared expert.
     SharedExperts(std::vector<Bank> experts, WeightStack<element_type> gate)
-        : experts_(std::move(experts)), mode_(SharedMode::gated), gate_(std::move(gate)) {
+        : SharedExperts(std::move(experts), SharedMode::gated, Linear<element_type>(std::move(gate))) {}
+
+    /// The most general form. Throws Error naming the shapes that disagree.
+    SharedExperts(std::vector<Bank> experts, SharedMode mode, Linear<element_type> gate)
+        : experts_(std::move(experts)), mode_(mode), gate_(std::move(gate)) {
         check();
-        require(gate_.outputs() == experts_.size() && gate_.inputs() == d_model(), ErrorCode::shape,
-                "SharedExperts: the gate is ", gate_.outputs(), " x ", gate_.inputs(), " but there are ", experts_.size(),
-                " shared experts of d_model ", d_model());
     }
 
     [[nodiscard]] const std::vector<Bank>& experts() const noexcept { return experts_; }
@@ -49,6 +47,12 @@ public:
     [[nodiscard]] std::size_t d_model() const { return experts_.front().layout().d_model; }
 
 private:
+    static std::vector<Bank> one(Bank expert) {
+        std::vector<Bank> experts;
+        experts.push_back(std::move(expert));  // a braced list would copy, and a packed bank cannot be copied
+        return experts;
+    }
+
     void check() const {
         require(!experts_.empty(), ErrorCode::missing, "SharedExperts: an empty list of shared experts");
         for (const Bank& expert : experts_) {
@@ -57,6 +61,12 @@ private:
             require(expert.layout().d_model == d_model(), ErrorCode::shape, "SharedExperts: d_model ",
                     expert.layout().d_model, " of one differs from ", d_model(), " of the first");
         }
+        require(gate_.empty() == (mode_ != SharedMode::gated), ErrorCode::missing,
+                mode_ == SharedMode::gated ? "SharedExperts: gated shared experts need gate weights"
+                                           : "SharedExperts: gate weights were given, but the mode is not gated");
+        require(gate_.empty() || (gate_.outputs() == experts_.size() && gate_.inputs() == d_model()), ErrorCode::shape,
+                "SharedExperts: the gate is ", gate_.outputs(), " x ", gate_.inputs(), " but there are ", experts_.size(),
+                " shared experts of d_model ", d_model());
     }
 
     std::vector<Bank> experts_;

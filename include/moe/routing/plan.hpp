@@ -130,8 +130,10 @@ void check_plan(const PlanView<T>& plan) {
     for (std::size_t a = 0; a < n; ++a) {
         check(plan.experts[a] >= 0 && std::cmp_less(plan.experts[a], plan.n_experts), "an expert is out of range", a);
     }
-    for (std::size_t e = 0; e < plan.n_experts; ++e) {
+    for (std::size_t e = 0; e < plan.n_experts; ++e) {  // all of them before any is used as a position
         check(plan.expert_offsets[e] <= plan.expert_offsets[e + 1], "expert_offsets descend", e);
+    }
+    for (std::size_t e = 0; e < plan.n_experts; ++e) {
         for (std::size_t i = plan.expert_offsets[e]; i < plan.expert_offsets[e + 1]; ++i) {
             const std::size_t a = plan.assignments[i];
             const std::size_t t = plan.tokens[i];
@@ -150,7 +152,9 @@ public:
     RoutingPlan() { token_offsets_.push_back(0), expert_offsets_.push_back(0); }
 
     [[nodiscard]] PlanView<T> view() const noexcept {
-        return {token_offsets_.size() - 1, expert_offsets_.size() - 1, token_offsets_, experts_, weights_, expert_offsets_,
+        const std::size_t n_tokens = token_offsets_.empty() ? 0 : token_offsets_.size() - 1;  // empty once moved from
+        const std::size_t n_experts = expert_offsets_.empty() ? 0 : expert_offsets_.size() - 1;
+        return {n_tokens, n_experts, token_offsets_, experts_, weights_, expert_offsets_,
                 tokens_,                   assignments_};
     }
     operator PlanView<T>() const noexcept { return view(); }  // NOLINT: a plan is used wherever a view is asked for
@@ -178,6 +182,7 @@ public:
     /// A copy of another plan. Throws as check_plan does; the plan is then unchanged.
     void assign(const PlanView<T>& other) {
         check_plan(other);
+        reserve(other.n_tokens, other.n_experts, other.n_assignments());
         token_offsets_.assign(other.token_offsets.begin(), other.token_offsets.end());
         experts_.assign(other.experts.begin(), other.experts.end());
         weights_.assign(other.weights.begin(), other.weights.end());
@@ -187,10 +192,21 @@ public:
     }
 
 private:
+    /// All allocations come first: one that fails leaves the plan as it was.
+    void reserve(std::size_t n_tokens, std::size_t n_experts, std::size_t n_assignments) {
+        token_offsets_.reserve(n_tokens + 1);
+        expert_offsets_.reserve(n_experts + 1);
+        experts_.reserve(n_assignments);
+        weights_.reserve(n_assignments);
+        tokens_.reserve(n_assignments);
+        assignments_.reserve(n_assignments);
+    }
+
     template <class Build>
     void fill(std::size_t n_tokens, std::size_t n_experts, std::size_t most, Build&& build) {
         require(most <= std::numeric_limits<Index>::max(), ErrorCode::overflow, "RoutingPlan: ", most, " assignments of ",
                 n_tokens, " tokens do not fit the index type; split the batch");
+        reserve(n_tokens, n_experts, most);
         token_offsets_.resize(n_tokens + 1);
         expert_offsets_.resize(n_experts + 1);
         experts_.resize(most);

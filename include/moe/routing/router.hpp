@@ -76,6 +76,7 @@ public:
                  bias, std::move(gate)) {}
 
     /// Any storage order, as a stack of one matrix.
+    Router(WeightStack<W> weight, G gate) : Router(std::move(weight), {}, std::move(gate)) {}
     Router(WeightStack<W> weight, std::span<const W> bias, G gate)
         : linear_(std::move(weight), bias), gate_(std::move(gate)), n_experts_(linear_.outputs()) {
         validate_gate(gate_, n_experts_);
@@ -102,6 +103,8 @@ template <class W, class G>
 Router(MatrixView<W>, G) -> Router<std::remove_const_t<W>, G>;
 template <class W, class G>
 Router(MatrixView<W>, std::span<const std::remove_const_t<W>>, G) -> Router<std::remove_const_t<W>, G>;
+template <class W, class G>
+Router(WeightStack<W>, G) -> Router<W, G>;
 template <class W, class G>
 Router(WeightStack<W>, std::span<const W>, G) -> Router<W, G>;
 template <class G>

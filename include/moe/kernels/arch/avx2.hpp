@@ -3,7 +3,7 @@
 #include "../../core/half.hpp"
 
 #if defined(__AVX2__) && defined(__F16C__) && !defined(__AVX512F__)
-#include <immintrin.h>
+#include "intrinsics.hpp"
 
 namespace moe::inline MOE_ABI::arch {
 

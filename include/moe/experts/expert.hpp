@@ -1,0 +1,108 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "../core/workspace.hpp"
+#include "../parallel/executor.hpp"
+#include "expert_bank.hpp"
+#include "ffn.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// One feed-forward network by itself: y[t] = down * form(gate * x[t], up * x[t]). What a MoELayer computes for each of its
+/// experts, with the same bits; useful as a dense layer, as a baseline, and to look at one expert of a bank.
+template <PanelSource Bank>
+class Expert {
+public:
+    using value_type = typename Bank::value_type;
+    using T = value_type;
+
+    /// From a bank of one: `Expert{bank.expert(e)}`, or an ExpertBank over the weights of one network. Throws
+    /// Error(shape) for any other.
+    explicit Expert(Bank bank) : bank_(std::move(bank)) {
+        require(bank_.n_experts() == 1, ErrorCode::shape, "Expert: a bank of one expert is expected, not of ",
+                bank_.n_experts());
+    }
+
+    [[nodiscard]] std::size_t d_model() const noexcept { return bank_.layout().d_model; }
+    [[nodiscard]] std::size_t d_ff() const noexcept { return bank_.layout().d_ff; }
+
+    /// Both matrices (n_tokens, d_model), not the same memory. Throws Error(shape, layout). Allocates nothing once
+    /// `workspace` has grown.
+    template <class Executor = SerialExecutor>
+    void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const Executor& executor = {}) const {
+        require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape, "Expert: x is ",
+                x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(), ", both must be n_tokens x ", d_model());
+        require(x.rows() == 0 || x.data() != y.data(), ErrorCode::layout,
+                "Expert: x and y are the same memory; an expert cannot work in place");
+        const ExecutorRef threads(executor);
+        Arena measure;
+        (void)Memory::take(measure, x.rows() * bank_.layout().hidden_stride(), threads.concurrency());
+        workspace.reserve(measure.used());
+        Arena arena = workspace.arena();
+        const Memory memory = Memory::take(arena, x.rows() * bank_.layout().hidden_stride(), threads.concurrency());
+        run(threads, x.rows(), bank_.layout().hidden_panels(), memory, [&](std::size_t panel, auto tokens, const auto& scratch) {
+            const std::size_t stride = bank_.layout().hidden_stride();
+            for (std::size_t r = 0; r < tokens.count; ++r) {
+                scratch.rows[r] = x.row(tokens.first + r);
+            }
+            compute_hidden(bank_, 0, panel, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
+                           memory.hidden.data() + tokens.first * stride, stride, scratch);
+        });
+        run(threads, x.rows(), bank_.layout().output_panels(), memory, [&](std::size_t panel, auto tokens, const auto& scratch) {
+            const std::size_t first = panel * Panel<T>::width;
+            for (std::size_t r = 0; r < tokens.count; ++r) {
+                const std::size_t t = tokens.first + r;
+                scratch.rows[r] = memory.hidden.data() + t * bank_.layout().hidden_stride();
+                std::fill_n(y.row(t) + first, std::min(Panel<T>::width, d_model() - first), T(0));
+            }
+            add_output(bank_, 0, panel, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
+                       [&](std::size_t r) { return tokens.first + r; }, y, scratch);
+        });
+    }
+
+private:
+    struct Tokens {
+        std::size_t first;
+        std::size_t count;
+    };
+
+    struct Memory {
+        std::span<T> hidden;
+        std::span<T> values;
+        std::span<const T*> rows;
+
+        static constexpr std::size_t panel = Panel<T>::depth * Panel<T>::width;
+        static constexpr std::size_t sums = max_task_rows * Panel<T>::width;
+
+        static Memory take(Arena& arena, std::size_t hidden, std::size_t n_workers) {
+            return {arena.take<T>(hidden), arena.take<T>(checked_multiply(n_workers, panel + sums)),
+                    arena.take<const T*>(checked_multiply(n_workers, max_task_rows))};
+        }
+        [[nodiscard]] FfnScratch<T> worker(std::size_t ith) const {
+            const auto mine = values.subspan(ith * (panel + sums), panel + sums);
+            return {mine.first(panel), mine.subspan(panel), rows.subspan(ith * max_task_rows, max_task_rows)};
+        }
+    };
+
+    /// Every (panel, block of tokens) once, on the workers of `threads`.
+    template <class Task>
+    static void run(const ExecutorRef& threads, std::size_t n_tokens, std::size_t panels, const Memory& memory, Task&& task) {
+        const std::size_t blocks = divide_up(n_tokens, max_task_rows);
+        TaskQueue queue;
+        threads.run([&](std::size_t ith, std::size_t) {
+            const FfnScratch<T> scratch = memory.worker(ith);
+            for (std::size_t i = queue.take(); i < blocks * panels; i = queue.take()) {
+                const std::size_t first = i % blocks * max_task_rows;
+                task(i / blocks, Tokens{first, std::min(max_task_rows, n_tokens - first)}, scratch);
+            }
+        });
+    }
+
+    Bank bank_;
+};
+
+}  // namespace moe::inline MOE_ABI

@@ -1,0 +1,146 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "../experts/expert_bank.hpp"
+#include "../experts/packed_experts.hpp"
+#include "moe_config.hpp"
+#include "moe_layer.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// Experts stacked in one tensor each, as the architecture stores them (MoEConfig::storage). Null where there is none.
+template <WeightElement W>
+struct StackedExperts {
+    const W* gate = nullptr;          ///< (n_experts, d_ff, d_model), when stored apart from up
+    const W* up = nullptr;            ///< the same
+    const W* gate_up = nullptr;       ///< (n_experts, 2 d_ff, d_model), or (n_experts, d_model, 2 d_ff) if input-major
+    const W* down = nullptr;          ///< (n_experts, d_model, d_ff), or (n_experts, d_ff, d_model) if input-major
+    const W* gate_up_bias = nullptr;  ///< (n_experts, 2 d_ff), ordered as gate_up is
+    const W* down_bias = nullptr;     ///< (n_experts, d_model)
+};
+
+/// The matrices of `n_experts` experts of width `d_ff` out of stacked tensors. Throws Error(null_pointer) and what
+/// stacked() throws.
+template <WeightElement W>
+[[nodiscard]] ExpertWeights<W> expert_weights(const MoEConfig& config, const StackedExperts<W>& tensors,
+                                              std::size_t n_experts, std::size_t d_ff) {
+    const auto matrix = [&](const W* data, std::size_t outputs, std::size_t inputs, bool input_major) {
+        return input_major ? transpose(stacked(data, n_experts, inputs, outputs))
+                           : stacked(data, n_experts, outputs, inputs);
+    };
+    const auto split = [&](const WeightStack<W>& joined) {
+        return config.storage.gate_up == JoinedAs::interleaved ? interleaved(joined) : concatenated(joined);
+    };
+    const bool up_input_major = config.storage.up_input_major;
+    ExpertWeights<W> weights;
+    weights.down = matrix(tensors.down, config.d_model, d_ff, config.storage.down_input_major);
+    if (config.storage.gate_up == JoinedAs::separate) {
+        weights.up = matrix(tensors.up, d_ff, config.d_model, up_input_major);
+        if (config.form.gated()) {
+            weights.gate = matrix(tensors.gate, d_ff, config.d_model, up_input_major);
+        }
+    } else {
+        GateUp<W> both = split(matrix(tensors.gate_up, 2 * d_ff, config.d_model, up_input_major));
+        weights.gate = std::move(both.gate);
+        weights.up = std::move(both.up);
+        if (tensors.gate_up_bias != nullptr) {
+            GateUp<W> bias = split(stacked(tensors.gate_up_bias, n_experts, 2 * d_ff, 1));
+            weights.gate_bias = std::move(bias.gate);
+            weights.up_bias = std::move(bias.up);
+        }
+    }
+    if (tensors.down_bias != nullptr) {
+        weights.down_bias = stacked(tensors.down_bias, n_experts, config.d_model, 1);
+    }
+    return weights;
+}
+
+/// Everything a layer reads, in the user's memory. RouterElement may be wider than W: many models keep it in float.
+template <WeightElement W, WeightElement RouterElement = W>
+struct LayerWeights {
+    const RouterElement* router = nullptr;        ///< (n_routed, d_model)
+    std::span<const RouterElement> router_bias;   ///< (n_routed) if MoEConfig::router_bias
+    std::span<const float> selection_bias;        ///< (n_routed) if MoEConfig::selection_bias
+    ExpertWeights<W> experts;                     ///< from expert_weights(), or made by hand of any stacks
+    ExpertWeights<W> shared;                      ///< one expert, if MoEConfig::shared_d_ff
+    WeightStack<W> shared_gate;                   ///< (1, 1, d_model) if SharedMode::gated
+    std::span<const ComputeType<W>> output_bias;  ///< (d_model) if MoEConfig::output_bias
+};
+
+/// A layer put together at run time. Its gate and form are chosen once a token and once a panel, which costs nothing
+/// beside the products.
+template <WeightElement W, WeightElement RouterElement = W>
+using AnyLayer = MoELayer<Router<RouterElement, AnyGate>, ExpertBank<W, AnyForm>>;
+
+/// The same with its experts packed.
+template <WeightElement W, WeightElement RouterElement = W>
+using PackedAnyLayer = MoELayer<Router<RouterElement, AnyGate>, PackedExperts<W, AnyForm>>;
+
+namespace detail {
+
+inline void check_given(const MoEConfig& config, const char* what, bool wanted, bool given) {
+    require(wanted == given, ErrorCode::missing, "make_layer: ", config.name.c_str(), wanted ? " needs " : " has no ", what,
+            wanted ? ", which is missing" : ", but one was given");
+}
+
+}  // namespace detail
+
+/// Validates `config`, holds the weights against it and composes the layer. Throws Error naming what does not fit.
+template <WeightElement W, WeightElement RouterElement>
+[[nodiscard]] AnyLayer<W, RouterElement> make_layer(const MoEConfig& config, const LayerWeights<W, RouterElement>& weights) {
+    config.validate();
+    const auto given = [&](const char* what, bool wanted, bool is_given) {
+        detail::check_given(config, what, wanted, is_given);
+    };
+    given("router bias", config.router_bias, !weights.router_bias.empty());
+    given("selection bias", config.selection_bias, !weights.selection_bias.empty());
+    given("output bias", config.output_bias, !weights.output_bias.empty());
+    given("expert bias", config.expert_bias, !weights.experts.down_bias.empty());
+    given("shared expert", config.shared_d_ff > 0, !weights.shared.up.empty());
+    given("gate of the shared expert", config.shared_mode == SharedMode::gated, !weights.shared_gate.empty());
+
+    ExpertBank<W, AnyForm> bank(config.form, weights.experts);
+    require(bank.n_experts() == config.n_experts && bank.d_model() == config.d_model && bank.d_ff() == config.d_ff,
+            ErrorCode::shape, "make_layer: the experts are ", bank.n_experts(), " of d_model ", bank.d_model(), " and d_ff ",
+            bank.d_ff(), " but the configuration says ", config.n_experts, ", ", config.d_model, " and ", config.d_ff);
+    Router<RouterElement, AnyGate> router(stacked(weights.router, 1, config.n_routed(), config.d_model), weights.router_bias,
+                                          config.make_gate(weights.selection_bias));
+    SharedExperts<ExpertBank<W, AnyForm>> shared;
+    if (config.shared_d_ff > 0) {
+        std::vector<ExpertBank<W, AnyForm>> one{{config.form, weights.shared}};
+        require(one.front().d_ff() == config.shared_d_ff, ErrorCode::shape, "make_layer: the shared expert has d_ff ",
+                one.front().d_ff(), " but the configuration says ", config.shared_d_ff);
+        shared = config.shared_mode == SharedMode::gated
+                     ? SharedExperts<ExpertBank<W, AnyForm>>(std::move(one), weights.shared_gate)
+                     : SharedExperts<ExpertBank<W, AnyForm>>(std::move(one), config.shared_mode);
+    }
+    LayerOptions<ComputeType<W>> options;
+    options.weight_at = config.weight_at;
+    options.routed_scale = config.routed_scale;
+    options.output_bias = weights.output_bias;
+    options.null_experts.n_zero = config.n_zero_experts;
+    options.null_experts.n_identity = config.n_identity_experts;
+    return {std::move(router), std::move(bank), std::move(shared), options};
+}
+
+/// The same layer with all its experts packed into panels, on the workers of `executor`. Equal bits.
+template <class Gate, WeightElement W, WeightElement RouterElement, ExpertForm Form, class Executor = SerialExecutor>
+[[nodiscard]] auto pack(const MoELayer<Router<RouterElement, Gate>, ExpertBank<W, Form>>& layer,
+                        const Executor& executor = {}) {
+    using Packed = PackedExperts<W, Form>;
+    std::vector<Packed> shared;
+    for (const ExpertBank<W, Form>& expert : layer.shared().experts()) {
+        shared.emplace_back(expert, executor);
+    }
+    return MoELayer<Router<RouterElement, Gate>, Packed>(
+        layer.router(), Packed(layer.experts(), executor),
+        shared.empty() ? SharedExperts<Packed>{}
+                       : SharedExperts<Packed>(std::move(shared), layer.shared().mode(), layer.shared().gate()),
+        layer.options());
+}
+
+}  // namespace moe::inline MOE_ABI

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "../experts/any_form.hpp"
+#include "../gating/any_gate.hpp"
+#include "../gating/dense.hpp"
+#include "../gating/sparse_mixer.hpp"
+#include "../gating/token_choice.hpp"
+#include "layer_options.hpp"
+#include "shared_experts.hpp"
+
+namespace moe::inline MOE_ABI {
+
+enum class GateKind : unsigned char { token_choice, sparse_mixer, dense };
+
+/// How a checkpoint joins the gate and up projections of an expert.
+enum class JoinedAs : unsigned char { separate, concatenated, interleaved };
+
+/// How a checkpoint stores its experts, when it stacks them in one tensor.
+struct StorageOrder {
+    JoinedAs gate_up = JoinedAs::separate;
+    bool up_input_major = false;    ///< gate and up stored (input, output)
+    bool down_input_major = false;  ///< down stored (input, output)
+};
+
+/// A layer described by values alone, for engines that learn the architecture from a file. `presets` fills one for each
+/// published architecture; change what differs, then make_layer() gives it weights.
+struct MoEConfig {
+    std::string name;
+    std::size_t n_experts = 0;  ///< with parameters; null experts come on top
+    std::size_t d_model = 0;
+    std::size_t d_ff = 0;
+    GateKind gate = GateKind::token_choice;
+    TokenChoice<RuntimeScore> routing{};  ///< of token_choice; its spans are filled from the weights
+    double sparse_mixer_jitter = 0.01;    ///< of sparse_mixer
+    bool router_bias = false;             ///< logits have a bias
+    bool selection_bias = false;          ///< the choice has a bias, the weights do not
+    AnyForm form{};
+    bool expert_bias = false;  ///< projections have biases
+    WeightAt weight_at = WeightAt::output;
+    double routed_scale = 1.0;
+    bool output_bias = false;
+    std::size_t n_zero_experts = 0;
+    std::size_t n_identity_experts = 0;
+    std::size_t shared_d_ff = 0;  ///< width of the shared expert; 0: none
+    SharedMode shared_mode = SharedMode::add;
+    StorageOrder storage{};
+
+    [[nodiscard]] std::size_t n_routed() const noexcept { return n_experts + n_zero_experts + n_identity_experts; }
+
+    /// The gate this describes. `bias` is the selection bias, (n_routed) or empty.
+    [[nodiscard]] AnyGate make_gate(std::span<const float> bias = {}) const {
+        switch (gate) {
+            case GateKind::sparse_mixer: return SparseMixer{.jitter = sparse_mixer_jitter};
+            case GateKind::dense:
+                return Dense<RuntimeScore>{.score = routing.score, .normalize = routing.normalize, .scale = routing.scale};
+            case GateKind::token_choice: break;
+        }
+        TokenChoice<RuntimeScore> choice = routing;
+        choice.selection_bias = bias;
+        return choice;
+    }
+
+    /// Throws Error naming the first value that cannot be.
+    void validate() const {
+        const auto positive = [this](std::size_t value, const char* what) {
+            require(value > 0, ErrorCode::range, "MoEConfig ", name.c_str(), ": ", what, " is 0, it must be at least 1");
+        };
+        positive(n_experts, "n_experts");
+        positive(d_model, "d_model");
+        positive(d_ff, "d_ff");
+        require(n_routed() <= static_cast<std::size_t>(std::numeric_limits<ExpertId>::max()), ErrorCode::overflow,
+                "MoEConfig ", name.c_str(), ": ", n_routed(), " experts are more than an expert id can name");
+        (void)checked_multiply(checked_multiply(checked_multiply(n_experts, d_model), d_ff), sizeof(double));
+        (void)checked_multiply(checked_multiply(shared_d_ff, d_model), sizeof(double));
+        require(shared_mode == SharedMode::add || shared_d_ff > 0, ErrorCode::missing, "MoEConfig ", name.c_str(),
+                ": a shared mode is set but shared_d_ff is 0");
+        require(std::isfinite(routed_scale), ErrorCode::range, "MoEConfig ", name.c_str(), ": routed_scale is ",
+                routed_scale, ", it must be finite");
+        require(form.gated() || storage.gate_up == JoinedAs::separate, ErrorCode::layout, "MoEConfig ", name.c_str(),
+                ": a plain form has no gate to be joined with up");
+        validate_gate(make_gate(), n_routed());
+    }
+};
+
+}  // namespace moe::inline MOE_ABI
