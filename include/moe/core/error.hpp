@@ -1,9 +1,9 @@
 #pragma once
 
 #include <array>
+#include <charconv>
 #include <concepts>
 #include <cstddef>
-#include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -69,8 +69,8 @@ void append(std::string& text, Number value) {
 }
 inline void append(std::string& text, double value) {
     std::array<char, 32> digits{};  // std::to_string would show 1e-20 as 0.000000
-    (void)std::snprintf(digits.data(), digits.size(), "%.9g", value);
-    text.append(digits.data());
+    char* const end = digits.data() + digits.size();
+    text.append(digits.data(), std::to_chars(digits.data(), end, value, std::chars_format::general, 9).ptr);
 }
 
 }  // namespace detail

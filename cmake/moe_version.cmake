@@ -1,0 +1,13 @@
+# The version is written once, in include/moe/version.hpp.
+function(moe_read_version result header)
+    file(READ ${header} text)
+    set(parts "")
+    foreach(part MAJOR MINOR PATCH)
+        if(NOT text MATCHES "#define MOE_VERSION_${part} ([0-9]+)")
+            message(FATAL_ERROR "${header} defines no MOE_VERSION_${part}")
+        endif()
+        list(APPEND parts ${CMAKE_MATCH_1})
+    endforeach()
+    list(JOIN parts "." version)
+    set(${result} ${version} PARENT_SCOPE)
+endfunction()

@@ -1,0 +1,84 @@
+#!/bin/sh
+# Sets up what is missing, then builds and runs. Meant for Debian 12 and Ubuntu 24.04 with only git, a shell and apt;
+# anywhere else it works with the tools that are installed.
+set -eu
+
+usage() {
+    cat >&2 <<'TEXT'
+usage: sh cmake/run.sh demo [options of examples/generate]   build for this processor and generate text
+       sh cmake/run.sh test [options of ctest]               build everything and run the tests
+TEXT
+    exit 2
+}
+
+[ $# -gt 0 ] || usage
+command=$1
+shift
+case $command in demo | test) ;; *) usage ;; esac
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+
+cxx_missing() { ! command -v "${CXX:-c++}" >/dev/null 2>&1; }
+
+# True unless `cmake` is there and is 3.25 or newer.
+cmake_missing() {
+    command -v cmake >/dev/null 2>&1 || return 0
+    version=$(cmake --version | sed -n 's/^cmake version \([0-9]*\)\.\([0-9]*\).*/\1 \2/p')
+    [ "${version% *}" -lt 3 ] || { [ "${version% *}" -eq 3 ] && [ "${version#* }" -lt 25 ]; }
+}
+
+packages=''
+want() { packages="$packages $1"; }
+
+# Tools count as present however they came; libraries by their Debian package, since CMake finds them for itself elsewhere.
+if cxx_missing; then want g++; fi
+if cmake_missing; then want cmake; fi
+if ! command -v ninja >/dev/null 2>&1; then want ninja-build; fi
+if command -v dpkg-query >/dev/null 2>&1; then
+    libraries='libxsimd-dev libeigen3-dev nlohmann-json3-dev'
+    [ "$command" = demo ] || libraries="$libraries catch2 libbenchmark-dev"
+    for package in $libraries; do
+        case $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true) in
+            *' installed') ;;
+            *) want "$package" ;;
+        esac
+    done
+fi
+
+if [ -n "$packages" ]; then
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "run.sh: no apt-get here; install a C++20 compiler, CMake >= 3.25, Ninja, xsimd, Eigen, nlohmann-json" \
+             "(missing:$packages)" >&2
+        exit 1
+    fi
+    if [ "$(id -u)" -eq 0 ]; then
+        as_root=env
+    elif command -v sudo >/dev/null 2>&1; then
+        as_root='sudo env'
+    else
+        echo "run.sh: neither root nor sudo; have installed: apt-get install$packages" >&2
+        exit 1
+    fi
+    echo "run.sh: installing$packages" >&2
+    # shellcheck disable=SC2086  # both are lists of words
+    {
+        $as_root DEBIAN_FRONTEND=noninteractive apt-get update -q >&2
+        $as_root DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages >&2
+    }
+fi
+
+cd -- "$root"
+jobs=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+case $command in
+    demo)
+        # without Catch2 and Google Benchmark, which the demo does not need; what the tests want is left as it is
+        cmake --preset release -B build/demo -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_BENCHMARKS=OFF >&2
+        cmake --build build/demo --target generate -j "$jobs" >&2
+        exec build/demo/examples/generate "$@"
+        ;;
+    test)
+        cmake --preset release
+        cmake --build --preset release -j "$jobs"
+        exec ctest --preset release -j "$jobs" "$@"
+        ;;
+esac

@@ -1,0 +1,78 @@
+// A researcher's own gate: a plain struct, with Eigen matrices in float or double.
+
+#include <algorithm>
+#include <cstdio>
+#include <vector>
+
+#include <moe/eigen.hpp>
+
+/// As many experts as gather `mass` of the softmax, at most `limit` (the idea of Huang et al. 2024, 2403.07652).
+struct TopP {
+    float mass = 0.8F;
+    int limit = 4;
+
+    int max_per_token() const { return limit; }
+
+    int select(std::span<const float> logits, moe::Selection out) const {
+        const auto probabilities = out.scratch.first(logits.size());
+        moe::Softmax{}(logits, probabilities);
+        std::size_t n = 0;
+        for (float sum = 0; n < out.experts.size() && sum < mass; ++n) {
+            const auto best = std::max_element(probabilities.begin(), probabilities.end());
+            out.experts[n] = static_cast<moe::ExpertId>(best - probabilities.begin());
+            out.weights[n] = *best;
+            sum += *best;
+            *best = -1;  // taken
+        }
+        return static_cast<int>(n);
+    }
+};
+static_assert(moe::TokenGate<TopP>);
+
+/// Runs the layer in T and holds it against the formula written out; returns the largest difference.
+template <class T>
+double largest_difference() {
+    using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;  // Eigen's default order, by columns
+    constexpr int n_experts = 6;
+    constexpr int d_model = 40;
+    constexpr int d_ff = 72;
+    constexpr int n_tokens = 30;
+    std::vector<Matrix> gate;
+    std::vector<Matrix> up;
+    std::vector<Matrix> down;
+    for (int e = 0; e < n_experts; ++e) {
+        gate.push_back(Matrix::Random(d_ff, d_model) / 4);
+        up.push_back(Matrix::Random(d_ff, d_model) / 4);
+        down.push_back(Matrix::Random(d_model, d_ff) / 4);
+    }
+    const moe::RowMatrix<T> router = Matrix::Random(n_experts, d_model) / 2;
+    const moe::RowMatrix<T> x = Matrix::Random(n_tokens, d_model);
+
+    const moe::MoELayer layer{moe::Router{moe::view(router), TopP{.mass = 0.7F}},
+                              moe::SwiGLU{moe::stacked(gate), moe::stacked(up), moe::stacked(down)}};
+    const auto y = moe::forward(layer, x);
+
+    moe::Workspace workspace;
+    moe::RoutingPlan<T> plan;
+    layer.route(moe::view(x), plan, workspace);
+    Matrix wanted = Matrix::Zero(n_tokens, d_model);
+    for (int t = 0; t < n_tokens; ++t) {
+        const auto experts = plan.view().experts_of(static_cast<std::size_t>(t));
+        const auto weights = plan.view().weights_of(static_cast<std::size_t>(t));
+        for (std::size_t slot = 0; slot < experts.size(); ++slot) {
+            const auto e = static_cast<std::size_t>(experts[slot]);
+            const Eigen::Array<T, Eigen::Dynamic, 1> g = gate[e] * x.row(t).transpose();
+            const Matrix hidden = (g / (1 + (-g).exp()) * (up[e] * x.row(t).transpose()).array()).matrix();
+            wanted.row(t) += weights[slot] * (down[e] * hidden).transpose();
+        }
+    }
+    std::printf("%zu bytes a number: %.2f experts a token\n", sizeof(T),
+                static_cast<double>(plan.view().n_assignments()) / n_tokens);
+    return y.allFinite() ? static_cast<double>((y - wanted).cwiseAbs().maxCoeff()) : 1;
+}
+
+int main() {
+    const bool right = largest_difference<float>() < 1e-4 && largest_difference<double>() < 1e-12;
+    std::printf("%s\n", right ? "ok" : "WRONG");
+    return right ? 0 : 1;
+}

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+namespace generate {
+
+/// The sizes of a Mixtral model; signed, as Eigen counts.
+struct Config {
+    std::ptrdiff_t d_model = 0;
+    std::ptrdiff_t d_ff = 0;  ///< hidden width of one expert
+    std::ptrdiff_t n_layers = 0;
+    std::ptrdiff_t n_heads = 0;
+    std::ptrdiff_t n_kv_heads = 0;  ///< heads of keys and values; each serves n_heads / n_kv_heads heads of queries
+    std::ptrdiff_t head_dim = 0;
+    std::ptrdiff_t n_experts = 0;
+    std::ptrdiff_t top_k = 0;
+    std::ptrdiff_t vocab_size = 0;
+    std::ptrdiff_t max_positions = 0;
+    double norm_eps = 0;
+    double rope_theta = 0;
+};
+
+/// Reads a config.json as Hugging Face writes it. Throws moe::Error when the file is missing, is not JSON, or describes
+/// a model this program does not know; the text names the file and the entry.
+[[nodiscard]] Config read_config(const std::string& path);
+
+/// The number that stands under `key` in the JSON file `path`. Throws moe::Error as read_config does.
+[[nodiscard]] double read_number(const std::string& path, const std::string& key);
+
+}  // namespace generate

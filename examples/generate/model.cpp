@@ -1,0 +1,102 @@
+#include "model.hpp"
+
+#include <cmath>
+#include <utility>
+
+namespace generate {
+
+namespace {
+
+std::size_t unsigned_size(std::ptrdiff_t size) { return static_cast<std::size_t>(size); }
+
+/// Expert matrices `name` of one block, where they lie in the file.
+moe::WeightStack<moe::bfloat16> expert_stack(const Checkpoint& weights, const std::string& prefix,
+                                             const std::string& name, const Config& config, Eigen::Index rows,
+                                             Eigen::Index cols) {
+    std::vector<const moe::bfloat16*> experts;
+    for (std::ptrdiff_t e = 0; e < config.n_experts; ++e) {
+        experts.push_back(
+            weights.elements(prefix + "experts." + std::to_string(e) + "." + name + ".weight", rows, cols));
+    }
+    return moe::separate(experts, unsigned_size(rows), unsigned_size(cols));
+}
+
+MoEBlock make_moe_block(const Checkpoint& weights, const std::string& prefix, const Config& config) {
+    const auto stack = [&](const char* name, Eigen::Index rows, Eigen::Index cols) {
+        return expert_stack(weights, prefix, name, config, rows, cols);
+    };
+    const moe::bfloat16* const router = weights.elements(prefix + "gate.weight", config.n_experts, config.d_model);
+    return {moe::Router{moe::view(router, unsigned_size(config.n_experts), unsigned_size(config.d_model)),
+                        moe::TokenChoice<moe::Softmax>{.top_k = static_cast<int>(config.top_k), .normalize = true}},
+            moe::PackedExperts{moe::SwiGLU{stack("w1", config.d_ff, config.d_model),
+                                           stack("w3", config.d_ff, config.d_model),
+                                           stack("w2", config.d_model, config.d_ff)}}};
+}
+
+Layer make_layer(const Checkpoint& weights, const Config& config, std::ptrdiff_t index) {
+    const std::string prefix = "model.layers." + std::to_string(index) + ".";
+    return {weights.vector(prefix + "input_layernorm.weight", config.d_model),
+            Attention(weights, prefix + "self_attn.", config),
+            weights.vector(prefix + "post_attention_layernorm.weight", config.d_model),
+            make_moe_block(weights, prefix + "block_sparse_moe.", config)};
+}
+
+}  // namespace
+
+Model::Model(const std::string& directory)
+    : config_(read_config(directory + "/config.json")),
+      weights_(directory + "/model.safetensors"),
+      embedding_(weights_.matrix("model.embed_tokens.weight", config_.vocab_size, config_.d_model)),
+      final_norm_(weights_.vector("model.norm.weight", config_.d_model)),
+      head_(weights_.matrix("lm_head.weight", config_.vocab_size, config_.d_model)) {
+    for (std::ptrdiff_t index = 0; index < config_.n_layers; ++index) {
+        layers_.push_back(make_layer(weights_, config_, index));
+    }
+}
+
+Matrix Model::embed(std::span<const std::int32_t> tokens) const {
+    Matrix rows(static_cast<Eigen::Index>(tokens.size()), config_.d_model);
+    for (std::size_t t = 0; t < tokens.size(); ++t) {
+        rows.row(static_cast<Eigen::Index>(t)) = embedding_.row(tokens[t]);
+    }
+    return rows;
+}
+
+Matrix Model::logits(const Matrix& hidden) const { return rms_norm(hidden, final_norm_) * head_.transpose(); }
+
+Matrix Model::rms_norm(const Matrix& x, const RowVector& weight) const {
+    Matrix result(x.rows(), x.cols());
+    const auto eps = static_cast<float>(config_.norm_eps);
+    for (Eigen::Index t = 0; t < x.rows(); ++t) {
+        const float mean = x.row(t).squaredNorm() / static_cast<float>(x.cols());
+        result.row(t) = (x.row(t) / std::sqrt(mean + eps)).cwiseProduct(weight);
+    }
+    return result;
+}
+
+Decoder::Decoder(const Model& model, const Threads& threads) : model_(&model), threads_(threads) {
+    for (const Layer& layer : model.layers()) {
+        caches_.push_back(layer.attention.make_cache());
+    }
+}
+
+Matrix Decoder::append(std::span<const std::int32_t> tokens) {
+    const Eigen::Index limit = model_->config().max_positions;
+    moe::require(std::cmp_less_equal(tokens.size(), limit - position_), moe::ErrorCode::capacity, "a text of ",
+                 unsigned_size(position_) + tokens.size(), " tokens is longer than the ", limit,
+                 " positions of the model");
+    Matrix x = model_->embed(tokens);
+    for (std::size_t i = 0; i < caches_.size(); ++i) {
+        const Layer& layer = model_->layers()[i];
+        x += layer.attention.forward(model_->rms_norm(x, layer.attention_norm), position_, caches_[i]);
+        const Matrix input = model_->rms_norm(x, layer.moe_norm);
+        moe::ForwardOptions<float> options;
+        options.accumulate = true;  // x += moe(input)
+        options.observer = observers_.empty() ? nullptr : observers_[i];
+        layer.moe.forward(moe::view(input), moe::view(x), workspace_, threads_, options);
+    }
+    position_ += x.rows();
+    return model_->logits(x);
+}
+
+}  // namespace generate

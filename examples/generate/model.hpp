@@ -1,0 +1,88 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include <moe/eigen.hpp>
+
+#include "attention.hpp"
+#include "checkpoint.hpp"
+#include "config.hpp"
+
+namespace generate {
+
+#if defined(_OPENMP)
+using Threads = moe::OpenMpExecutor;
+#else
+using Threads = moe::SerialExecutor;
+#endif
+
+/// The block that stands where a dense model has its feed-forward network: the router takes the two best experts by
+/// softmax and divides their weights by their sum; the experts are SwiGLU networks, packed from the mapped bfloat16
+/// file.
+using MoEBlock = moe::MoELayer<moe::Router<moe::bfloat16, moe::TokenChoice<moe::Softmax>>,
+                               moe::PackedExperts<moe::bfloat16, moe::Gated<moe::Silu>>>;
+
+struct Layer {
+    RowVector attention_norm;
+    Attention attention;
+    RowVector moe_norm;
+    MoEBlock moe;
+};
+
+/// A Mixtral model (Jiang et al. 2024, 2401.04088). Immutable: any number of decoders may share one.
+class Model {
+public:
+    /// Reads config.json and model.safetensors of `directory`. Throws moe::Error when one is missing or damaged.
+    explicit Model(const std::string& directory);
+
+    [[nodiscard]] const Config& config() const noexcept { return config_; }
+    [[nodiscard]] const std::vector<Layer>& layers() const noexcept { return layers_; }
+
+    /// Embeddings (n, d_model) of tokens that lie in the vocabulary.
+    [[nodiscard]] Matrix embed(std::span<const std::int32_t> tokens) const;
+
+    /// Logits (n, vocab_size) of what the last layer leaves (n, d_model).
+    [[nodiscard]] Matrix logits(const Matrix& hidden) const;
+
+    /// x / sqrt(mean of squares + eps) * weight for each row (Zhang and Sennrich 2019).
+    [[nodiscard]] Matrix rms_norm(const Matrix& x, const RowVector& weight) const;
+
+private:
+    Config config_;
+    Checkpoint weights_;  // the routers read their weights in place
+    Matrix embedding_;
+    RowVector final_norm_;
+    Matrix head_;
+    std::vector<Layer> layers_;
+};
+
+/// One text in the making: the keys and values of its tokens and the scratch memory of the forward pass.
+class Decoder {
+public:
+    Decoder(const Model& model, const Threads& threads);
+
+    /// Number of tokens so far, at most model.config().max_positions.
+    [[nodiscard]] Eigen::Index position() const noexcept { return position_; }
+
+    /// Appends `tokens` and returns the logits (n, vocab_size) of what follows each of them. Throws moe::Error when the
+    /// text gets longer than the model's positions.
+    Matrix append(std::span<const std::int32_t> tokens);
+
+    /// Forgets the text.
+    void restart() noexcept { position_ = 0; }
+
+    /// Lets `observers`, one a layer, watch the MoE blocks from now on; they must outlive the decoder.
+    void observe(std::span<moe::Observer<float>* const> observers) { observers_ = observers; }
+
+private:
+    const Model* model_;
+    Threads threads_;
+    moe::Workspace workspace_;
+    std::vector<KeyValueCache> caches_;
+    std::span<moe::Observer<float>* const> observers_;
+    Eigen::Index position_ = 0;
+};
+
+}  // namespace generate

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace generate {
+
+/// What the command line asks for.
+struct Options {
+    std::string model;
+    std::string prompt = "ROMEO:\n";
+    int length = 400;
+    int context = 256;  ///< positions tiny-mixtral was trained on; it writes nonsense beyond them
+    double temperature = 0.8;
+    std::uint64_t seed = 1;
+    int threads = 0;  ///< 0: one for each processor
+    bool help = false;
+};
+
+/// Reads `--name value` and `--name=value`. Throws moe::Error for an unknown option, a missing value, a number that is
+/// none or out of range, an empty prompt.
+[[nodiscard]] Options parse_options(std::span<const char* const> arguments);
+
+/// What `--help` prints.
+[[nodiscard]] const char* usage() noexcept;
+
+}  // namespace generate

@@ -1,0 +1,5 @@
+#include "experts/layouts.hpp"
+
+TEST_CASE("every storage layout gives the same bits, viewed and packed: float", "[layouts]") {
+    moe_test::check_layouts<float>();
+}

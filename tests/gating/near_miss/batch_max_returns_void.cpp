@@ -1,0 +1,13 @@
+// expect: gate: max_per_token must return an int.
+#include <moe/gating/diagnose.hpp>
+
+struct Gate {
+#ifdef MOE_MISTAKE
+    void max_per_token(int n_tokens, int n_experts) const;
+#else
+    int max_per_token(int n_tokens, int n_experts) const;
+#endif
+    void select(moe::MatrixView<const float> logits, moe::BatchSelection<float> out) const;
+};
+
+static_assert(moe::check_gate<Gate>());

@@ -1,0 +1,13 @@
+// expect: gate: select of a batch gate must take (moe::MatrixView<const float> logits, moe::BatchSelection<float> out).
+#include <moe/gating/diagnose.hpp>
+
+struct Gate {
+    int max_per_token(int n_tokens, int n_experts) const;
+#ifdef MOE_MISTAKE
+    void select(moe::MatrixView<const float> logits, moe::Selection out) const;
+#else
+    void select(moe::MatrixView<const float> logits, moe::BatchSelection<float> out) const;
+#endif
+};
+
+static_assert(moe::check_gate<Gate>());

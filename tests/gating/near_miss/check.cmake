@@ -1,0 +1,25 @@
+# Compiles ${SOURCE} (syntax only) with and without MOE_MISTAKE. With it, the compiler must report exactly one error, the
+# sentence after "// expect: " in the first line; without it, none.
+file(STRINGS ${SOURCE} expected LIMIT_COUNT 1)
+string(REGEX REPLACE "^// expect: " "" expected "${expected}")
+set(command ${COMPILER} -std=c++20 -fsyntax-only -I ${INCLUDE})
+
+execute_process(COMMAND ${command} ${SOURCE} RESULT_VARIABLE status ERROR_VARIABLE output)
+if(NOT status EQUAL 0)
+    message(FATAL_ERROR "does not compile without the mistake:\n${output}")
+endif()
+
+execute_process(COMMAND ${command} -DMOE_MISTAKE ${SOURCE} RESULT_VARIABLE status ERROR_VARIABLE output)
+if(status EQUAL 0)
+    message(FATAL_ERROR "compiles with the mistake")
+endif()
+string(FIND "${output}" "${expected}" found)
+if(found EQUAL -1)
+    message(FATAL_ERROR "the compiler does not say \"${expected}\" but:\n${output}")
+endif()
+string(REGEX MATCHALL "error:" errors "${output}")
+list(LENGTH errors count)
+if(NOT count EQUAL 1)
+    message(FATAL_ERROR "${count} errors instead of one:\n${output}")
+endif()
+message(STATUS "${expected}")

@@ -1,0 +1,13 @@
+// expect: gate: max_per_token must be public and take no parameter, or `int n_experts`.
+#include <moe/gating/diagnose.hpp>
+
+struct Gate {
+#ifdef MOE_MISTAKE
+    int max_per_token = 1;
+#else
+    int max_per_token() const { return 1; }
+#endif
+    int select(std::span<const float> logits, moe::Selection out) const;
+};
+
+static_assert(moe::check_gate<Gate>());

@@ -1,0 +1,13 @@
+// expect: gate: declare max_per_token const.
+#include <moe/gating/diagnose.hpp>
+
+struct Gate {
+#ifdef MOE_MISTAKE
+    int max_per_token() { return 1; }
+#else
+    int max_per_token() const { return 1; }
+#endif
+    int select(std::span<const float> logits, moe::Selection out) const;
+};
+
+static_assert(moe::check_gate<Gate>());

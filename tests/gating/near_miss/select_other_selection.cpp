@@ -1,0 +1,13 @@
+// expect: gate: the last parameter of select must be `moe::Selection out`.
+#include <moe/gating/diagnose.hpp>
+
+struct Gate {
+    int max_per_token() const { return 1; }
+#ifdef MOE_MISTAKE
+    int select(std::span<const float> logits, std::span<moe::ExpertId> out) const;
+#else
+    int select(std::span<const float> logits, moe::Selection out) const;
+#endif
+};
+
+static_assert(moe::check_gate<Gate>());

@@ -1,0 +1,28 @@
+# cmake -D CLANG= -D FLAGS_FILE= -D SOURCE= -D OUTPUT= -P thread_sanitizer.cmake
+# Compiles SOURCE with clang's ThreadSanitizer and runs it: it must be clean, and find the race it makes on purpose.
+if(NOT CLANG)
+    message("skipped: there is no clang++, whose ThreadSanitizer is asked")
+    return()
+endif()
+execute_process(COMMAND ${CLANG} @${FLAGS_FILE} -fsanitize=thread -O1 -g1 ${SOURCE} -o ${OUTPUT} -pthread
+                RESULT_VARIABLE status ERROR_VARIABLE errors)
+if(errors MATCHES "cannot find.*(tsan|clang_rt)")
+    message("skipped: ${CLANG} has no ThreadSanitizer runtime")
+    return()
+endif()
+if(NOT status EQUAL 0)
+    message(FATAL_ERROR "${errors}")
+endif()
+execute_process(COMMAND ${OUTPUT} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE errors)
+if(errors MATCHES "unexpected memory mapping")  # this kernel's random addresses are more than the runtime knows
+    message("skipped: ThreadSanitizer of ${CLANG} does not run on this kernel")
+    return()
+endif()
+message("${output}${errors}")
+if(NOT status EQUAL 0)
+    message(FATAL_ERROR "exit status ${status}")
+endif()
+execute_process(COMMAND ${OUTPUT} race RESULT_VARIABLE status ERROR_VARIABLE errors)
+if(status EQUAL 0 OR NOT errors MATCHES "data race")
+    message(FATAL_ERROR "the race made on purpose was not found: exit status ${status}\n${errors}")
+endif()

@@ -1,0 +1,52 @@
+#include <cstdio>
+#include <vector>
+
+#include "layer/concurrency.hpp"
+
+/// What the concurrency and phase tests do, under ThreadSanitizer: compiled by clang, without OpenMP and without Catch2.
+/// With an argument it races on purpose, to show that a race would be found.
+
+namespace {
+
+template <class Layer>
+bool phases_agree(const Layer& layer) {
+    moe_test::Draw draw(2);
+    const moe_test::Batch<float> batch(draw, 60, layer.d_model());
+    moe::Workspace workspace;
+    const auto expected = moe_test::run_tokens(layer, batch, moe_test::first_tokens(60), false, workspace,
+                                               moe::SerialExecutor{});
+    std::vector<float> y(expected.size());
+    auto pass = layer.prepare(moe::view(batch.x.data(), 60, layer.d_model()), moe::view(y.data(), 60, layer.d_model()),
+                              workspace, 4, {});
+    moe_test::drive(pass, 4);
+    return moe_test::same_bits(y, expected);
+}
+
+template <class Layer>
+int race_on_purpose(const Layer& layer) {
+    moe_test::Draw draw(2);
+    const moe_test::Batch<float> batch(draw, 20, layer.d_model());
+    std::vector<float> y(batch.x.size());
+    const auto call = [&] {
+        moe::Workspace workspace;
+        layer.forward(moe::view(batch.x.data(), 20, layer.d_model()), moe::view(y.data(), 20, layer.d_model()), workspace);
+    };
+    std::thread other(call);
+    call();  // the same y
+    other.join();
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char**) {
+    const moe_test::LayerCase<float> layer_case(moe_test::shared_layer_shape(), 3);
+    const auto layer = layer_case.layer(moe::TokenChoice<moe::Softmax>{.top_k = 2, .normalize = true});
+    if (argc > 1) {
+        return race_on_purpose(layer);
+    }
+    const std::size_t differing = moe_test::differing_outputs(layer, 8);
+    const bool phases = phases_agree(layer);
+    std::printf("%zu outputs differ, phases driven by the host %s\n", differing, phases ? "agree" : "differ");
+    return differing == 0 && phases ? 0 : 1;
+}

@@ -1,0 +1,52 @@
+# cmake -D MODE=subdirectory|package -D SOURCE_DIR= -D BINARY_DIR= -D WORK_DIR= -D COMPILER= -D GENERATOR= -D OPTIONAL=
+#       -D VERSION= -P consumer.cmake
+# Builds and runs the project in consumer/, and sees that the library leaks nothing into it.
+function(run)
+    execute_process(COMMAND ${ARGV} OUTPUT_VARIABLE out ERROR_VARIABLE out RESULT_VARIABLE status)
+    if(NOT status EQUAL 0)
+        list(JOIN ARGV " " command)
+        message(FATAL_ERROR "${command}: ${status}\n${out}")
+    endif()
+    set(output "${out}" PARENT_SCOPE)
+endfunction()
+
+file(REMOVE_RECURSE ${WORK_DIR})
+if(MODE STREQUAL "package")
+    run(${CMAKE_COMMAND} --install ${BINARY_DIR} --prefix ${WORK_DIR}/prefix)
+    set(where -D CMAKE_PREFIX_PATH=${WORK_DIR}/prefix -D MOE_VERSION_WANTED=${VERSION})
+else()
+    set(where -D MOE_SOURCE_DIR=${SOURCE_DIR})
+endif()
+run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/consumer -B ${WORK_DIR}/build -G ${GENERATOR} ${where}
+    -D CMAKE_CXX_COMPILER=${COMPILER} -D CMAKE_EXPORT_COMPILE_COMMANDS=ON)
+foreach(target ${OPTIONAL})
+    if(NOT output MATCHES "consumer: ${target}")
+        message(FATAL_ERROR "the consumer has no target ${target}\n${output}")
+    endif()
+endforeach()
+run(${CMAKE_COMMAND} --build ${WORK_DIR}/build)
+run(${WORK_DIR}/build/consumer)
+run(${WORK_DIR}/build/consumer_of_all)
+
+# No flag of the library's own development reaches the program that links moe::moe alone.
+file(READ ${WORK_DIR}/build/compile_commands.json commands)
+string(REGEX MATCHALL "\"command\": \"[^\n]*consumer\\.dir[^\n]*" command "${commands}")
+if(NOT command OR command MATCHES " -(march|m[a-z]|W|f|O)")
+    message(FATAL_ERROR "flags leak into a consumer: ${command}")
+endif()
+
+# Nor do tests, benchmarks, examples or a rule to install.
+if(MODE STREQUAL "subdirectory")
+    run(${CMAKE_CTEST_COMMAND} --test-dir ${WORK_DIR}/build -N)
+    if(NOT output MATCHES "Total Tests: 0")
+        message(FATAL_ERROR "tests of the library appear in a consumer\n${output}")
+    endif()
+    file(GLOB_RECURSE built ${WORK_DIR}/build/moe/*.o)
+    if(built)
+        message(FATAL_ERROR "the library compiles files in a consumer: ${built}")
+    endif()
+    run(${CMAKE_COMMAND} --install ${WORK_DIR}/build --prefix ${WORK_DIR}/nothing)
+    if(EXISTS ${WORK_DIR}/nothing/include)
+        message(FATAL_ERROR "the library installs itself with a consumer")
+    endif()
+endif()

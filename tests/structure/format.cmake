@@ -1,0 +1,21 @@
+# cmake -D SOURCE_DIR= -P format.cmake [-- fix]: holds every C++ source to .clang-format. Other versions of clang-format
+# than 14 format differently.
+find_program(tool NAMES clang-format-14 clang-format)
+if(tool)
+    execute_process(COMMAND ${tool} --version OUTPUT_VARIABLE version)
+endif()
+if(NOT version MATCHES "version 14\\.")
+    message("skipped: clang-format 14 is not installed")
+    return()
+endif()
+file(GLOB_RECURSE sources ${SOURCE_DIR}/include/*.hpp ${SOURCE_DIR}/tests/*.[hc]pp ${SOURCE_DIR}/benchmarks/*.[hc]pp
+     ${SOURCE_DIR}/examples/*.[hc]pp)
+if(FIX)
+    set(mode -i)
+else()
+    set(mode --dry-run -Werror)
+endif()
+execute_process(COMMAND ${tool} ${mode} ${sources} RESULT_VARIABLE status)
+if(NOT status EQUAL 0)
+    message(FATAL_ERROR "format them: cmake --build <build folder> --target format")
+endif()

@@ -1,0 +1,2 @@
+#define MOE_TEST_RUN run_baseline
+#include "body.hpp"

@@ -1,0 +1,2 @@
+#define MOE_TEST_RUN run_v3
+#include "body.hpp"

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstddef>
+
+/// The global operator new and delete of the program that links counting_allocator.cpp: they count, and fail on demand.
+/// Plain and aligned, throwing and not. Counted for all threads together.
+namespace moe_test {
+
+/// Allocations so far.
+[[nodiscard]] std::size_t allocations();
+
+/// Blocks allocated and not yet freed.
+[[nodiscard]] std::ptrdiff_t live_blocks();
+
+/// The `n`-th allocation from now (1 is the next) throws std::bad_alloc, those after it work again; 0 for none.
+void fail_allocation(std::size_t n);
+
+}  // namespace moe_test

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "moe/gating/any_gate.hpp"
+#include "moe/gating/dense.hpp"
+#include "moe/gating/hash.hpp"
+#include "moe/gating/sparse_mixer.hpp"
+#include "moe/gating/token_choice.hpp"
+#include "support/layer_cases.hpp"
+
+namespace moe_test {
+
+/// A user's gate: every expert whose logit is positive, at most `limit`, weighted with it. Often none.
+struct PositiveLogits {
+    int limit = 3;
+    [[nodiscard]] int max_per_token() const { return limit; }
+    int select(std::span<const float> logits, moe::Selection out) const {
+        std::size_t count = 0;
+        for (std::size_t e = 0; e < logits.size() && count < out.experts.size(); ++e) {
+            if (logits[e] > 0) {
+                out.experts[count] = static_cast<moe::ExpertId>(e);
+                out.weights[count++] = logits[e];
+            }
+        }
+        return static_cast<int>(count);
+    }
+};
+static_assert(moe::TokenGate<PositiveLogits> && moe::TokenGate<PositiveLogits, double>);
+
+/// One token gate of every kind over `n_experts`, and the memory their settings refer to.
+class GateCases {
+public:
+    static constexpr std::size_t vocabulary = 17;
+
+    GateCases(Draw& draw, std::size_t n_experts)
+        : bias_(random_elements<float>(draw, n_experts, 0.2)), scale_(random_elements<float>(draw, n_experts, 1)) {
+        const auto k = static_cast<int>(draw.size(1, n_experts < 6 ? n_experts : 6));
+        const auto columns = draw.size(1, n_experts < 3 ? n_experts : 3);
+        for (std::size_t i = 0; i < vocabulary * columns; ++i) {
+            table_.push_back(static_cast<std::int32_t>(draw.size(0, n_experts - 1)));
+        }
+        add_token_choices(k, n_experts);
+        if (n_experts >= 2) {
+            gates_.emplace_back(moe::SparseMixer{});
+        }
+        gates_.emplace_back(moe::Dense<moe::Softmax>{});
+        const auto table = moe::view(static_cast<const std::int32_t*>(table_.data()), vocabulary, columns);
+        gates_.emplace_back(moe::Hash<moe::Uniform>{.table = table});
+        gates_.emplace_back(moe::Hash<moe::SqrtSoftplus>{.table = table, .normalize = true});
+        gates_.emplace_back(PositiveLogits{k});
+    }
+    GateCases(const GateCases&) = delete;
+    GateCases& operator=(const GateCases&) = delete;
+
+    [[nodiscard]] const std::vector<moe::AnyGate>& gates() const { return gates_; }
+
+    static std::vector<std::int32_t> token_ids(Draw& draw, std::size_t n_tokens) {
+        std::vector<std::int32_t> ids(n_tokens);
+        for (std::int32_t& id : ids) {
+            id = static_cast<std::int32_t>(draw.size(0, vocabulary - 1));
+        }
+        return ids;
+    }
+
+private:
+    void add_token_choices(int k, std::size_t n_experts) {
+        using moe::Normalize;
+        gates_.emplace_back(moe::TokenChoice<moe::Softmax>{.top_k = k, .normalize = true});
+        gates_.emplace_back(moe::TokenChoice<moe::Sigmoid>{
+            .top_k = k, .normalize = Normalize::sum(1e-20), .scale = 2.5, .selection_bias = bias_});
+        gates_.emplace_back(moe::TokenChoice<moe::SqrtSoftplus>{
+            .top_k = k, .normalize = Normalize::clamped_sum(1e-12), .per_expert_scale = scale_});
+        gates_.emplace_back(moe::TokenChoice<moe::Identity>{
+            .top_k = k, .logit_softcap = 5, .weight_from = moe::WeightFrom::softmax_of_selected});
+        gates_.emplace_back(moe::TokenChoice<moe::Softmax>{.top_k = k,
+                                                           .normalize = Normalize::lp(1),
+                                                           .select_on = moe::SelectOn::logits,
+                                                           .weight_from = moe::WeightFrom::sigmoid_of_selected});
+        if (n_experts % 2 == 0) {
+            const int half = static_cast<int>(n_experts / 2);
+            gates_.emplace_back(moe::TokenChoice<moe::Sigmoid>{
+                .top_k = k < half ? k : half, .groups = {.n_groups = 2, .kept = 1, .score_members = half < 2 ? 1 : 2}});
+        }
+    }
+
+    std::vector<float> bias_;
+    std::vector<float> scale_;
+    std::vector<std::int32_t> table_;
+    std::vector<moe::AnyGate> gates_;
+};
+
+}  // namespace moe_test
