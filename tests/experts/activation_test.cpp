@@ -52,10 +52,7 @@ struct Cubed {
 /// One that knows scalars of every type.
 struct Softsign {
     template <class T>
-        requires std::is_floating_point_v<T>
-    T operator()(T x) const {
-        return x / (1 + std::abs(x));
-    }
+    requires std::is_floating_point_v<T> T operator()(T x) const { return x / (1 + std::abs(x)); }
 };
 
 }  // namespace

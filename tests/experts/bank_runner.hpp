@@ -9,7 +9,8 @@ namespace moe_test {
 
 /// Every expert of `source` applied to every row of x: (n_experts, n_rows, d_model).
 template <moe::PanelSource Source>
-std::vector<typename Source::value_type> run_experts(const Source& source, const std::vector<typename Source::value_type>& x) {
+std::vector<typename Source::value_type> run_experts(const Source& source,
+                                                     const std::vector<typename Source::value_type>& x) {
     using T = typename Source::value_type;
     const moe::PanelLayout<T> layout = source.layout();
     const std::size_t n_rows = x.size() / layout.d_model;
@@ -34,9 +35,10 @@ std::vector<typename Source::value_type> run_experts(const Source& source, const
                                 layout.hidden_stride(), scratch);
         }
         for (std::size_t panel = 0; panel < layout.output_panels(); ++panel) {
-            moe::add_output(source, e, panel, std::span<const T* const>(hiddens), one,
-                            [&](std::size_t r) { return e * n_rows + r; },
-                            moe::view(y.data(), source.n_experts() * n_rows, layout.d_model), scratch);
+            moe::add_output(
+                source, e, panel, std::span<const T* const>(hiddens), one,
+                [&](std::size_t r) { return e * n_rows + r; },
+                moe::view(y.data(), source.n_experts() * n_rows, layout.d_model), scratch);
         }
     }
     return y;

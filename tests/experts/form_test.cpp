@@ -63,7 +63,8 @@ struct Leaky {
 
 /// One plain expert without biases in double, from its definition.
 template <class Activation>
-std::vector<double> defined(const moe_test::BankWeights<float>& w, const std::vector<float>& x, const Activation& activation) {
+std::vector<double> defined(const moe_test::BankWeights<float>& w, const std::vector<float>& x,
+                            const Activation& activation) {
     std::vector<double> y;
     for (std::size_t row = 0; row < x.size() / w.d_model; ++row) {
         std::vector<double> hidden(w.d_ff);
@@ -101,7 +102,8 @@ TEST_CASE("AnyForm knows which forms are gated", "[form]") {
 }
 
 TEST_CASE("AnyForm of no kind names the number", "[form]") {
-    const auto error = moe_test::error_of([] { moe::visit_form(AnyForm{static_cast<FormKind>(77)}, [](const auto&) {}); });
+    const auto error =
+        moe_test::error_of([] { moe::visit_form(AnyForm{static_cast<FormKind>(77)}, [](const auto&) {}); });
     CHECK(error.code == moe::ErrorCode::range);
     CHECK_THAT(error.text, moe_test::contains("77"));
 }

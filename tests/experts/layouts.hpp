@@ -53,13 +53,15 @@ public:
     }
     /// L2 and L3: gate behind up in one matrix (E, 2 d_ff, d_model), or transposed (E, d_model, 2 d_ff).
     [[nodiscard]] moe::ExpertWeights<W> concatenated(bool transposed) {
-        return joined(transposed, [this](std::size_t f, bool up) { return up ? w_.d_ff + f : f; },
-                      [](const moe::WeightStack<W>& s) { return moe::concatenated(s); });
+        return joined(
+            transposed, [this](std::size_t f, bool up) { return up ? w_.d_ff + f : f; },
+            [](const moe::WeightStack<W>& s) { return moe::concatenated(s); });
     }
     /// L4: gate in the even outputs, up in the odd ones, transposed (GPT-OSS) or not (Inkling).
     [[nodiscard]] moe::ExpertWeights<W> interleaved(bool transposed) {
-        return joined(transposed, [](std::size_t f, bool up) { return 2 * f + (up ? 1 : 0); },
-                      [](const moe::WeightStack<W>& s) { return moe::interleaved(s); });
+        return joined(
+            transposed, [](std::size_t f, bool up) { return 2 * f + (up ? 1 : 0); },
+            [](const moe::WeightStack<W>& s) { return moe::interleaved(s); });
     }
     /// L5 (DBRX): w1 and v1 (E d_ff, d_model), w2 (E d_ff, d_model) used as x @ w2, so it is down transposed.
     [[nodiscard]] moe::ExpertWeights<W> flat() {
@@ -131,8 +133,7 @@ private:
             const moe::GateUp<W> weights = split(moe::transpose(moe::stacked(turned, w_.n_experts, d, outputs)));
             s.gate = weights.gate;
             s.up = weights.up;
-            s.down = moe::transpose(
-                moe::stacked(keep(transposed_of(w_.down, d, w_.d_ff)), w_.n_experts, w_.d_ff, d));
+            s.down = moe::transpose(moe::stacked(keep(transposed_of(w_.down, d, w_.d_ff)), w_.n_experts, w_.d_ff, d));
         } else {
             const moe::GateUp<W> weights = split(moe::stacked(keep(both), w_.n_experts, outputs, d));
             s.gate = weights.gate;
@@ -170,8 +171,7 @@ void check_layouts() {
             Layouts<W> layouts(3, d_model, d_ff, 7 * d_model + d_ff);
             Draw draw(d_model);
             const std::vector<T> x = random_elements<T>(draw, 7 * d_model, 1);
-            const std::vector<T> expected =
-                run_experts(moe::ExpertBank<W, Form>(Form{}, layouts.plain().stacks()), x);
+            const std::vector<T> expected = run_experts(moe::ExpertBank<W, Form>(Form{}, layouts.plain().stacks()), x);
             INFO("d_model " << d_model << ", d_ff " << d_ff);
             REQUIRE(all_finite(expected));
             check_layout<W>("stacked", expected, layouts.plain().stacks(), x);

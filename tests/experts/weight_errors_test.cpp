@@ -35,10 +35,12 @@ TEST_CASE("stacks refuse null, empty and overlapping memory, and name the sizes"
     CHECK(error.code == ErrorCode::null_pointer);
     CHECK_THAT(error.text, contains("8 experts of 5 x 6"));
 
-    for (const auto& [n, rows, cols] : {std::array<std::size_t, 3>{0, 5, 6}, {3, 0, 6}, {3, 5, 0}}) {
-        error = error_of([n = n, rows = rows, cols = cols] { (void)stacked(data, n, rows, cols); });
+    for (const auto& sizes : {std::array<std::size_t, 3>{0, 5, 6}, {3, 0, 6}, {3, 5, 0}}) {
+        error = error_of([sizes] { (void)stacked(data, sizes[0], sizes[1], sizes[2]); });
         CHECK(error.code == ErrorCode::shape);
-        CHECK_THAT(error.text, contains(std::to_string(n) + " experts of " + std::to_string(rows) + " x " + std::to_string(cols)));
+        CHECK_THAT(error.text,
+                   contains(std::to_string(sizes[0]) + " experts of " + std::to_string(sizes[1]) + " x " +
+                            std::to_string(sizes[2])));
     }
     error = error_of([] { (void)stacked(data, 2, 5, 6, 4, 100); });
     CHECK(error.code == ErrorCode::stride);

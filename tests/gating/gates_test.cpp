@@ -43,6 +43,7 @@ TEST_CASE("SparseMixer gives weights near 1 where the logits are far apart", "[s
     // The distance is relative to the greater of |l| and the maximum: -3 and -3.05 are within 2 percent of |-3.05|.
     const auto negative = choose<double>(moe::SparseMixer{}, {-3, -3.05});
     CHECK(difference(negative.weights, std::vector<double>{1 / (1 + std::exp(-0.05)), 1}, 1e-15) == "");
+    CHECK(choose<double>(moe::SparseMixer{}, {-3, -4}).weights == std::vector<double>{1, 1});
 }
 
 TEST_CASE("SparseMixer never chooses one expert twice", "[sparse_mixer]") {

@@ -36,7 +36,8 @@ int wrong_values() {
 template <class W, class Target>
 void check_lengths(const std::vector<W>& values, Target untouched) {
     for (std::size_t count = 0; count <= 70; ++count) {
-        const moe_test::Unaligned<W> source(std::vector<W>(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(count)));
+        const moe_test::Unaligned<W> source(
+            std::vector<W>(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(count)));
         std::vector<Target> target(count + 1, untouched);
         moe::convert_run(source.data(), count, target.data());
         INFO(count << " elements");

@@ -23,7 +23,8 @@ double error_in_ulps(const std::vector<T>& x, const Function& function, const Ex
     double worst = 0;
     for (std::size_t i = 0; i < x.size(); ++i) {
         const long double expected = exact(static_cast<long double>(x[i]));
-        const long double unit = std::max(std::abs(expected), static_cast<long double>(floor)) * std::numeric_limits<T>::epsilon();
+        const long double unit =
+            std::max(std::abs(expected), static_cast<long double>(floor)) * std::numeric_limits<T>::epsilon();
         for (const T value : {vectors[i], scalars[i]}) {
             const double error = static_cast<double>(std::abs(static_cast<long double>(value) - expected) / unit);
             worst = error <= worst ? worst : error;  // takes a NaN
@@ -43,9 +44,12 @@ template <class T>
 void check_accuracy(double erf_limit) {
     const std::vector<T> x = moe_test::sample<T>(20);
     constexpr double tiny = 1e-30;
-    CHECK(error_in_ulps(x, exp_of, [](long double v) { return std::exp(v); }, tiny) < 2);
-    CHECK(error_in_ulps(x, tanh_of, [](long double v) { return std::tanh(v); }, tiny) < 4);
-    CHECK(error_in_ulps(x, erf_of, [](long double v) { return std::erf(v); }, tiny) < erf_limit);
+    CHECK(error_in_ulps(
+              x, exp_of, [](long double v) { return std::exp(v); }, tiny) < 2);
+    CHECK(error_in_ulps(
+              x, tanh_of, [](long double v) { return std::tanh(v); }, tiny) < 4);
+    CHECK(error_in_ulps(
+              x, erf_of, [](long double v) { return std::erf(v); }, tiny) < erf_limit);
     CHECK(error_in_ulps(x, sigmoid_of, sigmoid, tiny) < 4);
 }
 

@@ -19,7 +19,8 @@ struct Order {
 
 /// Rows, transposed, both with gaps, and neither stride 1 (transposed and interleaved).
 std::vector<Order> orders(std::size_t outputs, std::size_t inputs) {
-    return {{inputs, 1}, {inputs + 3, 1}, {2 * inputs, 1}, {1, outputs}, {1, outputs + 5}, {2, 2 * outputs}, {3, 3 * outputs + 1}};
+    return {{inputs, 1},      {inputs + 3, 1},  {2 * inputs, 1},     {1, outputs},
+            {1, outputs + 5}, {2, 2 * outputs}, {3, 3 * outputs + 1}};
 }
 
 template <class Target, class W>
@@ -33,14 +34,15 @@ Target as(W value) {
 
 /// Packs inputs [first, first + depth) and compares every element of the target, the padding and the gap behind it.
 template <class Target, class W>
-int wrong_elements(const std::vector<W>& source, Order order, std::size_t outputs, std::size_t first, std::size_t depth) {
+int wrong_elements(const std::vector<W>& source, Order order, std::size_t outputs, std::size_t first,
+                   std::size_t depth) {
     const std::size_t padded = outputs + outputs % 3;
     const std::size_t target_stride = padded + 2;
     const Target untouched = as<Target>(moe_test::to_element<W>(77.0F));
     std::vector<Target> target(depth * target_stride, untouched);
     const moe_test::Unaligned<W> unaligned(source);
-    moe::pack_block(moe::WeightBlock<W>{unaligned.data(), outputs, order.output_stride, order.input_stride}, first, depth,
-                    padded, target.data(), target_stride);
+    moe::pack_block(moe::WeightBlock<W>{unaligned.data(), outputs, order.output_stride, order.input_stride}, first,
+                    depth, padded, target.data(), target_stride);
     int wrong = 0;
     for (std::size_t k = 0; k < depth; ++k) {
         for (std::size_t o = 0; o < target_stride; ++o) {

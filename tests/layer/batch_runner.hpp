@@ -32,8 +32,8 @@ struct Batch {
 
 /// The output rows of `tokens` when `layer` is given exactly these, in this order.
 template <class Layer, class T, class Executor>
-std::vector<T> run_tokens(const Layer& layer, const Batch<T>& batch, std::span<const std::size_t> tokens, bool accumulate,
-                          moe::Workspace& workspace, const Executor& executor) {
+std::vector<T> run_tokens(const Layer& layer, const Batch<T>& batch, std::span<const std::size_t> tokens,
+                          bool accumulate, moe::Workspace& workspace, const Executor& executor) {
     const std::size_t d = batch.d_model;
     std::vector<T> x;
     std::vector<T> y;

@@ -90,7 +90,8 @@ TEST_CASE("all tokens on one expert of many, the others empty", "[layer]") {
     const moe_test::LayerCase<float> layer_case(shape_of(9), 3);
     moe_test::Draw draw(4);
     const moe_test::Batch<float> batch(draw, 2 * moe::max_task_rows + 3, 19);
-    const std::vector<float> all = moe_test::run_experts(layer_case.bank(), std::vector<float>(batch.x.begin(), batch.x.begin() + 100 * 19));
+    const std::vector<float> all =
+        moe_test::run_experts(layer_case.bank(), std::vector<float>(batch.x.begin(), batch.x.begin() + 100 * 19));
     for (const moe::ExpertId e : {0, 4, 8}) {
         const std::vector<float> y = run_all(layer_case.layer(Always{{e}}), batch);
         const auto expected = std::span(all).subspan(static_cast<std::size_t>(e) * 100 * 19, 100 * 19);
@@ -164,7 +165,8 @@ TEST_CASE("rows of x, y and the router input may have strides; what lies between
     layer.forward(moe::view(std::as_const(block).data(), 27, 19, stride), moe::view(block.data() + 20, 27, 19, stride),
                   workspace, moe_test::ThreadExecutor(2), options);
     for (std::size_t t = 0; t < 27; ++t) {
-        CHECK(moe_test::same_bits(std::span(block).subspan(t * stride + 20, 19), std::span(expected).subspan(t * 19, 19)));
+        CHECK(moe_test::same_bits(std::span(block).subspan(t * stride + 20, 19),
+                                  std::span(expected).subspan(t * 19, 19)));
         CHECK(moe_test::same_bits(std::span(block).subspan(t * stride, 19), std::span(batch.x).subspan(t * 19, 19)));
         CHECK(block[t * stride + 19] == -77.0F);
     }

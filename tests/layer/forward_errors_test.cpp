@@ -70,7 +70,8 @@ private:
 
 TEST_CASE("x and y must be of the shape of the layer", "[layer][errors]") {
     Failing call(top_2);
-    const auto check = [&](moe::MatrixView<const float> x, moe::MatrixView<float> y, const char* x_is, const char* y_is) {
+    const auto check = [&](moe::MatrixView<const float> x, moe::MatrixView<float> y, const char* x_is,
+                           const char* y_is) {
         const auto error = call.forward(x, y);
         CHECK(error.code == ErrorCode::shape);
         CHECK_THAT(error.text, contains(x_is) && contains(y_is) && contains("n_tokens x 6"));

@@ -42,10 +42,12 @@ private:
 
 /// The outputs of a layer whose x, y and weights are all guarded, over views and packed, must agree.
 template <class W>
-bool runs_guarded(const moe_test::LayerShape& shape, std::size_t n_tokens, std::size_t gap, Side side, std::uint64_t seed) {
+bool runs_guarded(const moe_test::LayerShape& shape, std::size_t n_tokens, std::size_t gap, Side side,
+                  std::uint64_t seed) {
     using T = moe::ComputeType<W>;
     moe_test::Draw draw(seed);
-    const moe_test::BankWeights<W> plain(draw, shape.n_experts, shape.d_model, shape.d_ff, shape.form.gated(), shape.biases);
+    const moe_test::BankWeights<W> plain(draw, shape.n_experts, shape.d_model, shape.d_ff, shape.form.gated(),
+                                         shape.biases);
     const GuardedBank<W> guarded(plain, side, draw.coin());
     const moe::ExpertBank<W, moe::AnyForm> bank(shape.form, guarded.weights());
     const Guarded<W> router(moe_test::random_elements<W>(draw, shape.n_experts * shape.d_model, 1), side);
@@ -59,7 +61,8 @@ bool runs_guarded(const moe_test::LayerShape& shape, std::size_t n_tokens, std::
             std::span<const W>(router_bias.data(), router_bias.size()), {});
     };
     const std::size_t stride = shape.d_model + gap;
-    const std::size_t extent = n_tokens == 0 ? 0 : (n_tokens - 1) * stride + shape.d_model;  // no gap behind the last row
+    const std::size_t extent =
+        n_tokens == 0 ? 0 : (n_tokens - 1) * stride + shape.d_model;  // no gap behind the last row
     const Guarded<T> x(moe_test::random_elements<T>(draw, extent, 1), side);
     const Guarded<T> y(std::vector<T>(extent), side);
     const Guarded<T> packed_y(std::vector<T>(extent), side);
@@ -92,7 +95,9 @@ void check_guarded() {
 }  // namespace
 
 TEST_CASE("nothing is read or written beyond x, y, weights and workspace: float", "[guard]") { check_guarded<float>(); }
-TEST_CASE("nothing is read or written beyond x, y, weights and workspace: double", "[guard]") { check_guarded<double>(); }
+TEST_CASE("nothing is read or written beyond x, y, weights and workspace: double", "[guard]") {
+    check_guarded<double>();
+}
 TEST_CASE("nothing is read or written beyond x, y, weights and workspace: bfloat16", "[guard]") {
     check_guarded<moe::bfloat16>();
 }

@@ -1,6 +1,7 @@
 #include "layer/invariance.hpp"
 
-/// The same promise for layers whose gate is no AnyGate but the type itself, and for a gate in float under double weights.
+/// The same promise for layers whose gate is no AnyGate but the type itself, and for a gate in float under double
+/// weights.
 
 namespace {
 

@@ -18,11 +18,13 @@ std::size_t disturbed(const Layer& layer, moe_test::Batch<T> batch, std::size_t 
                       const std::vector<T>& clean) {
     (in_y ? batch.y : batch.x)[bad * batch.d_model + at] = value;
     moe::Workspace workspace;
-    const std::vector<T> y = moe_test::run_tokens(layer, batch, moe_test::first_tokens(batch.n_tokens()), true, workspace,
-                                                  moe_test::ReversedExecutor(3));
+    const std::vector<T> y = moe_test::run_tokens(layer, batch, moe_test::first_tokens(batch.n_tokens()), true,
+                                                  workspace, moe_test::ReversedExecutor(3));
     std::size_t count = 0;
     for (std::size_t t = 0; t < batch.n_tokens(); ++t) {
-        const auto row = [&](const std::vector<T>& m) { return std::span(m).subspan(t * batch.d_model, batch.d_model); };
+        const auto row = [&](const std::vector<T>& m) {
+            return std::span(m).subspan(t * batch.d_model, batch.d_model);
+        };
         count += t != bad && !moe_test::same_bits(row(y), row(clean));
     }
     return count;
@@ -41,8 +43,8 @@ void check_isolation() {
             const auto layer = layer_case.layer(gates.gates()[g]);
             const auto packed = layer_case.packed_layer(gates.gates()[g]);
             moe::Workspace workspace;
-            const std::vector<T> clean = moe_test::run_tokens(layer, batch, moe_test::first_tokens(batch.n_tokens()), true,
-                                                              workspace, moe::SerialExecutor{});
+            const std::vector<T> clean = moe_test::run_tokens(layer, batch, moe_test::first_tokens(batch.n_tokens()),
+                                                              true, workspace, moe::SerialExecutor{});
             REQUIRE(moe_test::all_finite(clean));
             for (const double special : specials) {
                 const std::size_t bad = draw.size(0, batch.n_tokens() - 1);
@@ -61,10 +63,12 @@ void check_isolation() {
 TEST_CASE("NaN or infinity in a token, or in its row of y, leaves the bits of all others alone: float", "[isolation]") {
     check_isolation<float>();
 }
-TEST_CASE("NaN or infinity in a token, or in its row of y, leaves the bits of all others alone: double", "[isolation]") {
+TEST_CASE("NaN or infinity in a token, or in its row of y, leaves the bits of all others alone: double",
+          "[isolation]") {
     check_isolation<double>();
 }
-TEST_CASE("NaN or infinity in a token, or in its row of y, leaves the bits of all others alone: bfloat16", "[isolation]") {
+TEST_CASE("NaN or infinity in a token, or in its row of y, leaves the bits of all others alone: bfloat16",
+          "[isolation]") {
     check_isolation<moe::bfloat16>();
 }
 
@@ -81,6 +85,7 @@ TEST_CASE("a workspace full of NaN is as good as any other", "[isolation]") {
         const moe::AlignedBuffer memory(layer.workspace_bytes(batch.n_tokens(), 2));
         std::fill(memory.data(), memory.data() + memory.size(), std::byte{0xFF});  // a NaN, and a huge index
         moe::Workspace dirty(std::span(memory.data(), memory.size()));
-        REQUIRE(expected.holds_for(layer, moe_test::first_tokens(batch.n_tokens()), dirty, moe_test::ReversedExecutor(2)));
+        REQUIRE(
+            expected.holds_for(layer, moe_test::first_tokens(batch.n_tokens()), dirty, moe_test::ReversedExecutor(2)));
     }
 }

@@ -41,8 +41,9 @@ private:
     }
 };
 
-const std::vector<std::string> all_events{"begin logits", "end logits", "begin gating", "end gating", "begin plan", "end plan",
-                                          "plan",         "begin hidden", "end hidden", "begin output", "end output"};
+const std::vector<std::string> all_events{"begin logits", "end logits",   "begin gating", "end gating",
+                                          "begin plan",   "end plan",     "plan",         "begin hidden",
+                                          "end hidden",   "begin output", "end output"};
 
 struct Setup {
     static constexpr std::size_t n_tokens = 30;

@@ -12,14 +12,14 @@ template <class Layer, class T>
 bool driven_agrees(const Layer& layer, const moe_test::Batch<T>& batch, bool accumulate, std::size_t prepared,
                    std::size_t nth, moe::Workspace& workspace) {
     const std::size_t n = batch.n_tokens();
-    const std::vector<T> expected = moe_test::run_tokens(layer, batch, moe_test::first_tokens(n), accumulate, workspace,
-                                                         moe::SerialExecutor{});
+    const std::vector<T> expected =
+        moe_test::run_tokens(layer, batch, moe_test::first_tokens(n), accumulate, workspace, moe::SerialExecutor{});
     std::vector<T> y = batch.y;
     moe::ForwardOptions<T> options;
     options.accumulate = accumulate;
     options.token_ids = batch.ids;
-    auto pass = layer.prepare(moe::view(batch.x.data(), n, batch.d_model), moe::view(y.data(), n, batch.d_model), workspace,
-                              prepared, options);
+    auto pass = layer.prepare(moe::view(batch.x.data(), n, batch.d_model), moe::view(y.data(), n, batch.d_model),
+                              workspace, prepared, options);
     REQUIRE(pass.n_workers() == prepared);
     moe_test::drive(pass, nth);
     return moe_test::same_bits(y, expected);
@@ -87,8 +87,8 @@ TEST_CASE("workers that cannot be are refused, with both numbers", "[phases]") {
     auto pass = layer.prepare(x_view, y_view, workspace, 4);
     for (const auto& [ith, nth] : {std::pair<std::size_t, std::size_t>{4, 4}, {5, 4}, {0, 5}, {4, 5}, {0, 0}, {1, 1}}) {
         for (int phase = 0; phase < moe::n_phases; ++phase) {
-            const auto error = moe_test::error_of(
-                [&, i = ith, n = nth] { pass.run_phase(static_cast<moe::Phase>(phase), i, n); });
+            const auto error =
+                moe_test::error_of([&, i = ith, n = nth] { pass.run_phase(static_cast<moe::Phase>(phase), i, n); });
             CHECK(error.code == moe::ErrorCode::range);
             CHECK_THAT(error.text, moe_test::contains("worker " + std::to_string(ith) + " of " + std::to_string(nth)));
             CHECK_THAT(error.text, moe_test::contains("prepared for 4"));

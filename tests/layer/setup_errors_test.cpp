@@ -34,7 +34,9 @@ moe::LayerOptions<float> with_nulls(std::size_t zero, std::size_t identity, std:
 
 /// Banks of one expert of the given d_model.
 Bank shared_bank(std::size_t d_model, std::size_t n_experts = 1) {
-    const auto stack = [&](std::size_t rows, std::size_t cols) { return moe::stacked(memory.data(), n_experts, rows, cols); };
+    const auto stack = [&](std::size_t rows, std::size_t cols) {
+        return moe::stacked(memory.data(), n_experts, rows, cols);
+    };
     return {{}, {stack(3, d_model), stack(3, d_model), stack(d_model, 3), {}, {}, {}}};
 }
 
@@ -42,11 +44,18 @@ Bank shared_bank(std::size_t d_model, std::size_t n_experts = 1) {
 
 TEST_CASE("a router for another number of experts is refused; null experts count", "[layer][errors]") {
     const auto make = [](const moe::LayerOptions<float>& options) {
-        return error_of([&] { moe::MoELayer(good.router(top_2), moe_test::LayerCase<float>([] {
-                                                                    moe_test::LayerShape shape = small();
-                                                                    shape.n_experts = 3;
-                                                                    return shape;
-                                                                }(), 1).bank(), options); });
+        return error_of([&] {
+            moe::MoELayer(good.router(top_2),
+                          moe_test::LayerCase<float>(
+                              [] {
+                                  moe_test::LayerShape shape = small();
+                                  shape.n_experts = 3;
+                                  return shape;
+                              }(),
+                              1)
+                              .bank(),
+                          options);
+        });
     };
     auto error = make({});
     CHECK(error.code == ErrorCode::shape);

@@ -3,8 +3,8 @@
 
 #include "layer/concurrency.hpp"
 
-/// What the concurrency and phase tests do, under ThreadSanitizer: compiled by clang, without OpenMP and without Catch2.
-/// With an argument it races on purpose, to show that a race would be found.
+/// What the concurrency and phase tests do, under ThreadSanitizer: compiled by clang, without OpenMP and without
+/// Catch2. With an argument it races on purpose, to show that a race would be found.
 
 namespace {
 
@@ -13,8 +13,8 @@ bool phases_agree(const Layer& layer) {
     moe_test::Draw draw(2);
     const moe_test::Batch<float> batch(draw, 60, layer.d_model());
     moe::Workspace workspace;
-    const auto expected = moe_test::run_tokens(layer, batch, moe_test::first_tokens(60), false, workspace,
-                                               moe::SerialExecutor{});
+    const auto expected =
+        moe_test::run_tokens(layer, batch, moe_test::first_tokens(60), false, workspace, moe::SerialExecutor{});
     std::vector<float> y(expected.size());
     auto pass = layer.prepare(moe::view(batch.x.data(), 60, layer.d_model()), moe::view(y.data(), 60, layer.d_model()),
                               workspace, 4, {});
@@ -29,7 +29,8 @@ int race_on_purpose(const Layer& layer) {
     std::vector<float> y(batch.x.size());
     const auto call = [&] {
         moe::Workspace workspace;
-        layer.forward(moe::view(batch.x.data(), 20, layer.d_model()), moe::view(y.data(), 20, layer.d_model()), workspace);
+        layer.forward(moe::view(batch.x.data(), 20, layer.d_model()), moe::view(y.data(), 20, layer.d_model()),
+                      workspace);
     };
     std::thread other(call);
     call();  // the same y

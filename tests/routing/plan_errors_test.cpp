@@ -16,8 +16,8 @@ using moe_test::error_of;
 
 namespace {
 
-/// A plan of 3 tokens and 3 experts whose every array a test may spoil. Token 0 has experts 2 and 0, token 1 none, token 2
-/// has 0 and 2.
+/// A plan of 3 tokens and 3 experts whose every array a test may spoil. Token 0 has experts 2 and 0, token 1 none,
+/// token 2 has 0 and 2.
 struct Parts {
     std::size_t n_tokens = 3;
     std::size_t n_experts = 3;
@@ -105,9 +105,11 @@ TEST_CASE("a choice from outside that cannot be names token, slot and expert; th
     for (const ExpertId bad : {3, -2, std::numeric_limits<ExpertId>::max(), std::numeric_limits<ExpertId>::min()}) {
         std::vector<ExpertId> ids = good;
         ids[3] = bad;
-        const auto error = error_of([&] { plan.assign(moe::view(ids.data(), 3, 2), moe::view(weights.data(), 3, 2), 3); });
+        const auto error =
+            error_of([&] { plan.assign(moe::view(ids.data(), 3, 2), moe::view(weights.data(), 3, 2), 3); });
         CHECK(error.code == ErrorCode::range);
-        CHECK_THAT(error.text, contains("token 1, slot 1") && contains("expert " + std::to_string(bad)) && contains("are 3"));
+        CHECK_THAT(error.text,
+                   contains("token 1, slot 1") && contains("expert " + std::to_string(bad)) && contains("are 3"));
         CHECK(unchanged());
     }
     auto error = error_of([&] { plan.assign(moe::view(good.data(), 3, 2), moe::view(weights.data(), 2, 3), 3); });

@@ -50,8 +50,12 @@ void fail_allocation(std::size_t n) { until_failure = n; }
 
 void* operator new(std::size_t bytes) { return allocate_or_throw(bytes, 1); }
 void* operator new[](std::size_t bytes) { return allocate_or_throw(bytes, 1); }
-void* operator new(std::size_t bytes, std::align_val_t a) { return allocate_or_throw(bytes, static_cast<std::size_t>(a)); }
-void* operator new[](std::size_t bytes, std::align_val_t a) { return allocate_or_throw(bytes, static_cast<std::size_t>(a)); }
+void* operator new(std::size_t bytes, std::align_val_t a) {
+    return allocate_or_throw(bytes, static_cast<std::size_t>(a));
+}
+void* operator new[](std::size_t bytes, std::align_val_t a) {
+    return allocate_or_throw(bytes, static_cast<std::size_t>(a));
+}
 void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes, 1); }
 void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes, 1); }
 void* operator new(std::size_t bytes, std::align_val_t a, const std::nothrow_t&) noexcept {

@@ -97,8 +97,8 @@ struct BankWeights {
         const auto stack = [this](const std::vector<W>& data, std::size_t rows, std::size_t cols) {
             return data.empty() ? moe::WeightStack<W>() : moe::stacked(data.data(), n_experts, rows, cols);
         };
-        return {stack(gate, d_ff, d_model), stack(up, d_ff, d_model),  stack(down, d_model, d_ff),
-                stack(gate_bias, d_ff, 1),  stack(up_bias, d_ff, 1), stack(down_bias, d_model, 1)};
+        return {stack(gate, d_ff, d_model), stack(up, d_ff, d_model), stack(down, d_model, d_ff),
+                stack(gate_bias, d_ff, 1),  stack(up_bias, d_ff, 1),  stack(down_bias, d_model, 1)};
     }
 };
 
@@ -117,8 +117,8 @@ public:
 
     template <class Gate>
     [[nodiscard]] moe::Router<W, Gate> router(Gate gate) const {
-        return {moe::view(router_.data(), shape_.n_choices(), shape_.d_model),
-                std::span<const W>(router_bias_), std::move(gate)};
+        return {moe::view(router_.data(), shape_.n_choices(), shape_.d_model), std::span<const W>(router_bias_),
+                std::move(gate)};
     }
 
     [[nodiscard]] moe::SharedExperts<Bank> shared() const {

@@ -11,7 +11,9 @@ template <class W>
 class Unaligned {
 public:
     explicit Unaligned(const std::vector<W>& values) : bytes_(values.size() * sizeof(W) + 1) {
-        std::memcpy(bytes_.data() + 1, values.data(), values.size() * sizeof(W));
+        if (!values.empty()) {
+            std::memcpy(bytes_.data() + 1, values.data(), values.size() * sizeof(W));
+        }
     }
 
     /// Only to be handed on: reading through it is what a kernel must avoid.

@@ -25,8 +25,8 @@ struct TokenContext {
     std::int32_t token_id = -1;  ///< id in the vocabulary, or -1 when the caller gave none
 };
 
-/// Where a BatchGate writes the experts of all tokens. A row holds the experts of one token from the front; entries left
-/// at `no_expert` are unused.
+/// Where a BatchGate writes the experts of all tokens. A row holds the experts of one token from the front; entries
+/// left at `no_expert` are unused.
 template <class T>
 struct BatchSelection {
     MatrixView<ExpertId> experts;             ///< (n_tokens, max_per_token) filled with no_expert

@@ -114,11 +114,13 @@ public:
         shape.plan_given = plan != nullptr;
         if (plan != nullptr) {
             shape.max_assignments = plan->n_assignments();
-        } else if (n_tokens > 0) {
-            shape.max_per_token = gate_max_per_token(router_.gate(), n_tokens, n_experts());
-            shape.max_assignments = gate_max_assignments(router_.gate(), n_tokens, n_experts());
-            shape.batch_gate = is_batch_gate(router_.gate());
-            shape.router_outputs = router_.has_logits() ? n_experts() : 0;
+        } else if constexpr (RouterType::has_gate) {
+            if (n_tokens > 0) {
+                shape.max_per_token = gate_max_per_token(router_.gate(), n_tokens, n_experts());
+                shape.max_assignments = gate_max_assignments(router_.gate(), n_tokens, n_experts());
+                shape.batch_gate = is_batch_gate(router_.gate());
+                shape.router_outputs = router_.has_logits() ? n_experts() : 0;
+            }
         }
         shape.hidden_stride = experts_.layout().hidden_stride();
         shape.n_shared = shared_.experts().size();

@@ -8,6 +8,7 @@
 
 #include "../core/matrix_view.hpp"
 #include "../experts/ffn.hpp"
+#include "../gating/diagnose.hpp"
 #include "../gating/gate.hpp"
 #include "plan.hpp"
 
@@ -66,6 +67,11 @@ public:
     using value_type = ComputeType<W>;
     using gate_type = G;
 
+    static_assert(check_gate<G, value_type>());
+
+    /// False for a type that is almost a gate: check_gate has then said what to type, and nothing else shall.
+    static constexpr bool has_gate = Gate<G, value_type>;
+
     /// Throws Error: shapes that disagree, and whatever the gate's own validation refuses.
     Router(MatrixView<const W> weight, G gate) : Router(weight, {}, std::move(gate)) {}
 
@@ -79,21 +85,33 @@ public:
     Router(WeightStack<W> weight, G gate) : Router(std::move(weight), {}, std::move(gate)) {}
     Router(WeightStack<W> weight, std::span<const W> bias, G gate)
         : linear_(std::move(weight), bias), gate_(std::move(gate)), n_experts_(linear_.outputs()) {
-        validate_gate(gate_, n_experts_);
+        check();
     }
 
     /// No weights, for a gate that needs no logits. Throws Error(missing) for any other.
     Router(std::size_t n_experts, G gate) : gate_(std::move(gate)), n_experts_(n_experts) {
-        require(!needs_logits(gate_), ErrorCode::missing, "Router: this gate reads logits, so the router needs weights");
-        validate_gate(gate_, n_experts_);
+        require(!has_logits(), ErrorCode::missing, "Router: this gate reads logits, so the router needs weights");
+        check();
     }
 
     [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
     [[nodiscard]] const Linear<W>& linear() const noexcept { return linear_; }
     [[nodiscard]] const G& gate() const noexcept { return gate_; }
-    [[nodiscard]] bool has_logits() const { return needs_logits(gate_); }
+    [[nodiscard]] bool has_logits() const {
+        if constexpr (has_gate) {
+            return needs_logits(gate_);
+        } else {
+            return true;
+        }
+    }
 
 private:
+    void check() const {
+        if constexpr (has_gate) {
+            validate_gate(gate_, n_experts_);
+        }
+    }
+
     Linear<W> linear_;
     G gate_;
     std::size_t n_experts_;

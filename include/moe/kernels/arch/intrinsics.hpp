@@ -1,7 +1,8 @@
 #pragma once
 
-/// The intrinsics of x86. g++ 12 takes the deliberately undefined operands of its own AVX-512 intrinsics for uninitialised
-/// variables (GCC bug 105593) and says so wherever one is inlined, unless the header itself is read without the warning.
+/// The intrinsics of x86. g++ 12 takes the deliberately undefined operands of its own AVX-512 intrinsics for
+/// uninitialised variables (GCC bug 105593) and says so wherever one is inlined, unless the header itself is read
+/// without the warning.
 
 #if defined(__AVX2__) || defined(__AVX512F__)
 #if defined(__GNUC__) && !defined(__clang__)
