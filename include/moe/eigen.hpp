@@ -44,7 +44,8 @@ template <class T, int Rows, int Cols, int Options>
     require(!experts.empty(), ErrorCode::shape, "stacked: a list of 0 experts");
     const auto rows = static_cast<std::size_t>(experts.front().rows());
     const auto cols = static_cast<std::size_t>(experts.front().cols());
-    return (Options & Eigen::RowMajor) != 0 ? separate(pointers, rows, cols) : transpose(separate(pointers, cols, rows));
+    return (Options & Eigen::RowMajor) != 0 ? separate(pointers, rows, cols)
+                                            : transpose(separate(pointers, cols, rows));
 }
 
 /// One Eigen matrix as weights of a router, (n_experts, d_model), row- or column-major; it must outlive the stack.
@@ -56,12 +57,12 @@ template <class T, int Rows, int Cols, int Options>
                                             : transpose(stacked(matrix.data(), 1, cols, rows));
 }
 
-/// The layer applied to any Eigen expression (n_tokens, d_model); allocates its workspace and its result. For loops that
-/// must not allocate, use MoELayer::forward with views.
+/// The layer applied to any Eigen expression (n_tokens, d_model); allocates its workspace and its result. For loops
+/// that must not allocate, use MoELayer::forward with views.
 template <class Layer, class Derived, class Executor = SerialExecutor>
-[[nodiscard]] RowMatrix<typename Layer::value_type> forward(const Layer& layer, const Eigen::MatrixBase<Derived>& x,
-                                                            const Executor& executor = {},
-                                                            const ForwardOptions<typename Layer::value_type>& options = {}) {
+[[nodiscard]] RowMatrix<typename Layer::value_type> forward(
+    const Layer& layer, const Eigen::MatrixBase<Derived>& x, const Executor& executor = {},
+    const ForwardOptions<typename Layer::value_type>& options = {}) {
     using T = typename Layer::value_type;
     static_assert(std::is_same_v<T, typename Derived::Scalar>, "x must have the scalar type the layer computes in");
     const RowMatrix<T> input = x;

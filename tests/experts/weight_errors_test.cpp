@@ -38,9 +38,8 @@ TEST_CASE("stacks refuse null, empty and overlapping memory, and name the sizes"
     for (const auto& sizes : {std::array<std::size_t, 3>{0, 5, 6}, {3, 0, 6}, {3, 5, 0}}) {
         error = error_of([sizes] { (void)stacked(data, sizes[0], sizes[1], sizes[2]); });
         CHECK(error.code == ErrorCode::shape);
-        CHECK_THAT(error.text,
-                   contains(std::to_string(sizes[0]) + " experts of " + std::to_string(sizes[1]) + " x " +
-                            std::to_string(sizes[2])));
+        CHECK_THAT(error.text, contains(std::to_string(sizes[0]) + " experts of " + std::to_string(sizes[1]) + " x " +
+                                        std::to_string(sizes[2])));
     }
     error = error_of([] { (void)stacked(data, 2, 5, 6, 4, 100); });
     CHECK(error.code == ErrorCode::stride);

@@ -112,8 +112,8 @@ OutputBound<T> output_bound(const reference::Layer& layer, const reference::Choi
             continue;
         }
         if (e < layer.experts.size()) {
-            bound.add_expert(layer.experts[e], layer.weight_at_input ? w : 1, scale * (layer.weight_at_input ? 1 : w), 0,
-                             x);
+            bound.add_expert(layer.experts[e], layer.weight_at_input ? w : 1, scale * (layer.weight_at_input ? 1 : w),
+                             0, x);
         } else {
             reference::Vector term(x.size(), 0.0);
             reference::add_expert(layer, e, w, x, term);
@@ -126,7 +126,8 @@ OutputBound<T> output_bound(const reference::Layer& layer, const reference::Choi
         if (layer.shared_mode == reference::Shared::gated) {  // the slope of a sigmoid is at most 1/4
             const Projection gate(layer.shared_gate, {}, s, 1, x);
             weight = reference::sigmoid(gate.value);
-            error = rounding_bound<T>(x.size(), gate.size) / 4 + 8 * weight * static_cast<double>(std::numeric_limits<T>::epsilon());
+            error = rounding_bound<T>(x.size(), gate.size) / 4 +
+                    8 * weight * static_cast<double>(std::numeric_limits<T>::epsilon());
         }
         bound.add_expert(layer.shared[s], 1, weight, error, x);
     }

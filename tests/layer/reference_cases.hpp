@@ -39,9 +39,9 @@ reference::Vector to_vector(const moe::WeightStack<W>& stack, std::size_t e) {
 
 inline reference::Form reference_form(moe::FormKind kind) {
     using reference::Form;
-    constexpr std::array forms{Form::swiglu, Form::geglu_erf,    Form::geglu_tanh, Form::reglu,     Form::sigmoid_glu,
-                               Form::relu,   Form::relu_squared, Form::gelu_erf,   Form::gelu_tanh, Form::silu,
-                               Form::clamp_a, Form::clamp_b,     Form::clamp_c};
+    constexpr std::array forms{Form::swiglu,  Form::geglu_erf,    Form::geglu_tanh, Form::reglu,     Form::sigmoid_glu,
+                               Form::relu,    Form::relu_squared, Form::gelu_erf,   Form::gelu_tanh, Form::silu,
+                               Form::clamp_a, Form::clamp_b,      Form::clamp_c};
     return forms.at(static_cast<std::size_t>(kind));
 }
 
@@ -60,7 +60,8 @@ reference::Expert reference_expert(const Bank& bank, const moe::AnyForm& form, s
     return expert;
 }
 
-// ---- layers ----------------------------------------------------------------------------------------------------------
+// ---- layers
+// ----------------------------------------------------------------------------------------------------------
 
 /// A layer with a router of its own width, and the same in double.
 template <class W>
@@ -145,7 +146,8 @@ private:
     Bank bank_;
 };
 
-// ---- gates and what the definition says of them ----------------------------------------------------------------------
+// ---- gates and what the definition says of them
+// ----------------------------------------------------------------------
 
 /// A gate, and the choice it has to make of given logits, or nothing where errors of a few `epsilon` may decide it.
 struct GateCase {
@@ -190,8 +192,8 @@ inline bool is_decided(reference::Vector values, std::size_t count, double relat
     for (std::size_t i = 1; i < values.size() && i <= count; ++i) {
         const double a = values[i - 1];
         const double b = values[i];
-        const bool apart = b == -std::numeric_limits<double>::infinity() ||
-                           a - b > relative * (std::abs(a) + std::abs(b)) + absolute;
+        const bool apart =
+            b == -std::numeric_limits<double>::infinity() || a - b > relative * (std::abs(a) + std::abs(b)) + absolute;
         if (!apart && !(a == fill && b == fill)) {
             return false;
         }
@@ -214,7 +216,8 @@ inline bool is_decided(const reference::TokenChoiceRule& rule, const reference::
             return false;
         }
     }
-    return is_decided(masked_by_group(rule, q), rule.top_k, 64 * epsilon, absolute, rule.n_groups > 1 ? rule.group_fill : none);
+    return is_decided(masked_by_group(rule, q), rule.top_k, 64 * epsilon, absolute,
+                      rule.n_groups > 1 ? rule.group_fill : none);
 }
 
 inline RuntimeChoice random_choice(Draw& draw, std::size_t n_experts, GateMemory& memory) {
@@ -226,8 +229,8 @@ inline RuntimeChoice random_choice(Draw& draw, std::size_t n_experts, GateMemory
     gate.weight_from = static_cast<moe::WeightFrom>(draw.coin() ? 0 : draw.size(0, 2));
     // Logits of both signs as weights may have a sum of nearly nothing, which no tolerance covers.
     const bool any_sum = gate.score.kind != moe::ScoreKind::identity || gate.weight_from != moe::WeightFrom::score;
-    const std::array norms{moe::Normalize::none(), moe::Normalize::lp(1), moe::Normalize::lp(2), moe::Normalize(true),
-                           moe::Normalize::sum(0.25), moe::Normalize::clamped_sum(0.5)};
+    const std::array norms{moe::Normalize::none(), moe::Normalize::lp(1),     moe::Normalize::lp(2),
+                           moe::Normalize(true),   moe::Normalize::sum(0.25), moe::Normalize::clamped_sum(0.5)};
     gate.normalize = norms.at(draw.size(0, any_sum ? 5 : 2));
     gate.scale = draw.coin() ? 1.0 : 2.5;
     gate.logit_softcap = draw.size(0, 3) == 0 ? 3.0 : 0.0;
@@ -249,7 +252,8 @@ inline RuntimeChoice random_choice(Draw& draw, std::size_t n_experts, GateMemory
 }
 
 inline GateCase choice_case(const RuntimeChoice& gate) {
-    return {gate, [rule = rule_of(gate)](const reference::Vector& logits, std::int32_t, double epsilon) {
+    return {gate,
+            [rule = rule_of(gate)](const reference::Vector& logits, std::int32_t, double epsilon) {
                 const bool decided = is_decided(rule, logits, epsilon);
                 return decided ? std::optional(reference::route(rule, logits)) : std::nullopt;
             },
@@ -270,7 +274,8 @@ inline reference::Choice weighed(reference::Score score, bool normalize, std::ve
 }
 
 inline GateCase dense_case(std::size_t n_experts) {
-    return {moe::Dense<moe::Sigmoid>{.normalize = true}, [n_experts](const reference::Vector& logits, std::int32_t, double) {
+    return {moe::Dense<moe::Sigmoid>{.normalize = true},
+            [n_experts](const reference::Vector& logits, std::int32_t, double) {
                 std::vector<moe::ExpertId> all(n_experts);
                 std::iota(all.begin(), all.end(), moe::ExpertId{0});
                 return std::optional(weighed(reference::Score::sigmoid, true, std::move(all), logits));

@@ -2,11 +2,12 @@
 
 #include "layer/reference_cases.hpp"
 #include "moe/experts/packed_experts.hpp"
+#include "support/catch.hpp"
 #include "support/executors.hpp"
 
-/// The layer against the definition in reference/, link by link, so that each comparison claims what it can: the logits,
-/// then the choice the definition makes of the same logits, then the output the definition makes of the same choice.
-/// Where rounding can decide nothing, also the whole at once.
+/// The layer against the definition in reference/, link by link, so that each comparison claims what it can: the
+/// logits, then the choice the definition makes of the same logits, then the output the definition makes of the same
+/// choice. Where rounding can decide nothing, also the whole at once.
 namespace moe_test {
 
 /// What is done once with a layer: tokens, what the router reads of them, and how y is written.
@@ -199,8 +200,8 @@ private:
         }
         const double relative = epsilon * (64 + 2 * static_cast<double>(logits.size()) + 8 * top);
         for (std::size_t slot = 0; slot < experts.size(); ++slot) {
-            const double bound = relative * std::abs(expected.weights[slot]) +
-                                 4 * static_cast<double>(std::numeric_limits<T>::min());
+            const double bound =
+                relative * std::abs(expected.weights[slot]) + 4 * static_cast<double>(std::numeric_limits<T>::min());
             const auto weight = static_cast<double>(weights[slot]);
             if (!(std::abs(weight - expected.weights[slot]) <= bound)) {
                 note(failure, "weight ", slot, " of token ", t, " is ", weight, " instead of ", expected.weights[slot],
@@ -241,7 +242,8 @@ private:
         reference::Vector inputs;
         for (std::size_t t = 0; t < call_.n_tokens(); ++t) {
             const reference::Vector input = call_.router_input_of(t);
-            const reference::Vector logits = reference::linear(layer_.router, layer_.router_bias, input, layer_.n_experts());
+            const reference::Vector logits =
+                reference::linear(layer_.router, layer_.router_bias, input, layer_.n_experts());
             if (!is_decided(rule, logits, 16 * epsilon)) {
                 return;
             }
@@ -268,7 +270,8 @@ private:
     Tally& tally_;
 };
 
-// ---- random cases ----------------------------------------------------------------------------------------------------
+// ---- random cases
+// ----------------------------------------------------------------------------------------------------
 
 struct Sizes {
     LayerShape shape;
@@ -280,8 +283,9 @@ template <class T>
 Sizes random_sizes(Draw& draw) {
     constexpr std::size_t width = moe::Panel<T>::width;
     constexpr std::size_t depth = moe::Panel<T>::depth;
-    constexpr std::array<std::size_t, 12> edges{width / 2 - 1, width / 2, width / 2 + 1, width - 1,     width,         width + 1,
-                                                depth - 1,     depth,     depth + 1,     2 * depth - 1, 2 * depth,     2 * depth + 1};
+    constexpr std::array<std::size_t, 12> edges{width / 2 - 1, width / 2,     width / 2 + 1, width - 1,
+                                                width,         width + 1,     depth - 1,     depth,
+                                                depth + 1,     2 * depth - 1, 2 * depth,     2 * depth + 1};
     const auto edge = [&] { return std::max<std::size_t>(1, edges[draw.size(0, edges.size() - 1)]); };
     Sizes sizes{random_layer_shape(draw, 70, 20), {0, 1, 2, 3, 5, 7, 13, 29}};
     LayerShape& shape = sizes.shape;
@@ -374,14 +378,21 @@ void check_random_layer(std::uint64_t seed, Tally& tally) {
     }
 }
 
-/// `n_layers` layers of 5 calls each.
+/// `n_layers` layers of 5 calls each, for storage type W.
 template <class W>
-Tally check_random_layers(std::uint64_t first_seed, std::size_t n_layers) {
+void check_random_layers(std::uint64_t first_seed, std::size_t n_layers) {
     Tally tally;
     for (std::size_t i = 0; i < n_layers; ++i) {
         check_random_layer<W>(first_seed + i, tally);
     }
-    return tally;
+    INFO(tally.first_failure);
+    CHECK(tally.failures == 0);
+    CHECK(tally.cases == 5 * n_layers);
+    CHECK(tally.undecided * 50 < tally.tokens);
+    CHECK(tally.whole * 3 > tally.cases);
+    const double promised = std::is_same_v<W, double> ? 1e-24 : 1e-12;
+    CHECK(tally.error <= promised * tally.power);
+    CHECK(tally.whole_error <= promised * tally.whole_power);
 }
 
 }  // namespace moe_test

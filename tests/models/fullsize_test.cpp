@@ -94,7 +94,8 @@ void check_model(const std::string& name, const moe::MoEConfig& preset, std::siz
     const Values shared_down = generate(8, amplitude, shared);
     if (shared != 0) {
         given.shared = moe::expert_weights<float>(
-            config, {.gate = shared_gate.get(), .up = shared_up.get(), .down = shared_down.get()}, 1, config.shared_d_ff);
+            config, {.gate = shared_gate.get(), .up = shared_up.get(), .down = shared_down.get()}, 1,
+            config.shared_d_ff);
     }
     const auto golden =
         moe::SafetensorsFile::open(std::string(MOE_TEST_DATA_DIR) + "/golden/fullsize/" + name + ".safetensors");
@@ -111,7 +112,9 @@ void check_model(const std::string& name, const moe::MoEConfig& preset, std::siz
 
 }  // namespace
 
-TEST_CASE("a DeepSeek-V2-Lite layer at full size") { check_model("deepseek_v2_lite", moe::presets::deepseek_v2_lite(), 48); }
+TEST_CASE("a DeepSeek-V2-Lite layer at full size") {
+    check_model("deepseek_v2_lite", moe::presets::deepseek_v2_lite(), 48);
+}
 
 TEST_CASE("a Qwen3-30B-A3B layer at full size") { check_model("qwen3_30b_a3b", moe::presets::qwen3_moe(), 48); }
 

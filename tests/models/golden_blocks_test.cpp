@@ -19,7 +19,8 @@ template <class T>
 class Tensors {
 public:
     explicit Tensors(const std::string& name)
-        : file_(moe::SafetensorsFile::open(std::string(MOE_TEST_DATA_DIR) + "/golden/blocks/" + name + ".safetensors")) {}
+        : file_(
+              moe::SafetensorsFile::open(std::string(MOE_TEST_DATA_DIR) + "/golden/blocks/" + name + ".safetensors")) {}
 
     const std::vector<T>& at(const std::string& name) {
         auto& values = kept_[name];
@@ -84,9 +85,11 @@ moe::AnyLayer<T> layer_of(const GoldenBlock& block, Tensors<T>& tensors, const s
     weights.selection_bias = selection_bias;
     weights.experts = experts_of(block, tensors);
     if (config.shared_d_ff != 0) {
-        weights.shared.gate = moe::stacked(tensors.parameter(block.shared + "gate_proj.weight"), 1, config.shared_d_ff, 40);
+        weights.shared.gate =
+            moe::stacked(tensors.parameter(block.shared + "gate_proj.weight"), 1, config.shared_d_ff, 40);
         weights.shared.up = moe::stacked(tensors.parameter(block.shared + "up_proj.weight"), 1, config.shared_d_ff, 40);
-        weights.shared.down = moe::stacked(tensors.parameter(block.shared + "down_proj.weight"), 1, 40, config.shared_d_ff);
+        weights.shared.down =
+            moe::stacked(tensors.parameter(block.shared + "down_proj.weight"), 1, 40, config.shared_d_ff);
     }
     if (!block.shared_gate.empty()) {
         weights.shared_gate = moe::stacked(tensors.parameter(block.shared_gate), 1, 1, 40);
@@ -99,7 +102,8 @@ moe::AnyLayer<T> layer_of(const GoldenBlock& block, Tensors<T>& tensors, const s
 
 /// Expert ids and weights of a token as pairs in order of id, so that orders and pairings can be compared.
 template <class T>
-std::vector<std::pair<moe::ExpertId, double>> pairs(std::span<const moe::ExpertId> experts, std::span<const T> weights) {
+std::vector<std::pair<moe::ExpertId, double>> pairs(std::span<const moe::ExpertId> experts,
+                                                    std::span<const T> weights) {
     std::vector<std::pair<moe::ExpertId, double>> result;
     for (std::size_t i = 0; i < experts.size(); ++i) {
         result.emplace_back(experts[i], static_cast<double>(weights[i]));
@@ -129,7 +133,8 @@ void check_routing(const moe::PlanView<T>& plan, const moe::SafetensorsFile& fil
         const auto expected = pairs<double>(expected_ids, expected_weights);
         for (std::size_t i = 0; i < k; ++i) {
             CHECK(actual[i].first == expected[i].first);
-            CHECK(std::abs(actual[i].second - expected[i].second) <= bound * std::max(1.0, std::abs(expected[i].second)));
+            CHECK(std::abs(actual[i].second - expected[i].second) <=
+                  bound * std::max(1.0, std::abs(expected[i].second)));
         }
     }
 }

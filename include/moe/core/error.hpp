@@ -46,9 +46,9 @@ private:
 }  // namespace moe::inline MOE_ABI
 
 #if !MOE_EXCEPTIONS
-/// Called instead of throwing when built with `-fno-exceptions`. The library only declares it: a program that defines it
-/// gets the report, in one that does not the error aborts. It must not return (the program is aborted if it does). `code`
-/// is an `ErrorCode`.
+/// Called instead of throwing when built with `-fno-exceptions`. The library only declares it: a program that defines
+/// it gets the report, in one that does not the error aborts. It must not return (the program is aborted if it does).
+/// `code` is an `ErrorCode`.
 extern "C" __attribute__((weak)) void moe_error_handler(int code, const char* message);
 #endif
 
@@ -64,9 +64,7 @@ void append(std::string& text, Bool value) {
 }
 template <std::integral Number>
     requires(!std::same_as<Number, bool>)
-void append(std::string& text, Number value) {
-    text.append(std::to_string(value));
-}
+void append(std::string& text, Number value) { text.append(std::to_string(value)); }
 inline void append(std::string& text, double value) {
     std::array<char, 32> digits{};  // std::to_string would show 1e-20 as 0.000000
     char* const end = digits.data() + digits.size();

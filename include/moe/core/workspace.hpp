@@ -23,7 +23,7 @@ public:
     /// Throws std::bad_alloc as operator new does.
     explicit AlignedBuffer(std::size_t bytes)
         : data_(bytes == 0 ? nullptr
-                           : static_cast<std::byte*>(::operator new(bytes, std::align_val_t{buffer_alignment}))),
+                           : static_cast<std::byte*>(::operator new (bytes, std::align_val_t{buffer_alignment}))),
           bytes_(bytes) {}
 
     AlignedBuffer(AlignedBuffer&& other) noexcept
@@ -37,7 +37,7 @@ public:
     AlignedBuffer& operator=(const AlignedBuffer&) = delete;
     ~AlignedBuffer() {
         if (data_ != nullptr) {
-            ::operator delete(data_, std::align_val_t{buffer_alignment});
+            ::operator delete (data_, std::align_val_t{buffer_alignment});
         }
     }
 
@@ -66,7 +66,8 @@ public:
         if (block_ == nullptr) {
             return {};
         }
-        require(used_ <= capacity_, ErrorCode::capacity, "Arena: ", used_, " bytes are needed of a block of ", capacity_);
+        require(used_ <= capacity_, ErrorCode::capacity, "Arena: ", used_, " bytes are needed of a block of ",
+                capacity_);
         return {reinterpret_cast<T*>(block_ + begin), count};
     }
 
@@ -78,8 +79,8 @@ private:
     std::size_t used_ = 0;
 };
 
-/// Scratch memory of one call at a time. Its own memory grows to the largest call it has served and stays; memory of the
-/// caller never grows. Keep one per thread that calls `forward` concurrently.
+/// Scratch memory of one call at a time. Its own memory grows to the largest call it has served and stays; memory of
+/// the caller never grows. Keep one per thread that calls `forward` concurrently.
 class Workspace {
 public:
     Workspace() = default;
@@ -99,8 +100,9 @@ public:
         if (bytes <= capacity()) {
             return;
         }
-        require(!fixed_, ErrorCode::capacity, "Workspace: ", bytes, " bytes are needed, but the memory given by the caller holds ",
-                capacity(), " (after alignment to ", buffer_alignment, ")");
+        require(!fixed_, ErrorCode::capacity, "Workspace: ", bytes,
+                " bytes are needed, but the memory given by the caller holds ", capacity(), " (after alignment to ",
+                buffer_alignment, ")");
         owned_ = AlignedBuffer(bytes);
     }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <numbers>
 #include <type_traits>
@@ -9,10 +10,9 @@
 
 namespace moe::inline MOE_ABI {
 
-/// Activation functions as types: copy one to add another. An activation is a default-constructible struct with a `const`
-/// call operator from a value to the same type, written once for scalars and vectors with the functions of moe::math. One
-/// written for a scalar alone also works; it is called lane by lane.
-
+/// Activation functions as types: copy one to add another. An activation is a default-constructible struct with a
+/// `const` call operator from a value to the same type, written once for scalars and vectors with the functions of
+/// moe::math. One written for a scalar alone also works; it is called lane by lane.
 
 /// max(x, 0).
 struct Relu {
@@ -65,14 +65,21 @@ struct GeluTanh {
     }
 };
 
+namespace detail {
+
+template <class Activation, class V>
+concept KnowsVectors = requires(const Activation& activation, const V& x) {
+    { activation(x) } -> std::same_as<V>;
+};
+
+}  // namespace detail
+
 /// activation(x), lane by lane where the activation only knows scalars.
 template <class Activation, class V>
 [[nodiscard]] MOE_ALWAYS_INLINE V activate(const Activation& activation, const V& x) {
     if constexpr (!is_vector<V>) {
         return static_cast<V>(activation(x));
-    } else if constexpr (requires {
-                             { activation(x) } -> std::same_as<V>;
-                         }) {
+    } else if constexpr (detail::KnowsVectors<Activation, V>) {
         return activation(x);
     } else {
         using T = math::Scalar<V>;

@@ -12,8 +12,8 @@
 
 namespace moe::inline MOE_ABI {
 
-/// One feed-forward network by itself: y[t] = down * form(gate * x[t], up * x[t]). What a MoELayer computes for each of its
-/// experts, with the same bits; useful as a dense layer, as a baseline, and to look at one expert of a bank.
+/// One feed-forward network by itself: y[t] = down * form(gate * x[t], up * x[t]). What a MoELayer computes for each of
+/// its experts, with the same bits; useful as a dense layer, as a baseline, and to look at one expert of a bank.
 template <PanelSource Bank>
 class Expert {
 public:
@@ -34,8 +34,9 @@ public:
     /// `workspace` has grown.
     template <class Executor = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const Executor& executor = {}) const {
-        require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape, "Expert: x is ",
-                x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(), ", both must be n_tokens x ", d_model());
+        require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape,
+                "Expert: x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
+                ", both must be n_tokens x ", d_model());
         require(x.rows() == 0 || x.data() != y.data(), ErrorCode::layout,
                 "Expert: x and y are the same memory; an expert cannot work in place");
         const ExecutorRef threads(executor);
@@ -44,24 +45,28 @@ public:
         workspace.reserve(measure.used());
         Arena arena = workspace.arena();
         const Memory memory = Memory::take(arena, x.rows() * bank_.layout().hidden_stride(), threads.concurrency());
-        run(threads, x.rows(), bank_.layout().hidden_panels(), memory, [&](std::size_t panel, auto tokens, const auto& scratch) {
-            const std::size_t stride = bank_.layout().hidden_stride();
-            for (std::size_t r = 0; r < tokens.count; ++r) {
-                scratch.rows[r] = x.row(tokens.first + r);
-            }
-            compute_hidden(bank_, 0, panel, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
-                           memory.hidden.data() + tokens.first * stride, stride, scratch);
-        });
-        run(threads, x.rows(), bank_.layout().output_panels(), memory, [&](std::size_t panel, auto tokens, const auto& scratch) {
-            const std::size_t first = panel * Panel<T>::width;
-            for (std::size_t r = 0; r < tokens.count; ++r) {
-                const std::size_t t = tokens.first + r;
-                scratch.rows[r] = memory.hidden.data() + t * bank_.layout().hidden_stride();
-                std::fill_n(y.row(t) + first, std::min(Panel<T>::width, d_model() - first), T(0));
-            }
-            add_output(bank_, 0, panel, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
-                       [&](std::size_t r) { return tokens.first + r; }, y, scratch);
-        });
+        run(threads, x.rows(), bank_.layout().hidden_panels(), memory,
+            [&](std::size_t panel, auto tokens, const auto& scratch) {
+                const std::size_t stride = bank_.layout().hidden_stride();
+                for (std::size_t r = 0; r < tokens.count; ++r) {
+                    scratch.rows[r] = x.row(tokens.first + r);
+                }
+                compute_hidden(
+                    bank_, 0, panel, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
+                    memory.hidden.data() + tokens.first * stride, stride, scratch);
+            });
+        run(threads, x.rows(), bank_.layout().output_panels(), memory,
+            [&](std::size_t panel, auto tokens, const auto& scratch) {
+                const std::size_t first = panel * Panel<T>::width;
+                for (std::size_t r = 0; r < tokens.count; ++r) {
+                    const std::size_t t = tokens.first + r;
+                    scratch.rows[r] = memory.hidden.data() + t * bank_.layout().hidden_stride();
+                    std::fill_n(y.row(t) + first, std::min(Panel<T>::width, d_model() - first), T(0));
+                }
+                add_output(
+                    bank_, 0, panel, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
+                    [&](std::size_t r) { return tokens.first + r; }, y, scratch);
+            });
     }
 
 private:
@@ -90,7 +95,8 @@ private:
 
     /// Every (panel, block of tokens) once, on the workers of `threads`.
     template <class Task>
-    static void run(const ExecutorRef& threads, std::size_t n_tokens, std::size_t panels, const Memory& memory, Task&& task) {
+    static void run(const ExecutorRef& threads, std::size_t n_tokens, std::size_t panels, const Memory& memory,
+                    Task&& task) {
         const std::size_t blocks = divide_up(n_tokens, max_task_rows);
         TaskQueue queue;
         threads.run([&](std::size_t ith, std::size_t) {

@@ -58,8 +58,9 @@ public:
     /// Expert `e` as a bank of one, over the same memory.
     [[nodiscard]] ExpertBank expert(std::size_t e) const {
         const auto one = [e](const WeightStack<W>& stack) { return stack.empty() ? stack : stack.expert(e); };
-        return {form_, {one(weights_.gate), one(weights_.up), one(weights_.down), one(weights_.gate_bias),
-                        one(weights_.up_bias), one(weights_.down_bias)}};
+        return {form_,
+                {one(weights_.gate), one(weights_.up), one(weights_.down), one(weights_.gate_bias),
+                 one(weights_.up_bias), one(weights_.down_bias)}};
     }
 
     /// PanelSource. `Target` is the compute type, or the storage type when packing.
@@ -96,7 +97,8 @@ public:
 
 private:
     void check(std::string_view name, const WeightStack<W>& stack, std::size_t outputs, std::size_t inputs) const {
-        require(stack.empty() || (stack.n_experts() == n_experts() && stack.outputs() == outputs && stack.inputs() == inputs),
+        require(stack.empty() ||
+                    (stack.n_experts() == n_experts() && stack.outputs() == outputs && stack.inputs() == inputs),
                 ErrorCode::shape, "ExpertBank: ", name, " is ", stack.n_experts(), " x ", stack.outputs(), " x ",
                 stack.inputs(), " but up is ", n_experts(), " x ", layout_.d_ff, " x ", layout_.d_model, ", so ", name,
                 " must be ", n_experts(), " x ", outputs, " x ", inputs);
@@ -118,8 +120,12 @@ private:
 template <WeightElement W, class Activation>
 struct GatedBank : ExpertBank<W, Gated<Activation>> {
     GatedBank(WeightStack<W> gate, WeightStack<W> up, WeightStack<W> down)
-        : ExpertBank<W, Gated<Activation>>(
-              {}, {.gate = std::move(gate), .up = std::move(up), .down = std::move(down), .gate_bias = {}, .up_bias = {}, .down_bias = {}}) {}
+        : ExpertBank<W, Gated<Activation>>({}, {.gate = std::move(gate),
+                                                .up = std::move(up),
+                                                .down = std::move(down),
+                                                .gate_bias = {},
+                                                .up_bias = {},
+                                                .down_bias = {}}) {}
     GatedBank(GateUp<W> gate_up, WeightStack<W> down)
         : GatedBank(std::move(gate_up.gate), std::move(gate_up.up), std::move(down)) {}
 };

@@ -11,7 +11,8 @@
 
 namespace moe::inline MOE_ABI {
 
-/// Rows of one task: enough that a panel is reused many times, few enough that their sums stay in the second-level cache.
+/// Rows of one task: enough that a panel is reused many times, few enough that their sums stay in the second-level
+/// cache.
 inline constexpr std::size_t max_task_rows = 192;
 
 /// Scratch of one worker.
@@ -35,7 +36,8 @@ void multiply_panel(std::span<const T* const> rows, std::size_t k, const FfnScra
         const std::size_t depth = std::min(Panel<T>::depth, k - first);
         const T* const weights = block(first, depth, scratch.panel.data());
         std::size_t r = 0;
-        for (std::size_t tile = 1; tile <= n_tiles; ++tile) {  // 64 rows are tiles of 5 and 6, not ten of 6 and one of 4
+        for (std::size_t tile = 1; tile <= n_tiles;
+             ++tile) {  // 64 rows are tiles of 5 and 6, not ten of 6 and one of 4
             const std::size_t end = rows.size() * tile / n_tiles;
             std::array<const T*, Panel<T>::tile_rows> at{};
             for (std::size_t i = r; i < end; ++i) {
@@ -69,9 +71,9 @@ void apply_form(const Form& form, std::size_t columns, const T* sums, T scale, c
 /// hidden[r] (columns) = form(scale[r] * (gate * x[r]) + gate_bias, scale[r] * (up * x[r]) + up_bias).
 /// Scaling the products scales the input of the expert (Llama 4). Stores whole panels.
 template <PanelSource S, class Scale>
-void compute_hidden(const S& source, std::size_t e, std::size_t panel,
-                    std::span<const typename S::value_type* const> x, Scale&& scale, typename S::value_type* hidden,
-                    std::size_t hidden_stride, const FfnScratch<typename S::value_type>& scratch) {
+void compute_hidden(const S& source, std::size_t e, std::size_t panel, std::span<const typename S::value_type* const> x,
+                    Scale&& scale, typename S::value_type* hidden, std::size_t hidden_stride,
+                    const FfnScratch<typename S::value_type>& scratch) {
     using T = typename S::value_type;
     const PanelLayout<T>& layout = source.layout();
     multiply_panel<T>(x, layout.d_model, scratch, [&](std::size_t first, std::size_t depth, T* buffer) {

@@ -75,20 +75,24 @@ struct ClampedAfter {
 };
 
 namespace detail {
+
 template <class F>
-concept FormApplies = (F::gated() && requires(const F& form, float x) {
-    { form(x, x) } -> std::convertible_to<float>;
-}) || (!F::gated() && requires(const F& form, float x) {
-    { form(x) } -> std::convertible_to<float>;
-});
+consteval bool form_applies() {
+    if constexpr (F::gated()) {
+        return std::is_invocable_r_v<float, const F&, float, float>;
+    } else {
+        return std::is_invocable_r_v<float, const F&, float>;
+    }
+}
+
 }  // namespace detail
 
 /// A form whose shape (gated or plain) is known when compiling.
 template <class F>
 concept StaticForm = requires {
-    { F::gated() } -> std::same_as<bool>;
-    requires std::bool_constant<(F::gated(), true)>::value;
-} && detail::FormApplies<F>;
+    typename std::bool_constant<F::gated()>;
+    requires detail::form_applies<F>();
+};
 
 /// Calls visitor(form).
 template <StaticForm Form, class Visitor>

@@ -10,9 +10,9 @@
 
 namespace moe::inline MOE_ABI {
 
-/// A bank of experts copied once into panels, in the storage type of its source: float32 and float64 panels are then used
-/// in place, 16-bit ones are converted as they stream. Results have the same bits as the bank it was made from. Owns its
-/// memory: about the size of the weights, with d_ff and d_model rounded up to whole panels.
+/// A bank of experts copied once into panels, in the storage type of its source: float32 and float64 panels are then
+/// used in place, 16-bit ones are converted as they stream. Results have the same bits as the bank it was made from.
+/// Owns its memory: about the size of the weights, with d_ff and d_model rounded up to whole panels.
 template <WeightElement W, ExpertForm Form>
 class PackedExperts {
 public:
@@ -71,8 +71,8 @@ private:
         const std::size_t hidden = layout_.hidden_panels();
         const std::size_t hidden_size = layout_.d_model * width;
         const std::size_t output_size = layout_.d_ff * width;
-        return e * (hidden * hidden_size + layout_.output_panels() * output_size) + std::min(panel, hidden) * hidden_size +
-               (panel > hidden ? panel - hidden : 0) * output_size;
+        return e * (hidden * hidden_size + layout_.output_panels() * output_size) +
+               std::min(panel, hidden) * hidden_size + (panel > hidden ? panel - hidden : 0) * output_size;
     }
     [[nodiscard]] const W* panel_weights(std::size_t e, std::size_t panel) const noexcept {
         return reinterpret_cast<const W*>(weights_.data()) + panel_offset(e, panel);
@@ -99,7 +99,8 @@ private:
                 const std::size_t e = task / panels;
                 const std::size_t panel = task % panels;
                 W* const target = reinterpret_cast<W*>(weights_.data()) + panel_offset(e, panel);
-                value_type* const bias_row = reinterpret_cast<value_type*>(biases_.data()) + e * bias_size() + panel * width;
+                value_type* const bias_row =
+                    reinterpret_cast<value_type*>(biases_.data()) + e * bias_size() + panel * width;
                 if (panel < hidden) {
                     (void)bank.hidden_block(e, panel, 0, layout_.d_model, target);
                     bank.hidden_bias(e, panel, bias_row);

@@ -32,10 +32,10 @@ struct PanelLayout {
     [[nodiscard]] constexpr std::size_t hidden_stride() const noexcept { return hidden_panels() * hidden_columns(); }
 };
 
-/// Where an FFN finds its weights, panel by panel: the user's memory (ExpertBank) or panels packed once (PackedExperts).
-/// hidden_block and output_block give inputs [first, first + depth) of a panel, Panel<T>::width columns a row: a pointer to
-/// their own memory, or to `buffer` (Panel<T>::depth * Panel<T>::width elements) after filling it. The biases fill a row
-/// of Panel<T>::width, zero where there is none.
+/// Where an FFN finds its weights, panel by panel: the user's memory (ExpertBank) or panels packed once
+/// (PackedExperts). hidden_block and output_block give inputs [first, first + depth) of a panel, Panel<T>::width
+/// columns a row: a pointer to their own memory, or to `buffer` (Panel<T>::depth * Panel<T>::width elements) after
+/// filling it. The biases fill a row of Panel<T>::width, zero where there is none.
 template <class S>
 concept PanelSource = requires(const S& source, std::size_t n, typename S::value_type* buffer) {
     { source.n_experts() } -> std::same_as<std::size_t>;
@@ -54,8 +54,7 @@ template <WeightElement W, class Target>
 void pack_columns(const WeightStack<W>& stack, std::size_t e, std::size_t first_output, std::size_t columns,
                   std::size_t first_input, std::size_t depth, Target* target) {
     const std::size_t valid = std::min(columns, stack.outputs() - first_output);
-    pack_block(stack.block(e, first_output, valid), first_input, depth, columns, target,
-               Panel<ComputeType<W>>::width);
+    pack_block(stack.block(e, first_output, valid), first_input, depth, columns, target, Panel<ComputeType<W>>::width);
 }
 
 }  // namespace detail

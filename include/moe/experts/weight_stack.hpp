@@ -13,8 +13,8 @@
 namespace moe::inline MOE_ABI {
 
 /// One matrix an expert, in the user's memory and in whatever order it is stored there: weight (e, output, input) is at
-/// `base(e)[output * output_stride + input * input_stride]`. Every layout of the released models is such a stack, made by
-/// stacked() or separate() and, where needed, transpose(), concatenated() or interleaved(). Pointers may have any
+/// `base(e)[output * output_stride + input * input_stride]`. Every layout of the released models is such a stack, made
+/// by stacked() or separate() and, where needed, transpose(), concatenated() or interleaved(). Pointers may have any
 /// alignment. The weights must outlive the stack; a table of pointers is copied.
 template <WeightElement W>
 class WeightStack {
@@ -34,10 +34,10 @@ public:
           inputs_(cols),
           output_stride_(row_stride) {
         check_shape();
-        require(data != nullptr, ErrorCode::null_pointer, "stacked: null weights for ", n_experts, " experts of ", rows, " x ",
-                cols);
-        require(n_experts == 1 || expert_stride >= matrix_extent(), ErrorCode::stride, "stacked: the expert stride ", expert_stride, " is smaller than a matrix of ", rows, " x ", cols,
-                " with row stride ", row_stride);
+        require(data != nullptr, ErrorCode::null_pointer, "stacked: null weights for ", n_experts, " experts of ", rows,
+                " x ", cols);
+        require(n_experts == 1 || expert_stride >= matrix_extent(), ErrorCode::stride, "stacked: the expert stride ",
+                expert_stride, " is smaller than a matrix of ", rows, " x ", cols, " with row stride ", row_stride);
         (void)checked_multiply(checked_add(checked_multiply(n_experts - 1, expert_stride), matrix_extent()), sizeof(W));
     }
 

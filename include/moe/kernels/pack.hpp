@@ -19,9 +19,9 @@ struct WeightBlock {
     std::size_t input_stride;   ///< elements between inputs
 };
 
-/// Copies outputs [0, block.outputs) and inputs [first, first + depth) of `block` into panel order: input k, output o at
-/// `target[k * target_stride + o]`; outputs up to `padded` are zero. Target is the storage type, or its compute type.
-/// Reads and writes each element once; complexity padded * depth.
+/// Copies outputs [0, block.outputs) and inputs [first, first + depth) of `block` into panel order: input k, output o
+/// at `target[k * target_stride + o]`; outputs up to `padded` are zero. Target is the storage type, or its compute
+/// type. Reads and writes each element once; complexity padded * depth.
 template <class W, class Target>
 inline void pack_block(const WeightBlock<W>& block, std::size_t first, std::size_t depth, std::size_t padded,
                        Target* MOE_RESTRICT target, std::size_t target_stride) noexcept {
@@ -50,7 +50,8 @@ inline void pack_block(const WeightBlock<W>& block, std::size_t first, std::size
     } else {
         for (std::size_t k = 0; k < depth; ++k) {
             for (std::size_t o = 0; o < block.outputs; ++o) {
-                convert_run(origin + o * block.output_stride + k * block.input_stride, 1, target + k * target_stride + o);
+                convert_run(origin + o * block.output_stride + k * block.input_stride, 1,
+                            target + k * target_stride + o);
             }
         }
     }

@@ -51,7 +51,8 @@ MOE_ALWAYS_INLINE void store(T* target, const Vector<T>& value) noexcept {
     value.store_unaligned(target);
 }
 
-/// a * b + c with one rounding where the hardware has it. xsimd 8.1 multiplies and adds on AVX-512, hence the intrinsic.
+/// a * b + c with one rounding where the hardware has it. xsimd 8.1 multiplies and adds on AVX-512, hence the
+/// intrinsic.
 template <class T>
 [[nodiscard]] MOE_ALWAYS_INLINE Vector<T> multiply_add(const Vector<T>& a, const Vector<T>& b,
                                                        const Vector<T>& c) noexcept {

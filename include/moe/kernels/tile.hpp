@@ -12,14 +12,14 @@ namespace moe::inline MOE_ABI {
 /// A *panel* is `Panel<T>::width` output columns of a weight matrix, stored so that a vector lane is one output:
 /// element (k, column) at `panel[k * width + column]`. A *tile* is up to `Panel<T>::tile_rows` rows of activations.
 ///
-/// Order of summation, the same in every kernel whatever the number of rows, so that a token's bits do not depend on its
-/// batch: within a block of `Panel<T>::depth` values of k one fused multiply-add after the other, from zero; the sums of
-/// the blocks are added in order of k. Block sums also keep the float32 error of long rows down: one chain over 14,336
-/// terms alone would have a normalised mean squared error near 1e-11.
+/// Order of summation, the same in every kernel whatever the number of rows, so that a token's bits do not depend on
+/// its batch: within a block of `Panel<T>::depth` values of k one fused multiply-add after the other, from zero; the
+/// sums of the blocks are added in order of k. Block sums also keep the float32 error of long rows down: one chain over
+/// 14,336 terms alone would have a normalised mean squared error near 1e-11.
 template <class T>
 struct Panel {
-    /// 6 rows by 4 vectors: 24 accumulators, 4 weights and 1 activation fill 29 of 32 registers. With 16 registers, 6 by 2
-    /// fills 15. Six row pointers fit in general registers, so rows need not be copied together.
+    /// 6 rows by 4 vectors: 24 accumulators, 4 weights and 1 activation fill 29 of 32 registers. With 16 registers, 6
+    /// by 2 fills 15. Six row pointers fit in general registers, so rows need not be copied together.
     static constexpr std::size_t tile_rows = 6;
     static constexpr std::size_t vectors = vector_registers >= 32 ? 4 : 2;
     static constexpr std::size_t width = vectors * lanes<T>;
@@ -28,8 +28,8 @@ struct Panel {
     static constexpr std::size_t depth = 128;
 };
 
-/// c (Rows, width) = or += a (Rows, depth) * panel (depth, width), with `a` one pointer a row; depth <= Panel<T>::depth.
-/// float: each output carries at most depth roundings of 2^-24 relative to the running sum.
+/// c (Rows, width) = or += a (Rows, depth) * panel (depth, width), with `a` one pointer a row; depth <=
+/// Panel<T>::depth. float: each output carries at most depth roundings of 2^-24 relative to the running sum.
 template <std::size_t Rows, class T>
 inline void multiply_tile(const T* const* a, const T* MOE_RESTRICT panel, std::size_t depth, T* MOE_RESTRICT c,
                           bool add) noexcept {

@@ -12,20 +12,20 @@
 
 namespace moe::inline MOE_ABI {
 
-/// One forward pass of a layer, cut into phases. MoELayer::forward drives it with an executor; a host with threads of its
-/// own gets it from MoELayer::prepare and calls run_phase(phase, ith, nth) from each of them, with a barrier after every
-/// phase. Workers take tasks from a queue; who computes what never changes a bit of the result.
+/// One forward pass of a layer, cut into phases. MoELayer::forward drives it with an executor; a host with threads of
+/// its own gets it from MoELayer::prepare and calls run_phase(phase, ith, nth) from each of them, with a barrier after
+/// every phase. Workers take tasks from a queue; who computes what never changes a bit of the result.
 ///
-/// Each element of y is written by one task, which adds the experts of the token in ascending order of expert id (of one
-/// id, in slot order), then the shared experts: no buffer of single outputs, and one fixed order for any batch.
+/// Each element of y is written by one task, which adds the experts of the token in ascending order of expert id (of
+/// one id, in slot order), then the shared experts: no buffer of single outputs, and one fixed order for any batch.
 template <class Layer>
 class ForwardPass {
 public:
     using T = typename Layer::value_type;
 
     /// Lays out the workspace (the only allocation, if it must grow). `plan` null: route; else use that one.
-    ForwardPass(const Layer& layer, MatrixView<const T> x, MatrixView<T> y, const PlanView<T>* plan, Workspace& workspace,
-                std::size_t n_workers, const ForwardOptions<T>& options)
+    ForwardPass(const Layer& layer, MatrixView<const T> x, MatrixView<T> y, const PlanView<T>* plan,
+                Workspace& workspace, std::size_t n_workers, const ForwardOptions<T>& options)
         : layer_(&layer),
           x_(x),
           y_(y),
@@ -179,10 +179,9 @@ private:
         const auto experts = memory_.chosen.subspan(t * k, k);
         const std::span<const T> row = memory_.logits.empty() ? std::span<const T>{} : logits().row_span(t);
         const TokenContext context{options_.token_ids.empty() ? -1 : options_.token_ids[t]};
-        const std::size_t n = select_token<T>(
-            layer_->router().gate(), row, context,
-            BasicSelection<T>{experts, memory_.chosen_weights.subspan(t * k, k), worker.selection_scratch,
-                              worker.selection_order});
+        const std::size_t n = select_token<T>(layer_->router().gate(), row, context,
+                                              BasicSelection<T>{experts, memory_.chosen_weights.subspan(t * k, k),
+                                                                worker.selection_scratch, worker.selection_order});
         std::fill(experts.begin() + static_cast<std::ptrdiff_t>(n), experts.end(), no_expert);
     }
 
@@ -238,8 +237,9 @@ private:
 
     void routed_hidden(std::size_t task, std::span<const std::size_t> first_task, const FfnScratch<T>& scratch) {
         const auto& experts = layer_->experts();
-        const std::size_t e =
-            static_cast<std::size_t>(std::upper_bound(first_task.begin(), first_task.end(), task) - first_task.begin()) - 1;
+        const std::size_t e = static_cast<std::size_t>(std::upper_bound(first_task.begin(), first_task.end(), task) -
+                                                       first_task.begin()) -
+                              1;
         const std::size_t panels = experts.layout().hidden_panels();
         const std::size_t block = (task - first_task[e]) / panels;
         const std::size_t panel = (task - first_task[e]) % panels;
@@ -263,8 +263,9 @@ private:
             if (task < n_tasks) {
                 const std::size_t first = task % blocks * max_task_rows;
                 const std::size_t count = std::min(max_task_rows, shape_.n_tokens - first);
-                return compute_hidden(shared, 0, task / blocks, rows_of(x_, first, count, scratch),
-                                      [](std::size_t) { return T(1); }, hidden + first * stride, stride, scratch);
+                return compute_hidden(
+                    shared, 0, task / blocks, rows_of(x_, first, count, scratch), [](std::size_t) { return T(1); },
+                    hidden + first * stride, stride, scratch);
             }
             task -= n_tasks;
             hidden += shape_.n_tokens * stride;
@@ -280,9 +281,11 @@ private:
         constexpr std::size_t tasks_per_worker = 4;
         const std::size_t wanted = divide_up(nth * tasks_per_worker, panels);
         const std::size_t blocks = std::clamp<std::size_t>(shape_.n_tokens / max_task_rows, 1, wanted);
-        for (std::size_t task = queue(Phase::output).take(); task < panels * blocks; task = queue(Phase::output).take()) {
+        for (std::size_t task = queue(Phase::output).take(); task < panels * blocks;
+             task = queue(Phase::output).take()) {
             const std::size_t block = task / panels;
-            output_task(task % panels, shape_.n_tokens * block / blocks, shape_.n_tokens * (block + 1) / blocks, scratch);
+            output_task(task % panels, shape_.n_tokens * block / blocks, shape_.n_tokens * (block + 1) / blocks,
+                        scratch);
         }
     }
 
@@ -322,7 +325,8 @@ private:
         }
         const auto at = [&](std::size_t token) {
             const auto tokens = plan_.tokens.subspan(from, to - from);
-            return from + static_cast<std::size_t>(std::lower_bound(tokens.begin(), tokens.end(), token) - tokens.begin());
+            return from +
+                   static_cast<std::size_t>(std::lower_bound(tokens.begin(), tokens.end(), token) - tokens.begin());
         };
         return {at(begin), at(end)};
     }
@@ -367,7 +371,8 @@ private:
                 add_output(
                     shared, 0, panel, rows,
                     [&](std::size_t r) {
-                        return shape_.shared_gated ? scale * memory_.shared_weights[(t + r) * shape_.n_shared + s] : scale;
+                        return shape_.shared_gated ? scale * memory_.shared_weights[(t + r) * shape_.n_shared + s]
+                                                   : scale;
                     },
                     [&](std::size_t r) { return t + r; }, y_, scratch);
             }

@@ -28,8 +28,8 @@ struct NullExperts {
 template <class T>
 struct LayerOptions {
     WeightAt weight_at = WeightAt::output;
-    double routed_scale = 1.0;        ///< multiplies the routed sum before shared experts are added
-    std::span<const T> output_bias;   ///< (d_model) or empty, added to every token (JetMoE)
+    double routed_scale = 1.0;       ///< multiplies the routed sum before shared experts are added
+    std::span<const T> output_bias;  ///< (d_model) or empty, added to every token (JetMoE)
     NullExperts<T> null_experts{};
 };
 

@@ -83,15 +83,16 @@ using PackedAnyLayer = MoELayer<Router<RouterElement, AnyGate>, PackedExperts<W,
 namespace detail {
 
 inline void check_given(const MoEConfig& config, const char* what, bool wanted, bool given) {
-    require(wanted == given, ErrorCode::missing, "make_layer: ", config.name.c_str(), wanted ? " needs " : " has no ", what,
-            wanted ? ", which is missing" : ", but one was given");
+    require(wanted == given, ErrorCode::missing, "make_layer: ", config.name.c_str(), wanted ? " needs " : " has no ",
+            what, wanted ? ", which is missing" : ", but one was given");
 }
 
 }  // namespace detail
 
 /// Validates `config`, holds the weights against it and composes the layer. Throws Error naming what does not fit.
 template <WeightElement W, WeightElement RouterElement>
-[[nodiscard]] AnyLayer<W, RouterElement> make_layer(const MoEConfig& config, const LayerWeights<W, RouterElement>& weights) {
+[[nodiscard]] AnyLayer<W, RouterElement> make_layer(const MoEConfig& config,
+                                                    const LayerWeights<W, RouterElement>& weights) {
     config.validate();
     const auto given = [&](const char* what, bool wanted, bool is_given) {
         detail::check_given(config, what, wanted, is_given);
@@ -105,10 +106,11 @@ template <WeightElement W, WeightElement RouterElement>
 
     ExpertBank<W, AnyForm> bank(config.form, weights.experts);
     require(bank.n_experts() == config.n_experts && bank.d_model() == config.d_model && bank.d_ff() == config.d_ff,
-            ErrorCode::shape, "make_layer: the experts are ", bank.n_experts(), " of d_model ", bank.d_model(), " and d_ff ",
-            bank.d_ff(), " but the configuration says ", config.n_experts, ", ", config.d_model, " and ", config.d_ff);
-    Router<RouterElement, AnyGate> router(stacked(weights.router, 1, config.n_routed(), config.d_model), weights.router_bias,
-                                          config.make_gate(weights.selection_bias));
+            ErrorCode::shape, "make_layer: the experts are ", bank.n_experts(), " of d_model ", bank.d_model(),
+            " and d_ff ", bank.d_ff(), " but the configuration says ", config.n_experts, ", ", config.d_model, " and ",
+            config.d_ff);
+    Router<RouterElement, AnyGate> router(stacked(weights.router, 1, config.n_routed(), config.d_model),
+                                          weights.router_bias, config.make_gate(weights.selection_bias));
     SharedExperts<ExpertBank<W, AnyForm>> shared;
     if (config.shared_d_ff > 0) {
         std::vector<ExpertBank<W, AnyForm>> one{{config.form, weights.shared}};

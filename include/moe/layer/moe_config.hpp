@@ -59,7 +59,8 @@ struct MoEConfig {
         switch (gate) {
             case GateKind::sparse_mixer: return SparseMixer{.jitter = sparse_mixer_jitter};
             case GateKind::dense:
-                return Dense<RuntimeScore>{.score = routing.score, .normalize = routing.normalize, .scale = routing.scale};
+                return Dense<RuntimeScore>{
+                    .score = routing.score, .normalize = routing.normalize, .scale = routing.scale};
             case GateKind::token_choice: break;
         }
         TokenChoice<RuntimeScore> choice = routing;
@@ -70,7 +71,8 @@ struct MoEConfig {
     /// Throws Error naming the first value that cannot be.
     void validate() const {
         const auto positive = [this](std::size_t value, const char* what) {
-            require(value > 0, ErrorCode::range, "MoEConfig ", name.c_str(), ": ", what, " is 0, it must be at least 1");
+            require(value > 0, ErrorCode::range, "MoEConfig ", name.c_str(), ": ", what,
+                    " is 0, it must be at least 1");
         };
         positive(n_experts, "n_experts");
         positive(d_model, "d_model");

@@ -11,8 +11,8 @@ namespace moe::inline MOE_ABI {
 
 /// A sparse mixture of experts: y[t] = routed_scale * sum over the experts e chosen for t of w[t, e] * expert_e(x[t]),
 /// plus output bias and shared experts. Composed of a Router, a bank of experts (ExpertBank or PackedExperts) and,
-/// optionally, SharedExperts. Owns no weights unless its bank does; `forward` is const and may run in several threads at
-/// once, each with a workspace of its own.
+/// optionally, SharedExperts. Owns no weights unless its bank does; `forward` is const and may run in several threads
+/// at once, each with a workspace of its own.
 template <class RouterType, PanelSource Experts, class Shared = SharedExperts<Experts>>
 class MoELayer {
 public:
@@ -29,10 +29,14 @@ public:
     MoELayer(RouterType router, Experts experts, LayerOptions<T> options = {})
         : MoELayer(std::move(router), std::move(experts), Shared{}, std::move(options)) {}
     MoELayer(RouterType router, Experts experts, Shared shared, LayerOptions<T> options = {})
-        : router_(std::move(router)), experts_(std::move(experts)), shared_(std::move(shared)), options_(std::move(options)) {
+        : router_(std::move(router)),
+          experts_(std::move(experts)),
+          shared_(std::move(shared)),
+          options_(std::move(options)) {
         const std::size_t n_null = options_.null_experts.count();
-        require(router_.n_experts() == experts_.n_experts() + n_null, ErrorCode::shape, "MoELayer: the router chooses among ",
-                router_.n_experts(), " experts but there are ", experts_.n_experts(), " and ", n_null, " null experts");
+        require(router_.n_experts() == experts_.n_experts() + n_null, ErrorCode::shape,
+                "MoELayer: the router chooses among ", router_.n_experts(), " experts but there are ",
+                experts_.n_experts(), " and ", n_null, " null experts");
         require(shared_.experts().empty() || shared_.d_model() == d_model(), ErrorCode::shape,
                 "MoELayer: the shared experts have another d_model than the routed ones, whose d_model is ", d_model());
         require(options_.output_bias.empty() || options_.output_bias.size() == d_model(), ErrorCode::shape,
@@ -49,8 +53,8 @@ public:
     [[nodiscard]] std::size_t d_model() const noexcept { return experts_.layout().d_model; }
     [[nodiscard]] std::size_t n_experts() const noexcept { return router_.n_experts(); }
 
-    /// y = (or +=, see ForwardOptions) the layer applied to x; both (n_tokens, d_model), not overlapping. Throws Error on
-    /// shapes that disagree, before anything is written. Allocates nothing once `workspace` has grown.
+    /// y = (or +=, see ForwardOptions) the layer applied to x; both (n_tokens, d_model), not overlapping. Throws Error
+    /// on shapes that disagree, before anything is written. Allocates nothing once `workspace` has grown.
     template <class Executor = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const Executor& executor = {},
                  const ForwardOptions<T>& options = {}) const {
@@ -89,9 +93,9 @@ public:
                                                 Workspace& workspace, std::size_t n_workers,
                                                 const ForwardOptions<T>& options = {}) const {
         check_matrices(x, y);
-        require(plan.n_tokens == x.rows() && plan.n_experts == n_experts(), ErrorCode::shape, "MoELayer: the plan is for ",
-                plan.n_tokens, " tokens and ", plan.n_experts, " experts, the call for ", x.rows(), " tokens and ",
-                n_experts(), " experts");
+        require(plan.n_tokens == x.rows() && plan.n_experts == n_experts(), ErrorCode::shape,
+                "MoELayer: the plan is for ", plan.n_tokens, " tokens and ", plan.n_experts, " experts, the call for ",
+                x.rows(), " tokens and ", n_experts(), " experts");
         check_plan(plan);
         return {*this, x, y, &plan, workspace, n_workers, options};
     }
@@ -131,7 +135,9 @@ public:
         return shape;
     }
     /// What routed weights are multiplied with, and what shared experts weigh.
-    [[nodiscard]] T routed_weight() const noexcept { return static_cast<T>(options_.routed_scale * half_if_averaged()); }
+    [[nodiscard]] T routed_weight() const noexcept {
+        return static_cast<T>(options_.routed_scale * half_if_averaged());
+    }
     [[nodiscard]] T shared_weight() const noexcept { return static_cast<T>(half_if_averaged()); }
 
 private:
@@ -145,8 +151,9 @@ private:
     }
 
     void check_matrices(const MatrixView<const T>& x, const MatrixView<T>& y) const {
-        require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape, "MoELayer: x is ",
-                x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(), ", both must be n_tokens x ", d_model());
+        require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape,
+                "MoELayer: x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
+                ", both must be n_tokens x ", d_model());
         require(x.rows() == 0 || x.data() != y.data(), ErrorCode::layout,
                 "MoELayer: x and y are the same memory; the layer cannot work in place");
         check_alignment(x.data(), "x");
@@ -160,8 +167,8 @@ private:
         require(!router_.has_logits() || input.cols() == router_.linear().inputs(), ErrorCode::shape,
                 "MoELayer: the router input has ", input.cols(), " columns but the router weights have ",
                 router_.linear().empty() ? 0 : router_.linear().inputs());
-        require(options.token_ids.empty() || options.token_ids.size() == x.rows(), ErrorCode::shape, "MoELayer: ",
-                options.token_ids.size(), " token ids for ", x.rows(), " tokens");
+        require(options.token_ids.empty() || options.token_ids.size() == x.rows(), ErrorCode::shape,
+                "MoELayer: ", options.token_ids.size(), " token ids for ", x.rows(), " tokens");
         check_alignment(input.data(), "the router input");
     }
 

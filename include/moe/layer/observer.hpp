@@ -20,9 +20,9 @@ inline constexpr int n_phases = 5;
     return names[static_cast<unsigned>(phase)];
 }
 
-/// Watches a forward pass: derive, override what you want to see, pass it in ForwardOptions. Called by one thread, never
-/// from inside a parallel region; what it is given is void once it returns. May throw: the pass then ends with that
-/// exception, with y not yet written unless the phase is `output`.
+/// Watches a forward pass: derive, override what you want to see, pass it in ForwardOptions. Called by one thread,
+/// never from inside a parallel region; what it is given is void once it returns. May throw: the pass then ends with
+/// that exception, with y not yet written unless the phase is `output`.
 template <class T>
 class Observer {
 public:

@@ -15,13 +15,13 @@ namespace moe::inline MOE_ABI {
 struct PassShape {
     std::size_t n_tokens = 0;
     std::size_t n_workers = 0;
-    std::size_t n_experts = 0;         ///< null experts included
-    std::size_t max_per_token = 0;     ///< 0 when the plan is given
-    std::size_t max_assignments = 0;   ///< of the plan to be made, or of the one given
-    std::size_t router_outputs = 0;    ///< 0 when no logits are computed
+    std::size_t n_experts = 0;        ///< null experts included
+    std::size_t max_per_token = 0;    ///< 0 when the plan is given
+    std::size_t max_assignments = 0;  ///< of the plan to be made, or of the one given
+    std::size_t router_outputs = 0;   ///< 0 when no logits are computed
     std::size_t hidden_stride = 0;
     std::size_t n_shared = 0;
-    std::size_t shared_hidden = 0;     ///< sum of the hidden strides of the shared experts
+    std::size_t shared_hidden = 0;  ///< sum of the hidden strides of the shared experts
     bool shared_gated = false;
     bool batch_gate = false;
     bool plan_given = false;
@@ -31,7 +31,7 @@ struct PassShape {
 template <class T>
 struct WorkerMemory {
     FfnScratch<T> ffn;
-    std::span<T> selection_scratch;     ///< (4 * n_experts)
+    std::span<T> selection_scratch;       ///< (4 * n_experts)
     std::span<ExpertId> selection_order;  ///< (n_experts)
 };
 
@@ -39,10 +39,10 @@ struct WorkerMemory {
 /// about n_tokens * (max_per_token * hidden_stride + n_experts) * sizeof(T).
 template <class T>
 struct PassMemory {
-    std::span<T> logits;           ///< (n_tokens, n_experts)
-    std::span<T> shared_weights;   ///< (n_tokens, n_shared)
-    std::span<ExpertId> chosen;    ///< (n_tokens, max_per_token)
-    std::span<T> chosen_weights;   ///< (n_tokens, max_per_token)
+    std::span<T> logits;          ///< (n_tokens, n_experts)
+    std::span<T> shared_weights;  ///< (n_tokens, n_shared)
+    std::span<ExpertId> chosen;   ///< (n_tokens, max_per_token)
+    std::span<T> chosen_weights;  ///< (n_tokens, max_per_token)
     std::span<T> batch_scratch;
     std::span<ExpertId> batch_order;
     PlanStorage<T> plan;
@@ -90,9 +90,10 @@ struct PassMemory {
         const auto values = worker_values.subspan(ith * values_per_worker, values_per_worker);
         constexpr std::size_t panel = Panel<T>::depth * Panel<T>::width;
         constexpr std::size_t sums = max_task_rows * Panel<T>::width;
-        return {{values.first(panel), values.subspan(panel, sums), worker_rows.subspan(ith * max_task_rows, max_task_rows)},
-                values.subspan(panel + sums, 4 * n_experts),
-                worker_ids.subspan(ith * round_up(n_experts, buffer_alignment), n_experts)};
+        return {
+            {values.first(panel), values.subspan(panel, sums), worker_rows.subspan(ith * max_task_rows, max_task_rows)},
+            values.subspan(panel + sums, 4 * n_experts),
+            worker_ids.subspan(ith * round_up(n_experts, buffer_alignment), n_experts)};
     }
 };
 

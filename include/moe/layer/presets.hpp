@@ -139,7 +139,8 @@ inline MoEConfig jetmoe() {
     return config;
 }
 
-/// LongCat-Flash: 256 identity experts beside 512 real ones, softmax over all with a bias on the choice, weights times 6.
+/// LongCat-Flash: 256 identity experts beside 512 real ones, softmax over all with a bias on the choice, weights
+/// times 6.
 inline MoEConfig longcat_flash() {
     MoEConfig config = detail::sized("longcat_flash", 512, 12, 6144, 2048);
     config.selection_bias = true;
@@ -174,9 +175,10 @@ inline MoEConfig dbrx() {
 }
 
 /// All presets, in the order above.
-inline constexpr std::array all{&mixtral,     &switch_transformer, &qwen2_moe, &qwen3_moe,  &olmoe,         &deepseek_v2_lite,
-                                &deepseek_v2, &deepseek_v3,        &gpt_oss,   &llama4,     &phimoe,        &granitemoe,
-                                &jetmoe,      &longcat_flash,      &dbrx,      &minimax_m2, &ernie4_5_moe};
+inline constexpr std::array all{&mixtral,          &switch_transformer, &qwen2_moe,   &qwen3_moe,     &olmoe,
+                                &deepseek_v2_lite, &deepseek_v2,        &deepseek_v3, &gpt_oss,       &llama4,
+                                &phimoe,           &granitemoe,         &jetmoe,      &longcat_flash, &dbrx,
+                                &minimax_m2,       &ernie4_5_moe};
 
 /// The preset called `name`. Throws Error(not_found) listing the names there are.
 inline MoEConfig find(std::string_view name) {

@@ -56,8 +56,8 @@ private:
     void check() const {
         require(!experts_.empty(), ErrorCode::missing, "SharedExperts: an empty list of shared experts");
         for (const Bank& expert : experts_) {
-            require(expert.n_experts() == 1, ErrorCode::shape, "SharedExperts: each must be a bank of one expert, not of ",
-                    expert.n_experts());
+            require(expert.n_experts() == 1, ErrorCode::shape,
+                    "SharedExperts: each must be a bank of one expert, not of ", expert.n_experts());
             require(expert.layout().d_model == d_model(), ErrorCode::shape, "SharedExperts: d_model ",
                     expert.layout().d_model, " of one differs from ", d_model(), " of the first");
         }
@@ -65,8 +65,8 @@ private:
                 mode_ == SharedMode::gated ? "SharedExperts: gated shared experts need gate weights"
                                            : "SharedExperts: gate weights were given, but the mode is not gated");
         require(gate_.empty() || (gate_.outputs() == experts_.size() && gate_.inputs() == d_model()), ErrorCode::shape,
-                "SharedExperts: the gate is ", gate_.outputs(), " x ", gate_.inputs(), " but there are ", experts_.size(),
-                " shared experts of d_model ", d_model());
+                "SharedExperts: the gate is ", gate_.outputs(), " x ", gate_.inputs(), " but there are ",
+                experts_.size(), " shared experts of d_model ", d_model());
     }
 
     std::vector<Bank> experts_;

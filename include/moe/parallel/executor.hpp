@@ -12,9 +12,9 @@ namespace moe::inline MOE_ABI {
 /// The work of one parallel region: called as work(ith, nth) by worker `ith` of `nth`.
 using ParallelWork = FunctionRef<void(std::size_t ith, std::size_t nth)>;
 
-/// Anything that runs work on several threads at once. `run(work)` calls work(ith, nth) exactly once for every ith below
-/// some nth of its choice, 1 <= nth <= concurrency(), possibly at the same time, and returns when all calls have. The
-/// work it is given never throws. Results do not depend on nth or on who does what.
+/// Anything that runs work on several threads at once. `run(work)` calls work(ith, nth) exactly once for every ith
+/// below some nth of its choice, 1 <= nth <= concurrency(), possibly at the same time, and returns when all calls have.
+/// The work it is given never throws. Results do not depend on nth or on who does what.
 template <class E>
 concept Executor = requires(const E& executor, ParallelWork work) {
     { executor.concurrency() } -> std::convertible_to<std::size_t>;
@@ -39,7 +39,8 @@ public:
 
     [[nodiscard]] std::size_t concurrency() const noexcept { return concurrency_; }
 
-    /// Runs `work` on the executor. An exception of a worker is kept (the first one) and rethrown here when all are done.
+    /// Runs `work` on the executor. An exception of a worker is kept (the first one) and rethrown here when all are
+    /// done.
     void run(ParallelWork work) const {
 #if MOE_EXCEPTIONS
         std::exception_ptr first;

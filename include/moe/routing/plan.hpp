@@ -14,8 +14,8 @@
 
 namespace moe::inline MOE_ABI {
 
-/// Which experts each token goes to, with which weight, in two orders: by token and by expert. A token may have any number
-/// of experts, none included. What check_plan verifies:
+/// Which experts each token goes to, with which weight, in two orders: by token and by expert. A token may have any
+/// number of experts, none included. What check_plan verifies:
 ///  - token t has the assignments a in [token_offsets[t], token_offsets[t+1]), in the order its gate chose them (its
 ///    *slots*): expert experts[a], weight weights[a]; every expert is in [0, n_experts);
 ///  - expert e has the entries i in [expert_offsets[e], expert_offsets[e+1]): token tokens[i], which is assignment
@@ -59,10 +59,12 @@ struct PlanStorage {
 
     [[nodiscard]] static PlanStorage take(Arena& arena, std::size_t n_tokens, std::size_t n_experts,
                                           std::size_t max_assignments) {
-        require(max_assignments <= std::numeric_limits<Index>::max(), ErrorCode::overflow, "RoutingPlan: ", max_assignments,
-                " assignments of ", n_tokens, " tokens do not fit the index type; split the batch");
-        return {arena.take<Index>(n_tokens + 1),    arena.take<ExpertId>(max_assignments), arena.take<T>(max_assignments),
-                arena.take<Index>(n_experts + 1), arena.take<Index>(max_assignments),    arena.take<Index>(max_assignments)};
+        require(max_assignments <= std::numeric_limits<Index>::max(), ErrorCode::overflow,
+                "RoutingPlan: ", max_assignments, " assignments of ", n_tokens,
+                " tokens do not fit the index type; split the batch");
+        return {arena.take<Index>(n_tokens + 1),    arena.take<ExpertId>(max_assignments),
+                arena.take<T>(max_assignments),     arena.take<Index>(n_experts + 1),
+                arena.take<Index>(max_assignments), arena.take<Index>(max_assignments)};
     }
 };
 
@@ -121,9 +123,11 @@ void check_plan(const PlanView<T>& plan) {
     };
     check(plan.weights.size() == n && plan.tokens.size() == n && plan.assignments.size() == n, "sizes disagree", n);
     check(plan.token_offsets.size() == plan.n_tokens + 1, "token_offsets has a wrong size", plan.token_offsets.size());
-    check(plan.expert_offsets.size() == plan.n_experts + 1, "expert_offsets has a wrong size", plan.expert_offsets.size());
+    check(plan.expert_offsets.size() == plan.n_experts + 1, "expert_offsets has a wrong size",
+          plan.expert_offsets.size());
     check(plan.token_offsets.front() == 0 && plan.token_offsets.back() == n, "token_offsets do not span the plan", n);
-    check(plan.expert_offsets.front() == 0 && plan.expert_offsets.back() == n, "expert_offsets do not span the plan", n);
+    check(plan.expert_offsets.front() == 0 && plan.expert_offsets.back() == n, "expert_offsets do not span the plan",
+          n);
     for (std::size_t t = 0; t < plan.n_tokens; ++t) {
         check(plan.token_offsets[t] <= plan.token_offsets[t + 1], "token_offsets descend", t);
     }
@@ -140,7 +144,8 @@ void check_plan(const PlanView<T>& plan) {
             check(a < n && std::cmp_equal(plan.experts[a], e), "an entry belongs to another expert", i);
             check(t < plan.n_tokens && plan.token_offsets[t] <= a && a < plan.token_offsets[t + 1],
                   "an entry belongs to another token", i);
-            check(i == plan.expert_offsets[e] || plan.assignments[i - 1] < a, "entries of an expert are out of order", i);
+            check(i == plan.expert_offsets[e] || plan.assignments[i - 1] < a, "entries of an expert are out of order",
+                  i);
         }
     }
 }
@@ -154,17 +159,16 @@ public:
     [[nodiscard]] PlanView<T> view() const noexcept {
         const std::size_t n_tokens = token_offsets_.empty() ? 0 : token_offsets_.size() - 1;  // empty once moved from
         const std::size_t n_experts = expert_offsets_.empty() ? 0 : expert_offsets_.size() - 1;
-        return {n_tokens, n_experts, token_offsets_, experts_, weights_, expert_offsets_,
-                tokens_,                   assignments_};
+        return {n_tokens, n_experts, token_offsets_, experts_, weights_, expert_offsets_, tokens_, assignments_};
     }
     operator PlanView<T>() const noexcept { return view(); }  // NOLINT: a plan is used wherever a view is asked for
 
-    /// Takes the choice of somebody else: (n_tokens, k) expert ids, no_expert (-1) where a slot is unset, and weights of
-    /// the same shape. Throws Error(shape, range) naming the token, slot and id; the plan is then unchanged.
+    /// Takes the choice of somebody else: (n_tokens, k) expert ids, no_expert (-1) where a slot is unset, and weights
+    /// of the same shape. Throws Error(shape, range) naming the token, slot and id; the plan is then unchanged.
     void assign(MatrixView<const ExpertId> experts, MatrixView<const T> weights, std::size_t n_experts) {
         require(experts.rows() == weights.rows() && experts.cols() == weights.cols(), ErrorCode::shape,
-                "RoutingPlan: expert ids are ", experts.rows(), " x ", experts.cols(), " but weights are ", weights.rows(),
-                " x ", weights.cols());
+                "RoutingPlan: expert ids are ", experts.rows(), " x ", experts.cols(), " but weights are ",
+                weights.rows(), " x ", weights.cols());
         for (std::size_t t = 0; t < experts.rows(); ++t) {
             for (std::size_t slot = 0; slot < experts.cols(); ++slot) {
                 const ExpertId e = experts(t, slot);
@@ -204,8 +208,8 @@ private:
 
     template <class Build>
     void fill(std::size_t n_tokens, std::size_t n_experts, std::size_t most, Build&& build) {
-        require(most <= std::numeric_limits<Index>::max(), ErrorCode::overflow, "RoutingPlan: ", most, " assignments of ",
-                n_tokens, " tokens do not fit the index type; split the batch");
+        require(most <= std::numeric_limits<Index>::max(), ErrorCode::overflow, "RoutingPlan: ", most,
+                " assignments of ", n_tokens, " tokens do not fit the index type; split the batch");
         reserve(n_tokens, n_experts, most);
         token_offsets_.resize(n_tokens + 1);
         expert_offsets_.resize(n_experts + 1);
@@ -213,7 +217,8 @@ private:
         weights_.resize(most);
         tokens_.resize(most);
         assignments_.resize(most);
-        const std::size_t n = build(PlanStorage<T>{token_offsets_, experts_, weights_, expert_offsets_, tokens_, assignments_});
+        const std::size_t n =
+            build(PlanStorage<T>{token_offsets_, experts_, weights_, expert_offsets_, tokens_, assignments_});
         experts_.resize(n);
         weights_.resize(n);
         tokens_.resize(n);

@@ -58,8 +58,8 @@ private:
 };
 
 /// Chooses the experts of each token: logits = weight * x + bias, then the gate. Weights are float, double, bfloat16 or
-/// float16 (n_experts, d_model) in the user's memory; logits are computed in float, in double for double weights. A gate
-/// that reads no logits needs no weights.
+/// float16 (n_experts, d_model) in the user's memory; logits are computed in float, in double for double weights. A
+/// gate that reads no logits needs no weights.
 template <WeightElement W, class G>
 class Router {
 public:
