@@ -112,7 +112,7 @@ std::string broken_case(std::uint64_t seed, std::size_t& n_compared) {
 
 /// Layers under a gate that one format compares: many times more in Release than where every access is checked.
 #if defined(NDEBUG) && !defined(__SANITIZE_ADDRESS__)
-inline constexpr std::size_t enough_compared = 1500;
+inline constexpr std::size_t enough_compared = 1000;
 #else
 inline constexpr std::size_t enough_compared = 200;
 #endif

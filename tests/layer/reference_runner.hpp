@@ -24,7 +24,7 @@ struct Call {
           router_inputs(the_router_inputs),
           accumulate(draw.coin()),
           workers(draw.size(1, 3)) {
-        if (router_inputs != d_model) {
+        if (router_inputs != d_model || draw.size(0, 3) == 0) {
             router_input = random_elements<T>(draw, n_tokens * router_inputs, 1);
         }
     }
@@ -33,15 +33,14 @@ struct Call {
     [[nodiscard]] moe::MatrixView<const T> x() const { return moe::view(batch.x.data(), n_tokens(), batch.d_model); }
     [[nodiscard]] reference::Vector x(std::size_t t) const { return to_vector(x().row_span(t)); }
     [[nodiscard]] reference::Vector router_input_of(std::size_t t) const {
-        return router_inputs == batch.d_model
-                   ? x(t)
-                   : to_vector(std::span(router_input).subspan(t * router_inputs, router_inputs));
+        return router_input.empty() ? x(t)
+                                    : to_vector(std::span(router_input).subspan(t * router_inputs, router_inputs));
     }
     [[nodiscard]] moe::ForwardOptions<T> options() const {
         moe::ForwardOptions<T> options;
         options.accumulate = accumulate;
         options.token_ids = batch.ids;
-        if (router_inputs != batch.d_model) {
+        if (!router_input.empty() || router_inputs != batch.d_model) {
             options.router_input = moe::view(router_input.data(), n_tokens(), router_inputs);
         }
         return options;
@@ -93,9 +92,9 @@ Outcome<T> forward(const Layer& layer, const Call<T>& call) {
     if (!std::ranges::equal(plan.view().experts, outcome.plan.view().experts) ||
         !std::ranges::equal(plan.view().token_offsets, outcome.plan.view().token_offsets) ||
         !same_bits(plan.view().weights, outcome.plan.view().weights)) {
-        outcome.disagreement = "route makes another plan than forward; ";
+        outcome.disagreement = "route makes another plan than forward";
     } else if (!same_bits(forward_with(layer, call, plan.view()).y, outcome.y)) {
-        outcome.disagreement = "forward with the plan of route gives other bits than forward; ";
+        outcome.disagreement = "forward with the plan of route gives other bits than forward";
     }
     return outcome;
 }
@@ -299,7 +298,8 @@ Sizes random_sizes(Draw& draw) {
         shape.n_experts = draw.size(1, 6);
         shape.d_model = draw.size(1, 4);
         shape.d_ff = draw.size(1, 4);
-        sizes.token_counts = {moe::max_task_rows - 1, moe::max_task_rows, moe::max_task_rows + 1};
+        constexpr std::size_t rows = moe::max_task_rows;
+        sizes.token_counts = {rows - 1, rows, rows + 1, 2 * rows + 1, 3 * rows};
     } else if (kind == 1) {
         shape.n_experts = draw.coin() ? 65 : 130;
         shape.d_model = draw.size(1, 8);

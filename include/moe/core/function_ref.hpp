@@ -18,9 +18,7 @@ class FunctionRef<Result(Args...)> {
 public:
     template <class F>
         requires(!std::same_as<std::remove_cvref_t<F>, FunctionRef> && std::is_invocable_r_v<Result, F&, Args...>)
-    // NOLINTNEXTLINE: implicit, so that a lambda can be passed in place
-    FunctionRef(F&& callable)
-    noexcept
+    FunctionRef(F&& callable)  // NOLINT: implicit, so that a lambda can be passed in place
         : object_(const_cast<void*>(static_cast<const void*>(std::addressof(callable)))),
           call_([](void* object, Args... args) -> Result {
               return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<Args>(args)...);
