@@ -16,7 +16,7 @@ namespace moe::inline MOE_ABI {
 template <class T>
 using RowMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// A view of a row-major Eigen matrix, map or block of rows; the matrix must outlive it.
+/// A view of a row-major Eigen matrix, which must outlive it.
 template <class Derived>
     requires(static_cast<bool>(Derived::IsRowMajor))
 [[nodiscard]] MatrixView<const typename Derived::Scalar> view(const Eigen::PlainObjectBase<Derived>& matrix) {

@@ -40,11 +40,13 @@ public:
         require(x.rows() == 0 || x.data() != y.data(), ErrorCode::layout,
                 "Expert: x and y are the same memory; an expert cannot work in place");
         const ExecutorRef threads(executor);
+        require(threads.concurrency() > 0, ErrorCode::range, "Expert: an executor of 0 threads");
+        const std::size_t hidden = checked_multiply(x.rows(), bank_.layout().hidden_stride());
         Arena measure;
-        (void)Memory::take(measure, x.rows() * bank_.layout().hidden_stride(), threads.concurrency());
+        (void)Memory::take(measure, hidden, threads.concurrency());
         workspace.reserve(measure.used());
         Arena arena = workspace.arena();
-        const Memory memory = Memory::take(arena, x.rows() * bank_.layout().hidden_stride(), threads.concurrency());
+        const Memory memory = Memory::take(arena, hidden, threads.concurrency());
         run(threads, x.rows(), bank_.layout().hidden_panels(), memory,
             [&](std::size_t panel, auto tokens, const auto& scratch) {
                 const std::size_t stride = bank_.layout().hidden_stride();
@@ -99,7 +101,9 @@ private:
                     Task&& task) {
         const std::size_t blocks = divide_up(n_tokens, max_task_rows);
         TaskQueue queue;
-        threads.run([&](std::size_t ith, std::size_t) {
+        threads.run([&](std::size_t ith, std::size_t nth) {
+            require(ith < nth && nth <= threads.concurrency(), ErrorCode::range, "Expert: worker ", ith, " of ", nth,
+                    ", the executor announced ", threads.concurrency());
             const FfnScratch<T> scratch = memory.worker(ith);
             for (std::size_t i = queue.take(); i < blocks * panels; i = queue.take()) {
                 const std::size_t first = i % blocks * max_task_rows;

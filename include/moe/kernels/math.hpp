@@ -72,7 +72,8 @@ template <class V>
     return math::select(x < bound, bound, x);
 }
 
-/// 1 / (1 + e^-x). Saturates to 0 and 1: e^-x becomes infinite only where the result rounds to 0.
+/// 1 / (1 + e^-x). Saturates to 0 and 1: e^-x becomes infinite only where the result
+/// is below the smallest normal number.
 template <class V>
 [[nodiscard]] MOE_ALWAYS_INLINE V sigmoid(const V& x) noexcept {
     const V one = constant<V>(1);

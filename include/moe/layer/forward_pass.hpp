@@ -23,7 +23,8 @@ class ForwardPass {
 public:
     using T = typename Layer::value_type;
 
-    /// Lays out the workspace (the only allocation, if it must grow). `plan` null: route; else use that one.
+    /// Lays out the workspace (the only allocation, if it must grow). `plan` null: route; else use that one. A `y`
+    /// without columns: only route. To be run once.
     ForwardPass(const Layer& layer, MatrixView<const T> x, MatrixView<T> y, const PlanView<T>* plan,
                 Workspace& workspace, std::size_t n_workers, const ForwardOptions<T>& options)
         : layer_(&layer),
@@ -31,7 +32,7 @@ public:
           y_(y),
           router_input_(options.router_input.cols() == 0 ? x : options.router_input),
           options_(options),
-          shape_(layer.pass_shape(x.rows(), n_workers, plan)) {
+          shape_(layer.pass_shape(x.rows(), n_workers, plan, y.cols() == 0)) {
         Arena measure;
         (void)PassMemory<T>::lay_out(measure, shape_);
         workspace.reserve(measure.used());
@@ -52,7 +53,7 @@ public:
         if (ith == 0 && options_.observer != nullptr) {
             options_.observer->on_phase_begin(phase);
         }
-        work(phase, ith, nth);
+        work(phase, ith);
         if (ith == 0 && options_.observer != nullptr) {
             finish_observed(phase);
         }
@@ -66,11 +67,11 @@ public:
                 options_.observer->on_phase_begin(phase);
             }
             if (is_serial(phase)) {
-                work(phase, 0, 1);
+                work(phase, 0);
             } else {
                 executor.run([&](std::size_t ith, std::size_t nth) {
                     check_worker(ith, nth);  // an executor of somebody else may have grown since it was asked
-                    work(phase, ith, nth);
+                    work(phase, ith);
                 });
             }
             if (options_.observer != nullptr) {
@@ -112,7 +113,7 @@ private:
         }
     }
 
-    void work(Phase phase, std::size_t ith, std::size_t nth) {
+    void work(Phase phase, std::size_t ith) {
         if (shape_.n_tokens == 0 && phase != Phase::plan) {
             return;
         }
@@ -121,12 +122,11 @@ private:
             case Phase::gating: return choose_experts(ith);
             case Phase::plan: return ith == 0 ? make_plan() : void();
             case Phase::hidden: return compute_hidden_tasks(ith);
-            case Phase::output: return compute_output_tasks(ith, nth);
+            case Phase::output: return compute_output_tasks(ith);
         }
     }
 
     [[nodiscard]] TaskQueue& queue(Phase phase) noexcept { return queues_[static_cast<unsigned>(phase)]; }
-
     [[nodiscard]] MatrixView<T> logits() const {
         return view(memory_.logits.data(), memory_.logits.empty() ? 0 : shape_.n_tokens, shape_.router_outputs);
     }
@@ -139,8 +139,6 @@ private:
         }
         return scratch.rows.first(count);
     }
-
-    // ---- logits ---------------------------------------------------------------------------------------------------
 
     void compute_logits(std::size_t ith) {
         const FfnScratch<T> scratch = memory_.worker(ith).ffn;
@@ -163,8 +161,6 @@ private:
             }
         }
     }
-
-    // ---- gating ---------------------------------------------------------------------------------------------------
 
     void choose_experts(std::size_t ith) {
         if (ith == 0) {
@@ -192,6 +188,7 @@ private:
     void choose_for_token(std::size_t t, const WorkerMemory<T>& worker) {
         const std::size_t k = shape_.max_per_token;
         const auto experts = memory_.chosen.subspan(t * k, k);
+        std::fill(experts.begin(), experts.end(), no_expert);  // should the gate throw, a host may still go on
         const std::span<const T> row = memory_.logits.empty() ? std::span<const T>{} : logits().row_span(t);
         const TokenContext context{options_.token_ids.empty() ? -1 : options_.token_ids[t]};
         const std::size_t n = select_token<T>(layer_->router().gate(), row, context,
@@ -207,8 +204,6 @@ private:
                                           view(memory_.chosen_weights.data(), shape_.n_tokens, shape_.max_per_token),
                                           memory_.batch_scratch, memory_.batch_order, options_.token_ids});
     }
-
-    // ---- plan -----------------------------------------------------------------------------------------------------
 
     void make_plan() {
         if (!shape_.plan_given) {
@@ -229,8 +224,6 @@ private:
         }
         memory_.first_task[layer_->experts().n_experts()] = task;
     }
-
-    // ---- hidden ---------------------------------------------------------------------------------------------------
 
     void compute_hidden_tasks(std::size_t ith) {
         const FfnScratch<T> scratch = memory_.worker(ith).ffn;
@@ -287,14 +280,12 @@ private:
         }
     }
 
-    // ---- output ---------------------------------------------------------------------------------------------------
-
-    void compute_output_tasks(std::size_t ith, std::size_t nth) {
+    void compute_output_tasks(std::size_t ith) {
         const FfnScratch<T> scratch = memory_.worker(ith).ffn;
         const std::size_t panels = layer_->experts().layout().output_panels();
         // A panel reads the weights of every expert once: cut the tokens only when there are too few panels to share.
         constexpr std::size_t tasks_per_worker = 4;
-        const std::size_t wanted = divide_up(nth * tasks_per_worker, panels);
+        const std::size_t wanted = divide_up(shape_.n_workers * tasks_per_worker, panels);
         const std::size_t blocks = std::clamp<std::size_t>(shape_.n_tokens / max_task_rows, 1, wanted);
         for (std::size_t task = queue(Phase::output).take(); task < panels * blocks;
              task = queue(Phase::output).take()) {

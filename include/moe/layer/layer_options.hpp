@@ -21,7 +21,8 @@ struct NullExperts {
     std::size_t n_identity = 0;     ///< add w * x (LongCat-Flash)
     MatrixView<const T> constants;  ///< (n_constant, d_model): add w * constants[i]
 
-    [[nodiscard]] std::size_t count() const noexcept { return n_zero + n_identity + constants.rows(); }
+    /// Throws Error(overflow).
+    [[nodiscard]] std::size_t count() const { return checked_add(checked_add(n_zero, n_identity), constants.rows()); }
 };
 
 /// What a layer does beside its router and experts. Set once.

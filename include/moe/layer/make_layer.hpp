@@ -100,7 +100,8 @@ template <WeightElement W, WeightElement RouterElement>
     given("router bias", config.router_bias, !weights.router_bias.empty());
     given("selection bias", config.selection_bias, !weights.selection_bias.empty());
     given("output bias", config.output_bias, !weights.output_bias.empty());
-    given("expert bias", config.expert_bias, !weights.experts.down_bias.empty());
+    given("bias of the down projections", config.expert_bias, !weights.experts.down_bias.empty());
+    given("bias of the up projections", config.expert_bias, !weights.experts.up_bias.empty());
     given("shared expert", config.shared_d_ff > 0, !weights.shared.up.empty());
     given("gate of the shared expert", config.shared_mode == SharedMode::gated, !weights.shared_gate.empty());
 
@@ -130,18 +131,18 @@ template <WeightElement W, WeightElement RouterElement>
 }
 
 /// The same layer with all its experts packed into panels, on the workers of `executor`. Equal bits.
-template <class Gate, WeightElement W, WeightElement RouterElement, ExpertForm Form, class Executor = SerialExecutor>
-[[nodiscard]] auto pack(const MoELayer<Router<RouterElement, Gate>, ExpertBank<W, Form>>& layer,
-                        const Executor& executor = {}) {
-    using Packed = PackedExperts<W, Form>;
-    std::vector<Packed> shared;
-    for (const ExpertBank<W, Form>& expert : layer.shared().experts()) {
+template <class R, class Experts, class Shared, class Executor = SerialExecutor>
+[[nodiscard]] auto pack(const MoELayer<R, Experts, Shared>& layer, const Executor& executor = {}) {
+    using Routed = PackedExperts<typename Experts::element_type, typename Experts::form_type>;
+    using Always = PackedExperts<typename Shared::bank_type::element_type, typename Shared::bank_type::form_type>;
+    std::vector<Always> shared;
+    for (const auto& expert : layer.shared().experts()) {
         shared.emplace_back(expert, executor);
     }
-    return MoELayer<Router<RouterElement, Gate>, Packed>(
-        layer.router(), Packed(layer.experts(), executor),
-        shared.empty() ? SharedExperts<Packed>{}
-                       : SharedExperts<Packed>(std::move(shared), layer.shared().mode(), layer.shared().gate()),
+    return MoELayer<R, Routed, SharedExperts<Always>>(
+        layer.router(), Routed(layer.experts(), executor),
+        shared.empty() ? SharedExperts<Always>{}
+                       : SharedExperts<Always>(std::move(shared), layer.shared().mode(), layer.shared().gate()),
         layer.options());
 }
 

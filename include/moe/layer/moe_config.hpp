@@ -85,6 +85,10 @@ struct MoEConfig {
                 ": a shared mode is set but shared_d_ff is 0");
         require(std::isfinite(routed_scale), ErrorCode::range, "MoEConfig ", name.c_str(), ": routed_scale is ",
                 routed_scale, ", it must be finite");
+        require(!selection_bias || gate == GateKind::token_choice, ErrorCode::missing, "MoEConfig ", name.c_str(),
+                ": a selection bias is set, but only token choice has one");
+        require(routing.selection_bias.empty(), ErrorCode::missing, "MoEConfig ", name.c_str(),
+                ": routing.selection_bias must stay empty; the bias is given with the weights");
         require(form.gated() || storage.gate_up == JoinedAs::separate, ErrorCode::layout, "MoEConfig ", name.c_str(),
                 ": a plain form has no gate to be joined with up");
         validate_gate(make_gate(), n_routed());

@@ -34,6 +34,9 @@ public:
           shared_(std::move(shared)),
           options_(std::move(options)) {
         const std::size_t n_null = options_.null_experts.count();
+        (void)checked_add(experts_.n_experts(), n_null);
+        static_assert(std::is_same_v<T, typename Shared::bank_type::value_type>,
+                      "the shared experts must compute in the type of the routed ones");
         require(router_.n_experts() == experts_.n_experts() + n_null, ErrorCode::shape,
                 "MoELayer: the router chooses among ", router_.n_experts(), " experts but there are ",
                 experts_.n_experts(), " and ", n_null, " null experts");
@@ -100,7 +103,8 @@ public:
         return {*this, x, y, &plan, workspace, n_workers, options};
     }
 
-    /// Bytes `forward` needs of a workspace for a batch of `n_tokens` on `n_workers` threads.
+    /// Bytes `forward` needs of a workspace, from an address that is a multiple of buffer_alignment, for a batch of
+    /// `n_tokens` on `n_workers` threads.
     [[nodiscard]] std::size_t workspace_bytes(std::size_t n_tokens, std::size_t n_workers) const {
         Arena measure;
         (void)PassMemory<T>::lay_out(measure, pass_shape(n_tokens, n_workers, nullptr));
@@ -109,7 +113,8 @@ public:
 
     // For ForwardPass.
 
-    [[nodiscard]] PassShape pass_shape(std::size_t n_tokens, std::size_t n_workers, const PlanView<T>* plan) const {
+    [[nodiscard]] PassShape pass_shape(std::size_t n_tokens, std::size_t n_workers, const PlanView<T>* plan,
+                                       bool route_only = false) const {
         require(n_workers > 0, ErrorCode::range, "MoELayer: an executor of 0 threads");
         PassShape shape;
         shape.n_tokens = n_tokens;
@@ -125,6 +130,9 @@ public:
                 shape.batch_gate = is_batch_gate(router_.gate());
                 shape.router_outputs = router_.has_logits() ? n_experts() : 0;
             }
+        }
+        if (route_only) {
+            return shape;
         }
         shape.hidden_stride = experts_.layout().hidden_stride();
         shape.n_shared = shared_.experts().size();

@@ -166,6 +166,8 @@ public:
     /// Takes the choice of somebody else: (n_tokens, k) expert ids, no_expert (-1) where a slot is unset, and weights
     /// of the same shape. Throws Error(shape, range) naming the token, slot and id; the plan is then unchanged.
     void assign(MatrixView<const ExpertId> experts, MatrixView<const T> weights, std::size_t n_experts) {
+        require(n_experts <= static_cast<std::size_t>(std::numeric_limits<ExpertId>::max()), ErrorCode::overflow,
+                "RoutingPlan: ", n_experts, " experts are more than an expert id can name");
         require(experts.rows() == weights.rows() && experts.cols() == weights.cols(), ErrorCode::shape,
                 "RoutingPlan: expert ids are ", experts.rows(), " x ", experts.cols(), " but weights are ",
                 weights.rows(), " x ", weights.cols());
