@@ -78,7 +78,7 @@ public:
             refuse(path, "inspect", errno);
         }
         if (!S_ISREG(facts.st_mode)) {
-            fail(ErrorCode::file, "cannot read ", detail::in_quotes(path), ": it is ",
+            fail(ErrorCode::file, "cannot read ", detail::path_in_quotes(path), ": it is ",
                  S_ISDIR(facts.st_mode) ? "a directory" : "not a regular file");
         }
         if (!std::in_range<std::size_t>(facts.st_size)) {
@@ -116,7 +116,7 @@ public:
 
 private:
     [[noreturn]] static void refuse(const std::string& path, const char* action, int number) {
-        fail(ErrorCode::file, "cannot ", action, " ", detail::in_quotes(path), ": ", detail::system_text(number));
+        fail(ErrorCode::file, "cannot ", action, " ", detail::path_in_quotes(path), ": ", detail::system_text(number));
     }
 
     void map(const std::string& path, const detail::FileDescriptor& file, std::size_t size) {
@@ -137,7 +137,7 @@ private:
                 refuse(path, "read", errno);
             }
             if (count == 0) {
-                fail(ErrorCode::truncated, "cannot read ", detail::in_quotes(path), ": it ended after ", done, " of ",
+                fail(ErrorCode::truncated, "cannot read ", detail::path_in_quotes(path), ": it ended after ", done, " of ",
                      size, " bytes, shortened while it was read");
             }
             done += count > 0 ? static_cast<std::size_t>(count) : 0;

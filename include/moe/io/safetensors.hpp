@@ -42,7 +42,7 @@ public:
     [[nodiscard]] static SafetensorsFile open(const std::string& path, ReadMode mode = ReadMode::map,
                                               Strictness strictness = Strictness::strict) {
         FileBytes file = FileBytes::open(path, mode);
-        SafetensorsFile result("safetensors file " + detail::in_quotes(path), file.bytes(), strictness);
+        SafetensorsFile result("safetensors file " + detail::path_in_quotes(path), file.bytes(), strictness);
         result.file_ = std::move(file);
         return result;
     }
