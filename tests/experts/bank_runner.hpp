@@ -14,30 +14,39 @@ std::vector<typename Source::value_type> run_experts(const Source& source,
     using T = typename Source::value_type;
     const moe::PanelLayout<T> layout = source.layout();
     const std::size_t n_rows = x.size() / layout.d_model;
+    const moe::ActivationFormat<T> format = source.activations();
+    const std::size_t hidden_stride = format.hidden_stride(layout);
+    const std::size_t input_stride = format.input_stride(layout);
     moe::Arena measure;
-    (void)moe::FfnScratch<T>::take(measure);
+    (void)moe::PanelScratch<T>::take(measure);
     moe::Workspace workspace;
     workspace.reserve(measure.used());
     moe::Arena arena = workspace.arena();
-    const auto scratch = moe::FfnScratch<T>::take(arena);
-    std::vector<T> hidden(n_rows * layout.hidden_stride());
+    const auto scratch = moe::PanelScratch<T>::take(arena);
+    std::vector<std::byte> quantized(n_rows * input_stride);
+    std::vector<std::byte> hidden(n_rows * hidden_stride);
     std::vector<T> y(source.n_experts() * n_rows * layout.d_model);
-    std::vector<const T*> inputs;
-    std::vector<const T*> hiddens;
+    std::vector<const std::byte*> inputs;
+    std::vector<const std::byte*> hiddens;
     for (std::size_t r = 0; r < n_rows; ++r) {
-        inputs.push_back(&x[r * layout.d_model]);
-        hiddens.push_back(&hidden[r * layout.hidden_stride()]);
+        inputs.push_back(reinterpret_cast<const std::byte*>(&x[r * layout.d_model]));
+        if constexpr (std::is_same_v<T, float>) {
+            if (format.quantized()) {
+                moe::quantize_row({layout.d_model}, &x[r * layout.d_model], format.zero_point,
+                                  &quantized[r * input_stride]);
+                inputs.back() = &quantized[r * input_stride];
+            }
+        }
+        hiddens.push_back(&hidden[r * hidden_stride]);
     }
     const auto one = [](std::size_t) { return T(1); };
     for (std::size_t e = 0; e < source.n_experts(); ++e) {
         for (std::size_t panel = 0; panel < layout.hidden_panels(); ++panel) {
-            moe::compute_hidden(source, e, panel, std::span<const T* const>(inputs), one, hidden.data(),
-                                layout.hidden_stride(), scratch);
+            moe::compute_hidden(source, e, panel, inputs, one, hidden.data(), hidden_stride, scratch);
         }
         for (std::size_t panel = 0; panel < layout.output_panels(); ++panel) {
             moe::add_output(
-                source, e, panel, std::span<const T* const>(hiddens), one,
-                [&](std::size_t r) { return e * n_rows + r; },
+                source, e, panel, hiddens, one, [&](std::size_t r) { return e * n_rows + r; },
                 moe::view(y.data(), source.n_experts() * n_rows, layout.d_model), scratch);
         }
     }

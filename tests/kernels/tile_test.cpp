@@ -63,8 +63,8 @@ struct Product {
             for (std::size_t r = begin; r < end; ++r) {
                 row[r - begin] = &a[r * depth + first];
             }
-            moe::multiply_tile(end - begin, row.data(), &panel[first * width], std::min(block, depth - first), c.data(),
-                               first != 0);
+            moe::multiply_tile<T>(end - begin, row.data(), &panel[first * width], std::min(block, depth - first),
+                                  c.data(), first != 0);
         }
         for (std::size_t o = 0; o < width; ++o) {
             CHECK(c[(end - begin) * width + o] == T(99));
@@ -106,15 +106,18 @@ TEST_CASE("1 to 6 rows of a tile give the bits of the documented order of summat
 TEST_CASE("a tile of depth 0 is zero, or adds nothing", "[tile]") {
     std::vector<float> c(moe::Panel<float>::width, 3.0F);
     const std::array<const float*, 1> row{nullptr};
-    moe::multiply_tile<float>(1, row.data(), nullptr, 0, c.data(), true);
+    moe::multiply_tile<float>(1, row.data(), static_cast<const float*>(nullptr), 0, c.data(), true);
     CHECK(c == std::vector<float>(c.size(), 3.0F));
-    moe::multiply_tile<float>(1, row.data(), nullptr, 0, c.data(), false);
+    moe::multiply_tile<float>(1, row.data(), static_cast<const float*>(nullptr), 0, c.data(), false);
     CHECK(c == std::vector<float>(c.size(), 0.0F));
 }
 
-TEST_CASE("the accumulators of a tile fit in the registers", "[tile]") {
-    constexpr std::size_t tile = moe::Panel<float>::tile_rows * moe::Panel<float>::vectors;
-    static_assert(tile + moe::Panel<float>::vectors + 1 <= moe::vector_registers);
+TEST_CASE("the accumulators of a tile fit in the registers, and its strips fill the panel", "[tile]") {
+    for (std::size_t rows = 1; rows <= moe::Panel<float>::tile_rows; ++rows) {
+        const std::size_t vectors = moe::tile_vectors<float>(rows);
+        CHECK((rows + 1) * vectors + 1 <= moe::vector_registers);
+        CHECK(moe::Panel<float>::vectors % vectors == 0);
+    }
     CHECK(moe::Panel<float>::width == moe::Panel<float>::vectors * moe::lanes<float>);
     CHECK(moe::Panel<float>::width == 2 * moe::Panel<double>::width);
 }

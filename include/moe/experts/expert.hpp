@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "../core/workspace.hpp"
@@ -41,28 +42,33 @@ public:
                 "Expert: x and y are the same memory; an expert cannot work in place");
         const ExecutorRef threads(executor);
         require(threads.concurrency() > 0, ErrorCode::range, "Expert: an executor of 0 threads");
-        const std::size_t hidden = checked_multiply(x.rows(), bank_.layout().hidden_stride());
+        const Strides strides{bank_.activations().hidden_stride(bank_.layout()),
+                              bank_.activations().input_stride(bank_.layout())};
         Arena measure;
-        (void)Memory::take(measure, hidden, threads.concurrency());
+        (void)Memory::take(measure, strides, x.rows(), threads.concurrency());
         workspace.reserve(measure.used());
         Arena arena = workspace.arena();
-        const Memory memory = Memory::take(arena, hidden, threads.concurrency());
+        const Memory memory = Memory::take(arena, strides, x.rows(), threads.concurrency());
+        if (strides.input > 0) {
+            quantize(threads, x, strides.input, memory);
+        }
         run(threads, x.rows(), bank_.layout().hidden_panels(), memory,
             [&](std::size_t panel, auto tokens, const auto& scratch) {
-                const std::size_t stride = bank_.layout().hidden_stride();
                 for (std::size_t r = 0; r < tokens.count; ++r) {
-                    scratch.rows[r] = x.row(tokens.first + r);
+                    const std::size_t t = tokens.first + r;
+                    scratch.rows[r] = strides.input > 0 ? memory.inputs.data() + t * strides.input
+                                                        : reinterpret_cast<const std::byte*>(x.row(t));
                 }
                 compute_hidden(
                     bank_, 0, panel, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
-                    memory.hidden.data() + tokens.first * stride, stride, scratch);
+                    memory.hidden.data() + tokens.first * strides.hidden, strides.hidden, scratch);
             });
         run(threads, x.rows(), bank_.layout().output_panels(), memory,
             [&](std::size_t panel, auto tokens, const auto& scratch) {
                 const std::size_t first = panel * Panel<T>::width;
                 for (std::size_t r = 0; r < tokens.count; ++r) {
                     const std::size_t t = tokens.first + r;
-                    scratch.rows[r] = memory.hidden.data() + t * bank_.layout().hidden_stride();
+                    scratch.rows[r] = memory.hidden.data() + t * strides.hidden;
                     std::fill_n(y.row(t) + first, std::min(Panel<T>::width, d_model() - first), T(0));
                 }
                 add_output(
@@ -77,23 +83,44 @@ private:
         std::size_t count;
     };
 
+    /// Bytes from row to row of hidden activations and of quantised inputs (0: inputs are used as they are).
+    struct Strides {
+        std::size_t hidden;
+        std::size_t input;
+    };
+
     struct Memory {
-        std::span<T> hidden;
+        std::span<std::byte> hidden;
+        std::span<std::byte> inputs;
         std::span<T> values;
-        std::span<const T*> rows;
+        std::span<const std::byte*> rows;
 
-        static constexpr std::size_t panel = Panel<T>::depth * Panel<T>::width;
-        static constexpr std::size_t sums = max_task_rows * Panel<T>::width;
+        static constexpr std::size_t block = PanelScratch<T>::block_size;
+        static constexpr std::size_t sums = PanelScratch<T>::sums_size;
 
-        static Memory take(Arena& arena, std::size_t hidden, std::size_t n_workers) {
-            return {arena.take<T>(hidden), arena.take<T>(checked_multiply(n_workers, panel + sums)),
-                    arena.take<const T*>(checked_multiply(n_workers, max_task_rows))};
+        static Memory take(Arena& arena, const Strides& strides, std::size_t n_tokens, std::size_t n_workers) {
+            return {arena.take<std::byte>(checked_multiply(n_tokens, strides.hidden)),
+                    arena.take<std::byte>(checked_multiply(n_tokens, strides.input)),
+                    arena.take<T>(checked_multiply(n_workers, block + sums)),
+                    arena.take<const std::byte*>(checked_multiply(n_workers, max_task_rows))};
         }
-        [[nodiscard]] FfnScratch<T> worker(std::size_t ith) const {
-            const auto mine = values.subspan(ith * (panel + sums), panel + sums);
-            return {mine.first(panel), mine.subspan(panel), rows.subspan(ith * max_task_rows, max_task_rows)};
+        [[nodiscard]] PanelScratch<T> worker(std::size_t ith) const {
+            const auto mine = values.subspan(ith * (block + sums), block + sums);
+            return {mine.first(block), mine.subspan(block), rows.subspan(ith * max_task_rows, max_task_rows)};
         }
     };
+
+    void quantize(const ExecutorRef& threads, MatrixView<const T> x, std::size_t stride, const Memory& memory) const {
+        if constexpr (std::is_same_v<T, float>) {
+            TaskQueue queue;
+            threads.run([&](std::size_t, std::size_t) {
+                for (std::size_t t = queue.take(); t < x.rows(); t = queue.take()) {
+                    quantize_row(QuantizedRows{d_model()}, x.row(t), bank_.activations().zero_point,
+                                 memory.inputs.data() + t * stride);
+                }
+            });
+        }
+    }
 
     /// Every (panel, block of tokens) once, on the workers of `threads`.
     template <class Task>
@@ -104,7 +131,7 @@ private:
         threads.run([&](std::size_t ith, std::size_t nth) {
             require(ith < nth && nth <= threads.concurrency(), ErrorCode::range, "Expert: worker ", ith, " of ", nth,
                     ", the executor announced ", threads.concurrency());
-            const FfnScratch<T> scratch = memory.worker(ith);
+            const PanelScratch<T> scratch = memory.worker(ith);
             for (std::size_t i = queue.take(); i < blocks * panels; i = queue.take()) {
                 const std::size_t first = i % blocks * max_task_rows;
                 task(i / blocks, Tokens{first, std::min(max_task_rows, n_tokens - first)}, scratch);

@@ -63,25 +63,42 @@ public:
                  one(weights_.up_bias), one(weights_.down_bias)}};
     }
 
-    /// PanelSource. `Target` is the compute type, or the storage type when packing.
+    /// Inputs [first, first + depth) of one panel, (depth, width) at `target`, in the compute type or, for packing, the
+    /// storage type.
     template <class Target>
-    const Target* hidden_block(std::size_t e, std::size_t panel, std::size_t first, std::size_t depth,
-                               Target* buffer) const noexcept {
+    void gather_hidden(std::size_t e, std::size_t panel, std::size_t first, std::size_t depth,
+                       Target* target) const noexcept {
         const std::size_t columns = layout_.hidden_columns();
         if (layout_.gated) {
-            detail::pack_columns(weights_.gate, e, panel * columns, columns, first, depth, buffer);
-            detail::pack_columns(weights_.up, e, panel * columns, columns, first, depth, buffer + columns);
+            detail::pack_columns(weights_.gate, e, panel * columns, columns, first, depth, target);
+            detail::pack_columns(weights_.up, e, panel * columns, columns, first, depth, target + columns);
         } else {
-            detail::pack_columns(weights_.up, e, panel * columns, columns, first, depth, buffer);
+            detail::pack_columns(weights_.up, e, panel * columns, columns, first, depth, target);
         }
-        return buffer;
     }
     template <class Target>
-    const Target* output_block(std::size_t e, std::size_t panel, std::size_t first, std::size_t depth,
-                               Target* buffer) const noexcept {
+    void gather_output(std::size_t e, std::size_t panel, std::size_t first, std::size_t depth,
+                       Target* target) const noexcept {
         constexpr std::size_t columns = Panel<value_type>::width;
-        detail::pack_columns(weights_.down, e, panel * columns, columns, first, depth, buffer);
-        return buffer;
+        detail::pack_columns(weights_.down, e, panel * columns, columns, first, depth, target);
+    }
+
+    // PanelSource.
+
+    [[nodiscard]] static ActivationFormat<value_type> activations() noexcept { return {}; }
+    void multiply_hidden(std::size_t e, std::size_t panel, RowPointers rows,
+                         const PanelScratch<value_type>& scratch) const {
+        multiply_gathered<value_type>(rows, layout_.d_model, scratch,
+                                      [&](std::size_t first, std::size_t depth, value_type* block) {
+                                          gather_hidden(e, panel, first, depth, block);
+                                      });
+    }
+    void multiply_output(std::size_t e, std::size_t panel, RowPointers rows,
+                         const PanelScratch<value_type>& scratch) const {
+        multiply_gathered<value_type>(rows, layout_.d_ff, scratch,
+                                      [&](std::size_t first, std::size_t depth, value_type* block) {
+                                          gather_output(e, panel, first, depth, block);
+                                      });
     }
     void hidden_bias(std::size_t e, std::size_t panel, value_type* row) const noexcept {
         std::fill_n(row, Panel<value_type>::width, value_type(0));

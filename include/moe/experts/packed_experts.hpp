@@ -1,122 +1,231 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
 #include <utility>
 
 #include "../core/workspace.hpp"
 #include "../parallel/executor.hpp"
 #include "expert_bank.hpp"
+#include "packed_format.hpp"
 
 namespace moe::inline MOE_ABI {
 
-/// A bank of experts copied once into panels, in the storage type of its source: float32 and float64 panels are then
-/// used in place, 16-bit ones are converted as they stream. Results have the same bits as the bank it was made from.
-/// Owns its memory: about the size of the weights, with d_ff and d_model rounded up to whole panels.
-template <WeightElement W, ExpertForm Form>
+/// Sizes of a bank, and where its panels stand in packed memory: expert after expert its hidden panels and its output
+/// panels, then the biases of all. The same on every processor with the same byte order.
+template <PackedFormat F>
+class PackedLayout {
+public:
+    using value_type = typename PackedPanel<F>::value_type;
+
+    /// Throws Error(overflow).
+    PackedLayout(const PanelLayout<value_type>& panels, std::size_t n_experts)
+        : panels_(panels),
+          n_experts_(n_experts),
+          hidden_bytes_(PackedPanel<F>::bytes(panels.d_model)),
+          output_bytes_(PackedPanel<F>::bytes(panels.d_ff)),
+          expert_bytes_(checked_add(checked_multiply(panels.hidden_panels(), hidden_bytes_),
+                                    checked_multiply(panels.output_panels(), output_bytes_))),
+          weight_bytes_(checked_multiply(n_experts, expert_bytes_)),
+          bytes_(checked_add(weight_bytes_, checked_multiply(n_experts, bias_row_bytes()))) {}
+
+    [[nodiscard]] const PanelLayout<value_type>& panels() const noexcept { return panels_; }
+    [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
+    [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+    [[nodiscard]] std::size_t hidden_panel(std::size_t e, std::size_t panel) const noexcept {
+        return e * expert_bytes_ + panel * hidden_bytes_;
+    }
+    [[nodiscard]] std::size_t output_panel(std::size_t e, std::size_t panel) const noexcept {
+        return e * expert_bytes_ + panels_.hidden_panels() * hidden_bytes_ + panel * output_bytes_;
+    }
+    [[nodiscard]] std::size_t hidden_bias(std::size_t e, std::size_t panel) const noexcept {
+        return weight_bytes_ + e * bias_row_bytes() + panel * panel_row_bytes;
+    }
+    [[nodiscard]] std::size_t output_bias(std::size_t e, std::size_t panel) const noexcept {
+        return hidden_bias(e, panels_.hidden_panels() + panel);
+    }
+
+private:
+    static constexpr std::size_t panel_row_bytes = Panel<value_type>::width * sizeof(value_type);
+
+    [[nodiscard]] std::size_t bias_row_bytes() const {
+        return checked_multiply(panels_.hidden_panels() + panels_.output_panels(), panel_row_bytes);
+    }
+
+    PanelLayout<value_type> panels_;
+    std::size_t n_experts_;
+    std::size_t hidden_bytes_;
+    std::size_t output_bytes_;
+    std::size_t expert_bytes_;
+    std::size_t weight_bytes_;
+    std::size_t bytes_;
+};
+
+/// A bank of experts copied once into panels of format F: float, double, bfloat16, float16, Int8 or Int4. Experts of
+/// the format of their source have the same bits as the bank they were made from; wider sources are rounded (16 bits)
+/// or quantised in groups of 32 (formats/quantized.hpp). Owns its memory, or works in memory of the caller.
+template <PackedFormat F, ExpertForm Form>
 class PackedExperts {
 public:
-    using element_type = W;
-    using value_type = ComputeType<W>;
+    using format_type = F;
+    using element_type = typename PackedPanel<F>::element_type;  ///< of what is kept beside it, like a gate
+    using value_type = typename PackedPanel<F>::value_type;
     using form_type = Form;
 
-    /// Packs on the workers of `executor`. Complexity: every weight read and written once. Throws std::bad_alloc.
-    template <class Executor = SerialExecutor>
-    explicit PackedExperts(const ExpertBank<W, Form>& bank, const Executor& executor = {})
-        : form_(bank.form()), layout_(bank.layout()), n_experts_(bank.n_experts()) {
-        const std::size_t weights = checked_multiply(n_experts_, expert_size());
-        const std::size_t biases = checked_multiply(n_experts_, bias_size());
-        weights_ = AlignedBuffer(checked_multiply(weights, sizeof(W)));
-        biases_ = AlignedBuffer(checked_multiply(biases, sizeof(value_type)));
-        pack(bank, ExecutorRef(executor));
+    /// Bytes the packed form of `bank` takes: about the size of the weights in F, with d_ff and d_model rounded up to
+    /// whole panels. Throws Error(overflow).
+    template <WeightElement W>
+    [[nodiscard]] static std::size_t bytes_for(const ExpertBank<W, Form>& bank) {
+        return PackedLayout<F>(bank.layout(), bank.n_experts()).bytes();
     }
 
-    [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
-    [[nodiscard]] std::size_t d_model() const noexcept { return layout_.d_model; }
-    [[nodiscard]] std::size_t d_ff() const noexcept { return layout_.d_ff; }
+    /// Packs on the workers of `executor`. Large banks are put in huge pages where the system has them. Complexity:
+    /// every weight read and written once. Throws std::bad_alloc, Error(range) for a compute the format has not.
+    template <WeightElement W, Executor E = SerialExecutor>
+    explicit PackedExperts(const ExpertBank<W, Form>& bank, const E& executor = {}, Compute compute = Compute::exact)
+        : PackedExperts(bank, AlignedBuffer(bytes_for(bank)), {}, ExecutorRef(executor), compute) {}
+
+    /// The same into memory of the caller, at least bytes_for(bank) bytes aligned to buffer_alignment, which must
+    /// outlive this object. Throws Error(capacity, alignment).
+    template <WeightElement W, Executor E = SerialExecutor>
+    PackedExperts(const ExpertBank<W, Form>& bank, std::span<std::byte> memory, const E& executor = {},
+                  Compute compute = Compute::exact)
+        : PackedExperts(bank, AlignedBuffer(), memory, ExecutorRef(executor), compute) {}
+
+    /// Experts packed before, in memory that must outlive this object (a mapped file): nothing is copied. Throws
+    /// Error(capacity) when `packed` is shorter than the layout says, Error(alignment).
+    PackedExperts(Form form, const PackedLayout<F>& layout, std::span<const std::byte> packed,
+                  Compute compute = Compute::exact)
+        : form_(form), layout_(layout), compute_(compute), data_(packed.data()) {
+        check_memory(packed.data(), packed.size());
+        check();
+    }
+
+    [[nodiscard]] std::size_t n_experts() const noexcept { return layout_.n_experts(); }
+    [[nodiscard]] std::size_t d_model() const noexcept { return layout().d_model; }
+    [[nodiscard]] std::size_t d_ff() const noexcept { return layout().d_ff; }
     [[nodiscard]] const Form& form() const noexcept { return form_; }
-    [[nodiscard]] const PanelLayout<value_type>& layout() const noexcept { return layout_; }
+    [[nodiscard]] const PanelLayout<value_type>& layout() const noexcept { return layout_.panels(); }
+    [[nodiscard]] const PackedLayout<F>& packed_layout() const noexcept { return layout_; }
+    [[nodiscard]] Compute compute() const noexcept { return compute_; }
 
-    /// Bytes it owns.
-    [[nodiscard]] std::size_t bytes() const noexcept { return weights_.size() + biases_.size(); }
+    /// The packed weights, for writing to a file.
+    [[nodiscard]] std::span<const std::byte> data() const noexcept { return {data_, layout_.bytes()}; }
+    [[nodiscard]] std::size_t bytes() const noexcept { return layout_.bytes(); }
 
-    const value_type* hidden_block(std::size_t e, std::size_t panel, std::size_t first, std::size_t depth,
-                                   value_type* buffer) const noexcept {
-        return unpack(panel_weights(e, panel) + first * width, depth, buffer);
+    // PanelSource.
+
+    [[nodiscard]] ActivationFormat<value_type> activations() const noexcept {
+        if constexpr (QuantizedFormat<F>) {
+            return {compute_ == Compute::int8 ? F::zero_point : 0};
+        } else {
+            return {};
+        }
     }
-    const value_type* output_block(std::size_t e, std::size_t panel, std::size_t first, std::size_t depth,
-                                   value_type* buffer) const noexcept {
-        return unpack(panel_weights(e, layout_.hidden_panels() + panel) + first * width, depth, buffer);
+    void multiply_hidden(std::size_t e, std::size_t panel, RowPointers rows,
+                         const PanelScratch<value_type>& scratch) const {
+        PackedPanel<F>::multiply(rows, d_model(), data_ + layout_.hidden_panel(e, panel), scratch, compute_);
+    }
+    void multiply_output(std::size_t e, std::size_t panel, RowPointers rows,
+                         const PanelScratch<value_type>& scratch) const {
+        PackedPanel<F>::multiply(rows, d_ff(), data_ + layout_.output_panel(e, panel), scratch, compute_);
     }
     void hidden_bias(std::size_t e, std::size_t panel, value_type* row) const noexcept {
-        std::copy_n(bias(e) + panel * width, width, row);
+        copy_bias(layout_.hidden_bias(e, panel), row);
     }
     void output_bias(std::size_t e, std::size_t panel, value_type* row) const noexcept {
-        std::copy_n(bias(e) + (layout_.hidden_panels() + panel) * width, width, row);
+        copy_bias(layout_.output_bias(e, panel), row);
     }
 
 private:
     static constexpr std::size_t width = Panel<value_type>::width;
 
-    /// Elements of an expert: its hidden panels of (d_model, width), then its output panels of (d_ff, width).
-    [[nodiscard]] std::size_t expert_size() const {
-        return checked_add(checked_multiply(checked_multiply(layout_.hidden_panels(), layout_.d_model), width),
-                           checked_multiply(checked_multiply(layout_.output_panels(), layout_.d_ff), width));
-    }
-    [[nodiscard]] std::size_t bias_size() const noexcept {
-        return (layout_.hidden_panels() + layout_.output_panels()) * width;
-    }
-
-    [[nodiscard]] std::size_t panel_offset(std::size_t e, std::size_t panel) const noexcept {
-        const std::size_t hidden = layout_.hidden_panels();
-        const std::size_t hidden_size = layout_.d_model * width;
-        const std::size_t output_size = layout_.d_ff * width;
-        return e * (hidden * hidden_size + layout_.output_panels() * output_size) +
-               std::min(panel, hidden) * hidden_size + (panel > hidden ? panel - hidden : 0) * output_size;
-    }
-    [[nodiscard]] const W* panel_weights(std::size_t e, std::size_t panel) const noexcept {
-        return reinterpret_cast<const W*>(weights_.data()) + panel_offset(e, panel);
-    }
-    [[nodiscard]] const value_type* bias(std::size_t e) const noexcept {
-        return reinterpret_cast<const value_type*>(biases_.data()) + e * bias_size();
+    template <WeightElement W>
+    PackedExperts(const ExpertBank<W, Form>& bank, AlignedBuffer owned, std::span<std::byte> memory,
+                  const ExecutorRef& executor, Compute compute)
+        : form_(bank.form()), layout_(bank.layout(), bank.n_experts()), compute_(compute), owned_(std::move(owned)) {
+        static_assert(std::is_same_v<ComputeType<W>, value_type>,
+                      "double weights can only be packed as double, all others as anything else");
+        std::byte* const target = owned_.size() > 0 ? owned_.data() : memory.data();
+        check_memory(target, owned_.size() > 0 ? owned_.size() : memory.size());
+        check();
+        data_ = target;
+        pack(bank, target, executor);
     }
 
-    static const value_type* unpack(const W* packed, std::size_t depth, value_type* buffer) noexcept {
-        if constexpr (std::is_same_v<W, value_type>) {
-            return packed;
-        } else {
-            convert_run(packed, depth * width, buffer);
-            return buffer;
-        }
+    void check() const {
+        require(compute_ == Compute::exact || (compute_ == Compute::int8 && QuantizedFormat<F>), ErrorCode::range,
+                "PackedExperts: compute ", static_cast<int>(compute_), " is not one this format has",
+                QuantizedFormat<F> ? "" : "; only Int8 and Int4 have Compute::int8");
+    }
+    void check_memory(const std::byte* data, std::size_t size) const {
+        require(size >= layout_.bytes(), ErrorCode::capacity, "PackedExperts: ", layout_.bytes(),
+                " bytes are needed, the memory given holds ", size);
+        require(reinterpret_cast<std::uintptr_t>(data) % buffer_alignment == 0, ErrorCode::alignment,
+                "PackedExperts: the memory must be aligned to ", buffer_alignment, " bytes");
     }
 
-    void pack(const ExpertBank<W, Form>& bank, const ExecutorRef& executor) {
-        const std::size_t hidden = layout_.hidden_panels();
-        const std::size_t panels = hidden + layout_.output_panels();
+    void copy_bias(std::size_t offset, value_type* row) const noexcept {
+        std::copy_n(reinterpret_cast<const value_type*>(data_ + offset), width, row);
+    }
+
+    template <WeightElement W>
+    void pack(const ExpertBank<W, Form>& bank, std::byte* target, const ExecutorRef& executor) const {
+        const std::size_t hidden = layout().hidden_panels();
+        const std::size_t panels = hidden + layout().output_panels();
         TaskQueue queue;
         executor.run([&](std::size_t, std::size_t) {
-            for (std::size_t task = queue.take(); task < n_experts_ * panels; task = queue.take()) {
+            for (std::size_t task = queue.take(); task < n_experts() * panels; task = queue.take()) {
                 const std::size_t e = task / panels;
                 const std::size_t panel = task % panels;
-                W* const target = reinterpret_cast<W*>(weights_.data()) + panel_offset(e, panel);
-                value_type* const bias_row =
-                    reinterpret_cast<value_type*>(biases_.data()) + e * bias_size() + panel * width;
                 if (panel < hidden) {
-                    (void)bank.hidden_block(e, panel, 0, layout_.d_model, target);
-                    bank.hidden_bias(e, panel, bias_row);
+                    pack_panel<W>(d_model(), target + layout_.hidden_panel(e, panel),
+                                  [&](std::size_t first, std::size_t depth, auto* block) {
+                                      bank.gather_hidden(e, panel, first, depth, block);
+                                  });
+                    bank.hidden_bias(e, panel, reinterpret_cast<value_type*>(target + layout_.hidden_bias(e, panel)));
                 } else {
-                    (void)bank.output_block(e, panel - hidden, 0, layout_.d_ff, target);
-                    bank.output_bias(e, panel - hidden, bias_row);
+                    const std::size_t output = panel - hidden;
+                    pack_panel<W>(d_ff(), target + layout_.output_panel(e, output),
+                                  [&](std::size_t first, std::size_t depth, auto* block) {
+                                      bank.gather_output(e, output, first, depth, block);
+                                  });
+                    bank.output_bias(e, output, reinterpret_cast<value_type*>(target + layout_.output_bias(e, output)));
                 }
             }
         });
     }
 
+    template <WeightElement W, class Gather>
+    static void pack_panel(std::size_t k, std::byte* target, Gather&& gather) {
+        if constexpr (std::is_same_v<F, W> || std::is_same_v<F, value_type>) {
+            gather(0, k, reinterpret_cast<F*>(target));
+        } else {
+            std::array<value_type, quantization_group * width> block;
+            for (std::size_t first = 0; first < k; first += quantization_group) {
+                const std::size_t depth = std::min(quantization_group, k - first);
+                gather(first, depth, block.data());
+                PackedPanel<F>::encode(block.data(), first, depth, target);
+            }
+        }
+    }
+
     Form form_;
-    PanelLayout<value_type> layout_;
-    std::size_t n_experts_;
-    AlignedBuffer weights_;
-    AlignedBuffer biases_;
+    PackedLayout<F> layout_;
+    Compute compute_;
+    AlignedBuffer owned_;
+    const std::byte* data_ = nullptr;
 };
+
+// In the storage type of the bank, unless another format is named.
+template <class W, class Form>
+PackedExperts(const ExpertBank<W, Form>&) -> PackedExperts<W, Form>;
+template <class W, class Form, class E>
+PackedExperts(const ExpertBank<W, Form>&, const E&) -> PackedExperts<W, Form>;
 
 }  // namespace moe::inline MOE_ABI

@@ -6,7 +6,8 @@
 #include <span>
 
 #include "../core/index.hpp"
-#include "../kernels/tile.hpp"
+#include "../kernels/pack.hpp"
+#include "../kernels/panel_product.hpp"
 #include "any_form.hpp"
 #include "weight_stack.hpp"
 
@@ -27,24 +28,41 @@ struct PanelLayout {
     }
     [[nodiscard]] constexpr std::size_t hidden_panels() const noexcept { return divide_up(d_ff, hidden_columns()); }
     [[nodiscard]] constexpr std::size_t output_panels() const noexcept { return divide_up(d_model, Panel<T>::width); }
-
-    /// Elements between rows of the hidden activations: whole panels, so that they can be stored without a tail.
-    [[nodiscard]] constexpr std::size_t hidden_stride() const noexcept { return hidden_panels() * hidden_columns(); }
 };
 
-/// Where an FFN finds its weights, panel by panel: the user's memory (ExpertBank) or panels packed once
-/// (PackedExperts). hidden_block and output_block give inputs [first, first + depth) of a panel, Panel<T>::width
-/// columns a row: a pointer to their own memory, or to `buffer` (Panel<T>::depth * Panel<T>::width elements) after
-/// filling it. The biases fill a row of Panel<T>::width, zero where there is none.
+/// In what form an FFN takes the rows it multiplies: values of its compute type, or 8-bit codes in groups
+/// (QuantizedRows) made for weights with a given zero point.
+template <class T>
+struct ActivationFormat {
+    int zero_point = 0;  ///< 0: values
+
+    [[nodiscard]] constexpr bool quantized() const noexcept { return zero_point != 0; }
+
+    /// Bytes from row to row of k hidden activations, whole panels, so that they can be stored without a tail.
+    [[nodiscard]] constexpr std::size_t hidden_stride(const PanelLayout<T>& layout) const {
+        return quantized() ? QuantizedRows{layout.d_ff}.stride()
+                           : checked_multiply(layout.hidden_panels(), layout.hidden_columns() * sizeof(T));
+    }
+    /// Bytes from row to row of quantised inputs; 0 where the inputs are used as they are.
+    [[nodiscard]] constexpr std::size_t input_stride(const PanelLayout<T>& layout) const noexcept {
+        return quantized() ? QuantizedRows{layout.d_model}.stride() : 0;
+    }
+};
+
+/// Where an FFN finds its weights: the user's memory (ExpertBank) or panels packed once (PackedExperts).
+/// multiply_hidden and multiply_output leave rows * panel in scratch.sums; rows are of the source's ActivationFormat.
+/// The biases fill a row of Panel<T>::width, zero where there is none.
 template <class S>
-concept PanelSource = requires(const S& source, std::size_t n, typename S::value_type* buffer) {
+concept PanelSource = requires(const S& source, std::size_t n, typename S::value_type* row, RowPointers rows,
+                               const PanelScratch<typename S::value_type>& scratch) {
     { source.n_experts() } -> std::same_as<std::size_t>;
     { source.layout() } -> std::convertible_to<PanelLayout<typename S::value_type>>;
     { source.form() } -> std::convertible_to<typename S::form_type>;
-    { source.hidden_block(n, n, n, n, buffer) } -> std::convertible_to<const typename S::value_type*>;
-    { source.output_block(n, n, n, n, buffer) } -> std::convertible_to<const typename S::value_type*>;
-    source.hidden_bias(n, n, buffer);
-    source.output_bias(n, n, buffer);
+    { source.activations() } -> std::same_as<ActivationFormat<typename S::value_type>>;
+    source.multiply_hidden(n, n, rows, scratch);
+    source.multiply_output(n, n, rows, scratch);
+    source.hidden_bias(n, n, row);
+    source.output_bias(n, n, row);
 };
 
 namespace detail {

@@ -137,8 +137,8 @@ private:
                 refuse(path, "read", errno);
             }
             if (count == 0) {
-                fail(ErrorCode::truncated, "cannot read ", detail::path_in_quotes(path), ": it ended after ", done, " of ",
-                     size, " bytes, shortened while it was read");
+                fail(ErrorCode::truncated, "cannot read ", detail::path_in_quotes(path), ": it ended after ", done,
+                     " of ", size, " bytes, shortened while it was read");
             }
             done += count > 0 ? static_cast<std::size_t>(count) : 0;
         }

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 
+#include "convert.hpp"
 #include "simd.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -10,7 +11,8 @@ namespace moe::inline MOE_ABI {
 /// The one product everything is made of: a few rows of activations times a panel of weight columns.
 ///
 /// A *panel* is `Panel<T>::width` output columns of a weight matrix, stored so that a vector lane is one output:
-/// element (k, column) at `panel[k * width + column]`. A *tile* is up to `Panel<T>::tile_rows` rows of activations.
+/// element (k, column) at `panel[k * width + column]`, the same on every processor. A *tile* is up to
+/// `Panel<T>::tile_rows` rows of activations.
 ///
 /// Order of summation, the same in every kernel whatever the number of rows, so that a token's bits do not depend on
 /// its batch: within a block of `Panel<T>::depth` values of k one fused multiply-add after the other, from zero; the
@@ -18,44 +20,82 @@ namespace moe::inline MOE_ABI {
 /// 14,336 terms alone would have a normalised mean squared error near 1e-11.
 template <class T>
 struct Panel {
-    /// 6 rows by 4 vectors: 24 accumulators, 4 weights and 1 activation fill 29 of 32 registers. With 16 registers, 6
-    /// by 2 fills 15. Six row pointers fit in general registers, so rows need not be copied together.
-    static constexpr std::size_t tile_rows = 6;
-    static constexpr std::size_t vectors = vector_registers >= 32 ? 4 : 2;
-    static constexpr std::size_t width = vectors * lanes<T>;
+    /// 256 bytes: 64 floats, four cache lines a value of k.
+    static constexpr std::size_t width = 256 / sizeof(T);
+    static constexpr std::size_t vectors = width / lanes<T>;
 
-    /// 128 * 64 floats are 32 KB: a panel block stays in a 48 KB first-level cache beside the rows that stream past it.
-    static constexpr std::size_t depth = 128;
+    /// With 32 registers of 512 bits 6 rows by 4 vectors: 24 accumulators, 4 weights and 1 activation fill 29. With 16
+    /// registers 6 by 2 fill 15, and a panel is several such strips. Six row pointers fit in general registers, so rows
+    /// need not be copied together.
+    static constexpr std::size_t tile_rows = 6;
+
+    /// 128 * 64 floats are 32 KB: a block of a panel stays in the 48 KB first-level cache of processors with AVX-512
+    /// beside the rows that stream past it; half of that in the 32 KB of older ones.
+    static constexpr std::size_t depth = vector_registers >= 32 ? 128 : 64;
 };
 
-/// c (Rows, width) = or += a (Rows, depth) * panel (depth, width), with `a` one pointer a row; depth <=
-/// Panel<T>::depth. float: each output carries at most depth roundings of 2^-24 relative to the running sum.
-template <std::size_t Rows, class T>
-inline void multiply_tile(const T* const* a, const T* MOE_RESTRICT panel, std::size_t depth, T* MOE_RESTRICT c,
-                          bool add) noexcept {
-    constexpr std::size_t n = Panel<T>::vectors;
-    constexpr std::size_t width = Panel<T>::width;
-    std::array<const T*, Rows> row;
-    std::array<std::array<Vector<T>, n>, Rows> sum;
+/// Vectors of a row that a tile of `rows` rows sums at once: as many as the registers hold, with their weights and one
+/// activation.
+template <class T>
+[[nodiscard]] constexpr std::size_t tile_vectors(std::size_t rows) {
+    std::size_t vectors = Panel<T>::vectors;
+    while (vectors > 1 && (rows + 1) * vectors + 1 > vector_registers) {
+        vectors /= 2;
+    }
+    return vectors;
+}
+
+/// Memory a kernel asks for while it computes: `lines` cache lines for every value of k, from `next` on. The hardware
+/// follows a stream but stops at each page of 4 KB and knows nothing of the next panel.
+struct Prefetch {
+    static constexpr std::size_t line = 64;
+
+    const std::byte* next = nullptr;
+    std::size_t lines = 0;
+
+    MOE_ALWAYS_INLINE void step() noexcept {
+        for (std::size_t i = 0; i < lines; ++i) {
+            prefetch_line(next);
+            next += line;
+        }
+    }
+
+private:
+    static MOE_ALWAYS_INLINE void prefetch_line([[maybe_unused]] const std::byte* address) noexcept {
+#if defined(__GNUC__)
+        __builtin_prefetch(address, 0, 2);  // to the second level: the first is full of the block at work
+#endif
+    }
+};
+
+namespace detail {
+
+/// Vectors [first, first + Vectors) of a tile.
+template <std::size_t Rows, std::size_t Vectors, class W>
+MOE_ALWAYS_INLINE void multiply_strip(const std::array<const ComputeType<W>*, Rows>& row, const W* MOE_RESTRICT panel,
+                                      std::size_t depth, ComputeType<W>* MOE_RESTRICT c, bool add,
+                                      Prefetch ahead) noexcept {
+    using T = ComputeType<W>;
+    std::array<std::array<Vector<T>, Vectors>, Rows> sum;
     MOE_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) {
-        row[r] = a[r];
         MOE_UNROLL
-        for (std::size_t v = 0; v < n; ++v) {
+        for (std::size_t v = 0; v < Vectors; ++v) {
             sum[r][v] = Vector<T>(T(0));
         }
     }
     for (std::size_t k = 0; k < depth; ++k) {
-        std::array<Vector<T>, n> weight;
+        std::array<Vector<T>, Vectors> weight;
         MOE_UNROLL
-        for (std::size_t v = 0; v < n; ++v) {
-            weight[v] = load(panel + k * width + v * lanes<T>);
+        for (std::size_t v = 0; v < Vectors; ++v) {
+            weight[v] = load_converted(panel + k * Panel<T>::width + v * lanes<T>);
         }
+        ahead.step();
         MOE_UNROLL
         for (std::size_t r = 0; r < Rows; ++r) {
             const Vector<T> x(row[r][k]);
             MOE_UNROLL
-            for (std::size_t v = 0; v < n; ++v) {
+            for (std::size_t v = 0; v < Vectors; ++v) {
                 sum[r][v] = multiply_add<T>(x, weight[v], sum[r][v]);
             }
         }
@@ -63,25 +103,46 @@ inline void multiply_tile(const T* const* a, const T* MOE_RESTRICT panel, std::s
     MOE_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) {
         MOE_UNROLL
-        for (std::size_t v = 0; v < n; ++v) {
-            T* const target = c + r * width + v * lanes<T>;
+        for (std::size_t v = 0; v < Vectors; ++v) {
+            T* const target = c + r * Panel<T>::width + v * lanes<T>;
             store(target, add ? Vector<T>(load(target) + sum[r][v]) : sum[r][v]);
         }
     }
 }
 
+}  // namespace detail
+
+/// c (Rows, width) = or += a (Rows, depth) * panel (depth, width), with `a` one pointer a row; depth <=
+/// Panel<T>::depth. Panels of 16-bit weights are converted as they are loaded, which is exact. float: each output
+/// carries at most depth roundings of 2^-24 relative to the running sum.
+template <std::size_t Rows, class W>
+MOE_NOINLINE void multiply_tile(const ComputeType<W>* const* a, const W* panel, std::size_t depth, ComputeType<W>* c,
+                                bool add, Prefetch ahead) noexcept {
+    using T = ComputeType<W>;
+    constexpr std::size_t vectors = tile_vectors<T>(Rows);
+    std::array<const T*, Rows> row;
+    MOE_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+        row[r] = a[r];
+    }
+    for (std::size_t v = 0; v < Panel<T>::vectors; v += vectors) {
+        detail::multiply_strip<Rows, vectors>(row, panel + v * lanes<T>, depth, c + v * lanes<T>, add, ahead);
+        ahead.lines = 0;  // the first strip has asked for all
+    }
+}
+
 /// multiply_tile for a number of rows known at run time, 1 to tile_rows.
-template <class T>
-inline void multiply_tile(std::size_t rows, const T* const* a, const T* panel, std::size_t depth, T* c,
-                          bool add) noexcept {
-    static_assert(Panel<T>::tile_rows == 6);
+template <class W>
+inline void multiply_tile(std::size_t rows, const ComputeType<W>* const* a, const W* panel, std::size_t depth,
+                          ComputeType<W>* c, bool add, Prefetch ahead = {}) noexcept {
+    static_assert(Panel<ComputeType<W>>::tile_rows == 6);
     switch (rows) {
-        case 1: return multiply_tile<1>(a, panel, depth, c, add);
-        case 2: return multiply_tile<2>(a, panel, depth, c, add);
-        case 3: return multiply_tile<3>(a, panel, depth, c, add);
-        case 4: return multiply_tile<4>(a, panel, depth, c, add);
-        case 5: return multiply_tile<5>(a, panel, depth, c, add);
-        default: return multiply_tile<6>(a, panel, depth, c, add);
+        case 1: return multiply_tile<1>(a, panel, depth, c, add, ahead);
+        case 2: return multiply_tile<2>(a, panel, depth, c, add, ahead);
+        case 3: return multiply_tile<3>(a, panel, depth, c, add, ahead);
+        case 4: return multiply_tile<4>(a, panel, depth, c, add, ahead);
+        case 5: return multiply_tile<5>(a, panel, depth, c, add, ahead);
+        default: return multiply_tile<6>(a, panel, depth, c, add, ahead);
     }
 }
 

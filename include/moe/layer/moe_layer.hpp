@@ -134,10 +134,14 @@ public:
         if (route_only) {
             return shape;
         }
-        shape.hidden_stride = experts_.layout().hidden_stride();
+        shape.hidden_stride = experts_.activations().hidden_stride(experts_.layout());
+        shape.input_stride = experts_.activations().input_stride(experts_.layout());
         shape.n_shared = shared_.experts().size();
         for (const auto& shared : shared_.experts()) {
-            shape.shared_hidden += shared.layout().hidden_stride();
+            shape.shared_hidden = checked_add(shape.shared_hidden, shared.activations().hidden_stride(shared.layout()));
+        }
+        if (shape.n_shared > 0 && shared_.activations().zero_point != experts_.activations().zero_point) {
+            shape.shared_input_stride = shared_.activations().input_stride(shared_.experts().front().layout());
         }
         shape.shared_gated = shape.n_shared > 0 && shared_.mode() == SharedMode::gated;
         return shape;

@@ -15,13 +15,15 @@ namespace moe::inline MOE_ABI {
 struct PassShape {
     std::size_t n_tokens = 0;
     std::size_t n_workers = 0;
-    std::size_t n_experts = 0;        ///< null experts included
-    std::size_t max_per_token = 0;    ///< 0 when the plan is given
-    std::size_t max_assignments = 0;  ///< of the plan to be made, or of the one given
-    std::size_t router_outputs = 0;   ///< 0 when no logits are computed
-    std::size_t hidden_stride = 0;
+    std::size_t n_experts = 0;            ///< null experts included
+    std::size_t max_per_token = 0;        ///< 0 when the plan is given
+    std::size_t max_assignments = 0;      ///< of the plan to be made, or of the one given
+    std::size_t router_outputs = 0;       ///< 0 when no logits are computed
+    std::size_t hidden_stride = 0;        ///< bytes of a row of hidden activations
+    std::size_t input_stride = 0;         ///< bytes of a quantised row of x; 0 when x is used as it is
+    std::size_t shared_input_stride = 0;  ///< the same for the shared experts, when they need other rows
     std::size_t n_shared = 0;
-    std::size_t shared_hidden = 0;  ///< sum of the hidden strides of the shared experts
+    std::size_t shared_hidden = 0;  ///< bytes: sum of the hidden strides of the shared experts
     bool shared_gated = false;
     bool batch_gate = false;
     bool plan_given = false;
@@ -30,13 +32,13 @@ struct PassShape {
 /// Scratch of one worker.
 template <class T>
 struct WorkerMemory {
-    FfnScratch<T> ffn;
+    PanelScratch<T> panel;
     std::span<T> selection_scratch;       ///< (4 * n_experts)
     std::span<ExpertId> selection_order;  ///< (n_experts)
 };
 
 /// All memory of one forward pass, cut from a workspace. Grows linearly with n_tokens:
-/// about n_tokens * (max_per_token * hidden_stride + n_experts) * sizeof(T).
+/// about n_tokens * (max_per_token * hidden_stride + n_experts * sizeof(T)) bytes.
 template <class T>
 struct PassMemory {
     std::span<T> logits;          ///< (n_tokens, n_experts)
@@ -46,11 +48,14 @@ struct PassMemory {
     std::span<T> batch_scratch;
     std::span<ExpertId> batch_order;
     PlanStorage<T> plan;
-    std::span<std::size_t> first_task;  ///< (n_experts + 1)
-    std::span<T> hidden;                ///< (max_assignments, hidden_stride), by expert
-    std::span<T> shared_hidden;         ///< (n_shared of (n_tokens, its stride))
+    std::span<std::size_t> first_task;   ///< (n_experts + 1)
+    std::span<ExpertId> active;          ///< (n_experts): those with tokens
+    std::span<std::byte> inputs;         ///< (n_tokens, input_stride)
+    std::span<std::byte> shared_inputs;  ///< (n_tokens, shared_input_stride)
+    std::span<std::byte> hidden;         ///< (max_assignments, hidden_stride), by expert
+    std::span<std::byte> shared_hidden;  ///< (n_shared of (n_tokens, its stride))
     std::span<T> worker_values;
-    std::span<const T*> worker_rows;
+    std::span<const std::byte*> worker_rows;
     std::span<ExpertId> worker_ids;
     std::size_t values_per_worker = 0;
     std::size_t n_experts = 0;
@@ -60,6 +65,9 @@ struct PassMemory {
         const std::size_t t = shape.n_tokens;
         const auto take = [&arena](std::size_t rows, std::size_t cols) {
             return arena.take<T>(checked_multiply(rows, cols));
+        };
+        const auto take_bytes = [&arena](std::size_t rows, std::size_t stride) {
+            return arena.take<std::byte>(checked_multiply(rows, stride));
         };
         memory.logits = take(t, shape.router_outputs);
         memory.shared_weights = take(t, shape.shared_gated ? shape.n_shared : 0);
@@ -73,26 +81,30 @@ struct PassMemory {
             memory.batch_order = arena.take<ExpertId>(t + shape.n_experts);
         }
         memory.first_task = arena.take<std::size_t>(shape.n_experts + 1);
-        memory.hidden = take(shape.max_assignments, shape.hidden_stride);
-        memory.shared_hidden = take(t, shape.shared_hidden);
+        memory.active = arena.take<ExpertId>(shape.n_experts);
+        memory.inputs = take_bytes(t, shape.input_stride);
+        memory.shared_inputs = take_bytes(t, shape.shared_input_stride);
+        memory.hidden = take_bytes(shape.max_assignments, shape.hidden_stride);
+        memory.shared_hidden = take_bytes(t, shape.shared_hidden);
         // One padded slice a worker, so that no two share a cache line.
         memory.n_experts = shape.n_experts;
         memory.values_per_worker =
-            round_up((Panel<T>::depth + max_task_rows) * Panel<T>::width + 4 * shape.n_experts, buffer_alignment);
+            round_up(PanelScratch<T>::block_size + PanelScratch<T>::sums_size + checked_multiply(4, shape.n_experts),
+                     buffer_alignment);
         memory.worker_values = take(shape.n_workers, memory.values_per_worker);
-        memory.worker_rows = arena.take<const T*>(checked_multiply(shape.n_workers, max_task_rows));
+        memory.worker_rows = arena.take<const std::byte*>(checked_multiply(shape.n_workers, max_task_rows));
         memory.worker_ids =
             arena.take<ExpertId>(checked_multiply(shape.n_workers, round_up(shape.n_experts, buffer_alignment)));
         return memory;
     }
 
     [[nodiscard]] WorkerMemory<T> worker(std::size_t ith) const {
+        constexpr std::size_t block = PanelScratch<T>::block_size;
+        constexpr std::size_t sums = PanelScratch<T>::sums_size;
         const auto values = worker_values.subspan(ith * values_per_worker, values_per_worker);
-        constexpr std::size_t panel = Panel<T>::depth * Panel<T>::width;
-        constexpr std::size_t sums = max_task_rows * Panel<T>::width;
         return {
-            {values.first(panel), values.subspan(panel, sums), worker_rows.subspan(ith * max_task_rows, max_task_rows)},
-            values.subspan(panel + sums, 4 * n_experts),
+            {values.first(block), values.subspan(block, sums), worker_rows.subspan(ith * max_task_rows, max_task_rows)},
+            values.subspan(block + sums, 4 * n_experts),
             worker_ids.subspan(ith * round_up(n_experts, buffer_alignment), n_experts)};
     }
 };

@@ -15,12 +15,14 @@ enum class SharedMode : unsigned char {
     average,  ///< (routed + sum of shared) / 2 (Cohere2)
 };
 
-/// Experts every token goes to, beside the routed ones. Each is a bank of one expert with its own width.
-template <PanelSource Bank>
+/// Experts every token goes to, beside the routed ones. Each is a bank of one expert with its own width. GateElement is
+/// the storage type of the weights of their gate, where they have one.
+template <PanelSource Bank, WeightElement GateElement = typename Bank::element_type>
 class SharedExperts {
 public:
     using bank_type = Bank;
-    using element_type = typename Bank::element_type;
+    using element_type = GateElement;
+    using value_type = typename Bank::value_type;
 
     /// None.
     SharedExperts() = default;
@@ -46,6 +48,9 @@ public:
     [[nodiscard]] const Linear<element_type>& gate() const noexcept { return gate_; }
     [[nodiscard]] std::size_t d_model() const { return experts_.front().layout().d_model; }
 
+    /// What all of them take as rows; to be asked when there are any.
+    [[nodiscard]] ActivationFormat<value_type> activations() const { return experts_.front().activations(); }
+
 private:
     static std::vector<Bank> one(Bank expert) {
         std::vector<Bank> experts;
@@ -60,6 +65,8 @@ private:
                     "SharedExperts: each must be a bank of one expert, not of ", expert.n_experts());
             require(expert.layout().d_model == d_model(), ErrorCode::shape, "SharedExperts: d_model ",
                     expert.layout().d_model, " of one differs from ", d_model(), " of the first");
+            require(expert.activations().zero_point == activations().zero_point, ErrorCode::range,
+                    "SharedExperts: all must compute in the same way, exact or int8");
         }
         require(gate_.empty() == (mode_ != SharedMode::gated), ErrorCode::missing,
                 mode_ == SharedMode::gated ? "SharedExperts: gated shared experts need gate weights"

@@ -7,18 +7,15 @@
 
 namespace moe::inline MOE_ABI::arch {
 
-/// Elements one call of convert_chunk handles.
-inline constexpr std::size_t convert_width = 16;
-
-/// 16 bfloat16 at `source` (any alignment) to float: exact.
-inline void convert_chunk(const bfloat16* source, float* target) noexcept {
+/// 16 bfloat16 at `source` (any alignment) as float: exact.
+[[nodiscard]] MOE_ALWAYS_INLINE __m512 load_floats(const bfloat16* source) noexcept {
     const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source));
-    _mm512_storeu_ps(target, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
 
-/// 16 binary16 at `source` (any alignment) to float: exact.
-inline void convert_chunk(const float16* source, float* target) noexcept {
-    _mm512_storeu_ps(target, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source))));
+/// 16 binary16 at `source` (any alignment) as float: exact.
+[[nodiscard]] MOE_ALWAYS_INLINE __m512 load_floats(const float16* source) noexcept {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(source)));
 }
 
 }  // namespace moe::inline MOE_ABI::arch

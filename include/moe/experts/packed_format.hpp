@@ -1,0 +1,85 @@
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <type_traits>
+
+#include "../core/error.hpp"
+#include "../kernels/panel_product.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// How products with quantised weights are computed.
+enum class Compute : unsigned char {
+    exact,  ///< weights dequantised, products in float32: float accuracy against the dequantised weights
+    int8,   ///< activations quantised to 8 bits in groups of 32, integer dot products
+};
+
+/// A format packed weights may have: one of the storage types, Int8 or Int4.
+template <class F>
+concept QuantizedFormat = std::same_as<F, Int8> || std::same_as<F, Int4>;
+template <class F>
+concept PackedFormat = WeightElement<F> || QuantizedFormat<F>;
+
+/// What a bank of packed experts needs to know of its format.
+template <PackedFormat F>
+struct PackedPanel {
+    using value_type = ComputeType<F>;
+    using element_type = F;
+
+    [[nodiscard]] static std::size_t bytes(std::size_t k) {
+        return checked_multiply(k, Panel<value_type>::width * sizeof(F));
+    }
+
+    /// Inputs [first, first + depth) of the panel at `target`, from (depth, width) values.
+    static void encode(const value_type* block, std::size_t first, std::size_t depth, std::byte* target) {
+        F* const to = reinterpret_cast<F*>(target) + first * Panel<value_type>::width;
+        std::transform(block, block + depth * Panel<value_type>::width, to, round_to);
+    }
+
+    static void multiply(RowPointers rows, std::size_t k, const std::byte* panel,
+                         const PanelScratch<value_type>& scratch, Compute /*compute*/) {
+        multiply_packed(rows, k, reinterpret_cast<const F*>(panel), scratch);
+    }
+
+private:
+    static F round_to(value_type value) {
+        if constexpr (std::is_same_v<F, bfloat16>) {
+            return to_bfloat16(value);
+        } else if constexpr (std::is_same_v<F, float16>) {
+            return to_float16(value);
+        } else {
+            return value;
+        }
+    }
+};
+
+template <QuantizedFormat F>
+struct PackedPanel<F> {
+    using value_type = float;
+    using element_type = float;
+
+    [[nodiscard]] static std::size_t bytes(std::size_t k) {
+        return checked_multiply(divide_up(k, quantization_group), QuantizedPanel<F>::group_bytes);
+    }
+
+    static void encode(const float* block, std::size_t first, std::size_t depth, std::byte* target) {
+        for (std::size_t g = 0; g * quantization_group < depth; ++g) {
+            const std::size_t begin = g * quantization_group;
+            encode_group<F>(block + begin * Panel<float>::width, std::min(quantization_group, depth - begin),
+                            target + (first + begin) / quantization_group * QuantizedPanel<F>::group_bytes);
+        }
+    }
+
+    static void multiply(RowPointers rows, std::size_t k, const std::byte* panel, const PanelScratch<float>& scratch,
+                         Compute compute) {
+        if (compute == Compute::int8) {
+            multiply_quantized<F>(rows, k, panel, scratch);
+        } else {
+            multiply_dequantized<F>(rows, k, panel, scratch);
+        }
+    }
+};
+
+}  // namespace moe::inline MOE_ABI

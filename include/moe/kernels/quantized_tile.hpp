@@ -1,0 +1,169 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "arch/integer_lanes.hpp"
+#include "quantized_panel.hpp"
+#include "quantized_rows.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// How the codes of a block of a quantised panel lie: as packed, or Int4 already expanded to bytes.
+template <class Format, bool Expanded = false>
+struct Codes {
+    static constexpr int zero_point = Format::zero_point;
+    static constexpr bool nibbles = Format::zero_point == 8 && !Expanded;
+    static constexpr std::size_t group_bytes =
+        nibbles ? QuantizedPanel<Int4>::group_bytes : QuantizedPanel<Int8>::group_bytes;
+    /// Whether the kernel wants weights with their zero point, and the sums of the activations to take it off again.
+    static constexpr bool biased = arch::IntegerLanes::multiplies_unsigned || zero_point == 8;
+};
+
+namespace detail {
+
+// Plain arrays here: std::array of an intrinsic type drops the type's alignment attribute, and g++ warns.
+
+/// The dot products of one group: acc[r][v] = sum over 32 inputs of code * activation code, exact.
+template <class C, std::size_t Rows, std::size_t Vectors>
+MOE_ALWAYS_INLINE void dot_group(const std::byte* codes, const std::array<const std::byte*, Rows>& row, std::size_t at,
+                                 arch::IntegerLanes::Integer (&acc)[Rows][Vectors], Prefetch& ahead) noexcept {
+    using L = arch::IntegerLanes;
+    constexpr std::size_t stride = 4 * Panel<float>::width;
+    constexpr std::size_t steps = C::nibbles ? 4 : 8;
+    MOE_UNROLL
+    for (std::size_t j = 0; j < steps; ++j) {
+        ahead.step();
+        L::Integer weight[Vectors];
+        MOE_UNROLL
+        for (std::size_t v = 0; v < Vectors; ++v) {
+            weight[v] = L::load(codes + j * stride + v * 4 * L::size);
+        }
+        if constexpr (C::nibbles) {
+            MOE_UNROLL
+            for (std::size_t r = 0; r < Rows; ++r) {
+                const L::Integer low = L::broadcast(row[r] + at + 4 * j);
+                const L::Integer high = L::broadcast(row[r] + at + 16 + 4 * j);
+                MOE_UNROLL
+                for (std::size_t v = 0; v < Vectors; ++v) {
+                    acc[r][v] = L::template dot<8>(acc[r][v], L::low_nibbles(weight[v]), low);
+                    acc[r][v] = L::template dot<8>(acc[r][v], L::high_nibbles(weight[v]), high);
+                }
+            }
+        } else {
+            MOE_UNROLL
+            for (std::size_t r = 0; r < Rows; ++r) {
+                const L::Integer x = L::broadcast(row[r] + at + 4 * j);
+                MOE_UNROLL
+                for (std::size_t v = 0; v < Vectors; ++v) {
+                    acc[r][v] = L::template dot<C::zero_point>(acc[r][v], weight[v], x);
+                }
+            }
+        }
+    }
+}
+
+template <class C, std::size_t Rows, std::size_t Vectors>
+MOE_ALWAYS_INLINE void multiply_quantized_strip(const std::array<const std::byte*, Rows>& row, std::size_t first_group,
+                                                std::size_t scales_at, const std::byte* panel, std::size_t first_vector,
+                                                std::size_t groups, float* MOE_RESTRICT c, bool add,
+                                                Prefetch ahead) noexcept {
+    using L = arch::IntegerLanes;
+    L::Float sum[Rows][Vectors];
+    MOE_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+        MOE_UNROLL
+        for (std::size_t v = 0; v < Vectors; ++v) {
+            sum[r][v] = add ? L::load_floats(c + r * Panel<float>::width + (first_vector + v) * L::size) : L::zero();
+        }
+    }
+    for (std::size_t g = 0; g < groups; ++g) {
+        const std::byte* const group = panel + g * C::group_bytes;
+        const std::size_t at = (first_group + g) * quantization_group;
+        const std::size_t meta = scales_at + (first_group + g) * sizeof(GroupScale);
+        L::Integer acc[Rows][Vectors];
+        MOE_UNROLL
+        for (std::size_t r = 0; r < Rows; ++r) {
+            const L::Integer from =
+                C::biased ? L::broadcast(row[r] + meta + offsetof(GroupScale, offset)) : L::integer_zero();
+            MOE_UNROLL
+            for (std::size_t v = 0; v < Vectors; ++v) {
+                acc[r][v] = from;
+            }
+        }
+        const std::byte* const codes = group + QuantizedPanel<Int8>::scale_bytes + first_vector * 4 * L::size;
+        dot_group<C, Rows, Vectors>(codes, row, at, acc, ahead);
+        MOE_UNROLL
+        for (std::size_t v = 0; v < Vectors; ++v) {
+            const L::Float scale = L::load_scales(group + (first_vector + v) * L::size * sizeof(float16));
+            MOE_UNROLL
+            for (std::size_t r = 0; r < Rows; ++r) {
+                const L::Float both = L::multiply(scale, L::broadcast_float(row[r] + meta));
+                sum[r][v] = L::multiply_add(L::to_float(acc[r][v]), both, sum[r][v]);
+            }
+        }
+    }
+    MOE_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+        MOE_UNROLL
+        for (std::size_t v = 0; v < Vectors; ++v) {
+            L::store_floats(c + r * Panel<float>::width + (first_vector + v) * L::size, sum[r][v]);
+        }
+    }
+}
+
+/// Vectors a tile of `rows` rows holds: two accumulators for each (integer and float), the weights, one activation.
+[[nodiscard]] constexpr std::size_t quantized_tile_vectors(std::size_t rows) {
+    std::size_t vectors = Panel<float>::width / arch::IntegerLanes::size;
+    while (vectors > 1 && (2 * rows + 1) * vectors + 2 > vector_registers) {
+        vectors /= 2;
+    }
+    return vectors;
+}
+
+}  // namespace detail
+
+/// c (Rows, 64) = or += quantised rows times `groups` groups of a quantised panel, with integer dot products.
+///
+/// Order of summation, the same for any number of rows: the dot product of a group is an exact integer; float(dot) *
+/// (weight scale * activation scale) is added group by group with one fused multiply-add each, in order of k.
+///
+/// `row` points to the first byte of each row, `first_group` is the group the panel block begins at.
+template <class C, std::size_t Rows>
+MOE_NOINLINE void multiply_quantized_tile(const std::byte* const* rows, const QuantizedRows& layout,
+                                          std::size_t first_group, const std::byte* panel, std::size_t groups, float* c,
+                                          bool add, Prefetch ahead) noexcept {
+    constexpr std::size_t vectors = detail::quantized_tile_vectors(Rows);
+    std::array<const std::byte*, Rows> row;
+    MOE_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) {
+        row[r] = rows[r];
+    }
+    for (std::size_t v = 0; v < Panel<float>::width / arch::IntegerLanes::size; v += vectors) {
+        detail::multiply_quantized_strip<C, Rows, vectors>(row, first_group, layout.codes(), panel, v, groups, c, add,
+                                                           ahead);
+        ahead.lines = 0;
+    }
+}
+
+/// The same for a number of rows known at run time, 1 to Panel<float>::tile_rows.
+template <class C>
+inline void multiply_quantized_tile(std::size_t n_rows, const std::byte* const* rows, const QuantizedRows& layout,
+                                    std::size_t first_group, const std::byte* panel, std::size_t groups, float* c,
+                                    bool add, Prefetch ahead = {}) noexcept {
+    const auto tile = [&]<std::size_t Rows>() {
+        multiply_quantized_tile<C, Rows>(rows, layout, first_group, panel, groups, c, add, ahead);
+    };
+    switch (n_rows) {
+        case 1: return tile.template operator()<1>();
+        case 2: return tile.template operator()<2>();
+        case 3: return tile.template operator()<3>();
+        case 4: return tile.template operator()<4>();
+        case 5: return tile.template operator()<5>();
+        default: return tile.template operator()<6>();
+    }
+}
+
+}  // namespace moe::inline MOE_ABI

@@ -1,0 +1,196 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+#include "pass_state.hpp"
+
+namespace moe::inline MOE_ABI::detail {
+
+/// Phase::hidden: tasks (expert, block of rows, panel), then those of the shared experts.
+template <class Layer>
+class HiddenPhase {
+public:
+    using T = typename Layer::value_type;
+
+    explicit HiddenPhase(PassState<Layer>& pass) : pass_(pass), shape_(pass.shape) {}
+
+    void work(std::size_t ith) const {
+        const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
+        const auto first_task = pass_.memory.first_task.first(pass_.n_active + 1);
+        const std::size_t routed = first_task.back();
+        const std::size_t blocks = divide_up(shape_.n_tokens, max_task_rows);
+        std::size_t n_tasks = routed;
+        for (const auto& shared : pass_.layer->shared().experts()) {
+            n_tasks += blocks * shared.layout().hidden_panels();
+        }
+        TaskQueue& queue = pass_.queue(Phase::hidden);
+        for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
+            if (task < routed) {
+                routed_task(task, first_task, scratch);
+            } else {
+                shared_task(task - routed, blocks, scratch);
+            }
+        }
+    }
+
+private:
+    void routed_task(std::size_t task, std::span<const std::size_t> first_task, const PanelScratch<T>& scratch) const {
+        const auto& experts = pass_.layer->experts();
+        const PlanView<T>& plan = pass_.plan;
+        const auto i = static_cast<std::size_t>(std::upper_bound(first_task.begin(), first_task.end(), task) -
+                                                first_task.begin()) -
+                       1;
+        const auto e = static_cast<std::size_t>(pass_.memory.active[i]);
+        const std::size_t panels = experts.layout().hidden_panels();
+        const std::size_t block = (task - first_task[i]) / panels;
+        const std::size_t panel = (task - first_task[i]) % panels;
+        const std::size_t first = plan.expert_offsets[e] + block * max_task_rows;
+        const std::size_t count = std::min<std::size_t>(max_task_rows, plan.expert_offsets[e + 1] - first);
+        const RowPointers rows = point_at(scratch, count, [&](std::size_t r) {
+            return input(plan.tokens[first + r], pass_.memory.inputs, shape_.input_stride);
+        });
+        const bool scaled = pass_.layer->options().weight_at == WeightAt::input;
+        compute_hidden(
+            experts, e, panel, rows,
+            [&](std::size_t r) { return scaled ? plan.weights[plan.assignments[first + r]] : T(1); },
+            pass_.memory.hidden.data() + first * shape_.hidden_stride, shape_.hidden_stride, scratch);
+    }
+
+    void shared_task(std::size_t task, std::size_t blocks, const PanelScratch<T>& scratch) const {
+        std::byte* hidden = pass_.memory.shared_hidden.data();
+        for (const auto& shared : pass_.layer->shared().experts()) {
+            const std::size_t stride = shared.activations().hidden_stride(shared.layout());
+            const std::size_t n_tasks = blocks * shared.layout().hidden_panels();
+            if (task < n_tasks) {
+                const std::size_t first = task % blocks * max_task_rows;
+                const std::size_t count = std::min(max_task_rows, shape_.n_tokens - first);
+                const bool own_rows = shape_.shared_input_stride > 0;
+                const std::size_t in_stride = shared.activations().input_stride(shared.layout());
+                const RowPointers rows = point_at(scratch, count, [&](std::size_t r) {
+                    return input(first + r, own_rows ? pass_.memory.shared_inputs : pass_.memory.inputs, in_stride);
+                });
+                return compute_hidden(
+                    shared, 0, task / blocks, rows, [](std::size_t) { return T(1); }, hidden + first * stride, stride,
+                    scratch);
+            }
+            task -= n_tasks;
+            hidden += shape_.n_tokens * stride;
+        }
+    }
+
+    /// Row t of x, or of its quantised copy where there is one.
+    [[nodiscard]] const std::byte* input(std::size_t t, std::span<const std::byte> quantized,
+                                         std::size_t stride) const noexcept {
+        return stride > 0 ? quantized.data() + t * stride : reinterpret_cast<const std::byte*>(pass_.x.row(t));
+    }
+
+    PassState<Layer>& pass_;
+    const PassShape& shape_;
+};
+
+/// Phase::output: tasks (panel of y, block of tokens), each from nothing to the finished sum.
+template <class Layer>
+class OutputPhase {
+public:
+    using T = typename Layer::value_type;
+
+    explicit OutputPhase(PassState<Layer>& pass) : pass_(pass), shape_(pass.shape) {}
+
+    void work(std::size_t ith) const {
+        const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
+        const std::size_t panels = pass_.layer->experts().layout().output_panels();
+        // A panel reads the weights of every expert once: cut the tokens only when there are too few panels to share.
+        constexpr std::size_t tasks_per_worker = 4;
+        const std::size_t wanted = divide_up(shape_.n_workers * tasks_per_worker, panels);
+        const std::size_t blocks = std::clamp<std::size_t>(shape_.n_tokens / max_task_rows, 1, wanted);
+        TaskQueue& queue = pass_.queue(Phase::output);
+        for (std::size_t task = queue.take(); task < panels * blocks; task = queue.take()) {
+            const std::size_t block = task / panels;
+            task_of(task % panels, shape_.n_tokens * block / blocks, shape_.n_tokens * (block + 1) / blocks, scratch);
+        }
+    }
+
+private:
+    /// Columns of one panel of y for tokens [begin, end).
+    void task_of(std::size_t panel, std::size_t begin, std::size_t end, const PanelScratch<T>& scratch) const {
+        const std::size_t first = panel * Panel<T>::width;
+        const std::size_t columns = std::min(Panel<T>::width, pass_.x.cols() - first);
+        const std::span<const T> bias = pass_.layer->options().output_bias;
+        for (std::size_t t = begin; t < end; ++t) {
+            T* const row = pass_.y.row(t) + first;
+            if (!pass_.options.accumulate) {
+                std::fill_n(row, columns, T(0));
+            }
+            if (!bias.empty()) {
+                add_scaled(T(1), bias.data() + first, columns, row);
+            }
+        }
+        const T scale = pass_.layer->routed_weight();
+        for (const ExpertId e : pass_.memory.active.first(pass_.n_active)) {
+            add_routed(static_cast<std::size_t>(e), panel, begin, end, scale, scratch);
+        }
+        add_null(first, columns, begin, end, scale);
+        add_shared(panel, begin, end, scratch);
+    }
+
+    void add_routed(std::size_t e, std::size_t panel, std::size_t begin, std::size_t end, T scale,
+                    const PanelScratch<T>& scratch) const {
+        const PlanView<T>& plan = pass_.plan;
+        const bool weighted = pass_.layer->options().weight_at == WeightAt::output;
+        const auto range = pass_.entries(e, begin, end);
+        for (std::size_t i = range.begin; i < range.end; i += max_task_rows) {
+            const std::size_t count = std::min(max_task_rows, range.end - i);
+            const RowPointers rows = point_at(scratch, count, [&](std::size_t r) {
+                return pass_.memory.hidden.data() + (i + r) * shape_.hidden_stride;
+            });
+            add_output(
+                pass_.layer->experts(), e, panel, rows,
+                [&](std::size_t r) { return weighted ? scale * plan.weights[plan.assignments[i + r]] : scale; },
+                [&](std::size_t r) { return plan.tokens[i + r]; }, pass_.y, scratch);
+        }
+    }
+
+    void add_null(std::size_t first, std::size_t columns, std::size_t begin, std::size_t end, T scale) const {
+        const PlanView<T>& plan = pass_.plan;
+        const NullExperts<T>& null = pass_.layer->options().null_experts;
+        const std::size_t identity = pass_.layer->experts().n_experts() + null.n_zero;
+        const std::size_t constant = identity + null.n_identity;
+        for (std::size_t e = identity; e < shape_.n_experts; ++e) {
+            const auto range = pass_.entries(e, begin, end);
+            for (std::size_t i = range.begin; i < range.end; ++i) {
+                const std::size_t t = plan.tokens[i];
+                const T* const value = e < constant ? pass_.x.row(t) : null.constants.row(e - constant);
+                add_scaled(scale * plan.weights[plan.assignments[i]], value + first, columns, pass_.y.row(t) + first);
+            }
+        }
+    }
+
+    void add_shared(std::size_t panel, std::size_t begin, std::size_t end, const PanelScratch<T>& scratch) const {
+        const std::byte* hidden = pass_.memory.shared_hidden.data();
+        const T scale = pass_.layer->shared_weight();
+        for (std::size_t s = 0; s < shape_.n_shared; ++s) {
+            const auto& shared = pass_.layer->shared().experts()[s];
+            const std::size_t stride = shared.activations().hidden_stride(shared.layout());
+            for (std::size_t t = begin; t < end; t += max_task_rows) {
+                const std::size_t count = std::min(max_task_rows, end - t);
+                const RowPointers rows =
+                    point_at(scratch, count, [&](std::size_t r) { return hidden + (t + r) * stride; });
+                add_output(
+                    shared, 0, panel, rows,
+                    [&](std::size_t r) {
+                        return shape_.shared_gated ? scale * pass_.memory.shared_weights[(t + r) * shape_.n_shared + s]
+                                                   : scale;
+                    },
+                    [&](std::size_t r) { return t + r; }, pass_.y, scratch);
+            }
+            hidden += shape_.n_tokens * stride;
+        }
+    }
+
+    PassState<Layer>& pass_;
+    const PassShape& shape_;
+};
+
+}  // namespace moe::inline MOE_ABI::detail

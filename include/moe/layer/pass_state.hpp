@@ -1,0 +1,72 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <span>
+
+#include "../parallel/executor.hpp"
+#include "layer_options.hpp"
+#include "pass_memory.hpp"
+#include "shared_experts.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// What the phases of one forward pass share.
+template <class Layer>
+struct PassState {
+    using T = typename Layer::value_type;
+
+    const Layer* layer;
+    MatrixView<const T> x;
+    MatrixView<T> y;
+    MatrixView<const T> router_input;
+    ForwardOptions<T> options;
+    PassShape shape;
+    PassMemory<T> memory;
+    PlanView<T> plan;
+    std::size_t n_active = 0;  ///< experts with tokens
+
+    /// One a phase, a cache line each.
+    struct alignas(buffer_alignment) Queue {
+        TaskQueue tasks;
+    };
+    std::array<Queue, static_cast<std::size_t>(n_phases)> queues;
+
+    [[nodiscard]] TaskQueue& queue(Phase phase) noexcept { return queues[static_cast<unsigned>(phase)].tasks; }
+
+    [[nodiscard]] MatrixView<T> logits() const {
+        return view(memory.logits.data(), memory.logits.empty() ? 0 : shape.n_tokens, shape.router_outputs);
+    }
+
+    struct Range {
+        std::size_t begin;
+        std::size_t end;
+    };
+
+    /// Entries of expert e whose token is in [begin, end); they are in order of token.
+    [[nodiscard]] Range entries(std::size_t e, std::size_t begin, std::size_t end) const {
+        const std::size_t from = plan.expert_offsets[e];
+        const std::size_t to = plan.expert_offsets[e + 1];
+        if (begin == 0 && end == shape.n_tokens) {
+            return {from, to};
+        }
+        const auto tokens = plan.tokens.subspan(from, to - from);
+        const auto at = [&](std::size_t token) {
+            return from +
+                   static_cast<std::size_t>(std::lower_bound(tokens.begin(), tokens.end(), token) - tokens.begin());
+        };
+        return {at(begin), at(end)};
+    }
+};
+
+/// Fills `scratch.rows` with `row(0), row(1), ...`.
+template <class T, class Row>
+[[nodiscard]] RowPointers point_at(const PanelScratch<T>& scratch, std::size_t count, Row&& row) {
+    for (std::size_t r = 0; r < count; ++r) {
+        scratch.rows[r] = reinterpret_cast<const std::byte*>(row(r));
+    }
+    return scratch.rows.first(count);
+}
+
+}  // namespace moe::inline MOE_ABI

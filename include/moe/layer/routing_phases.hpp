@@ -1,0 +1,165 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
+#include "pass_state.hpp"
+
+namespace moe::inline MOE_ABI::detail {
+
+/// Tokens of one task that quantises inputs.
+inline constexpr std::size_t quantized_tokens = 16;
+
+/// Phase::logits: the products of the router and of the gates of shared experts; inputs quantised for experts that
+/// multiply integers, which waits for nothing either.
+template <class Layer>
+class LogitsPhase {
+public:
+    using T = typename Layer::value_type;
+
+    explicit LogitsPhase(PassState<Layer>& pass) : pass_(pass), shape_(pass.shape) {}
+
+    void work(std::size_t ith) const {
+        const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
+        const std::size_t gate_panels = shape_.shared_gated ? pass_.layer->shared().gate().panels() : 0;
+        const std::size_t router_panels = divide_up(shape_.router_outputs, Panel<T>::width);
+        const std::size_t blocks = divide_up(shape_.n_tokens, max_task_rows);
+        const std::size_t products = blocks * (router_panels + gate_panels);
+        const bool quantizes = shape_.input_stride + shape_.shared_input_stride > 0;
+        const std::size_t n_tasks = products + (quantizes ? divide_up(shape_.n_tokens, quantized_tokens) : 0);
+        TaskQueue& queue = pass_.queue(Phase::logits);
+        for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
+            if (task >= products) {
+                quantize_tokens((task - products) * quantized_tokens);
+            } else if (task / blocks < router_panels) {
+                multiply(pass_.layer->router().linear(), task / blocks, task % blocks, pass_.router_input,
+                         pass_.memory.logits.data(), shape_.router_outputs, scratch);
+            } else {
+                multiply(pass_.layer->shared().gate(), task / blocks - router_panels, task % blocks, pass_.x,
+                         pass_.memory.shared_weights.data(), shape_.n_shared, scratch);
+            }
+        }
+    }
+
+private:
+    template <class Linear>
+    void multiply(const Linear& linear, std::size_t panel, std::size_t block, MatrixView<const T> x, T* y,
+                  std::size_t stride, const PanelScratch<T>& scratch) const {
+        const std::size_t first = block * max_task_rows;
+        const std::size_t count = std::min(max_task_rows, shape_.n_tokens - first);
+        linear.compute_panel(panel, point_at(scratch, count, [&](std::size_t r) { return x.row(first + r); }),
+                             y + first * stride, stride, scratch);
+    }
+
+    void quantize_tokens(std::size_t first) const {
+        if constexpr (std::is_same_v<T, float>) {
+            const QuantizedRows rows{pass_.x.cols()};
+            const std::size_t end = std::min(first + quantized_tokens, shape_.n_tokens);
+            for (std::size_t t = first; t < end; ++t) {
+                if (shape_.input_stride > 0) {
+                    quantize_row(rows, pass_.x.row(t), pass_.layer->experts().activations().zero_point,
+                                 pass_.memory.inputs.data() + t * shape_.input_stride);
+                }
+                if (shape_.shared_input_stride > 0) {
+                    quantize_row(rows, pass_.x.row(t), pass_.layer->shared().activations().zero_point,
+                                 pass_.memory.shared_inputs.data() + t * shape_.shared_input_stride);
+                }
+            }
+        }
+    }
+
+    PassState<Layer>& pass_;
+    const PassShape& shape_;
+};
+
+/// Phase::gating: the gate chooses, token by token or for the whole batch.
+template <class Layer>
+class GatingPhase {
+public:
+    using T = typename Layer::value_type;
+    using G = typename Layer::router_type::gate_type;
+
+    explicit GatingPhase(PassState<Layer>& pass) : pass_(pass), shape_(pass.shape), memory_(pass.memory) {}
+
+    void work(std::size_t ith) const {
+        if (ith == 0) {
+            for (T& weight : memory_.shared_weights) {
+                weight = math::sigmoid(weight);
+            }
+        }
+        if (shape_.plan_given) {
+            return;
+        }
+        if constexpr (BatchGate<G, T> || erases_gates<G>) {
+            if (shape_.batch_gate) {
+                return ith == 0 ? choose_for_batch() : void();
+            }
+        }
+        if constexpr (TokenGate<G, T> || erases_gates<G>) {
+            const WorkerMemory<T> worker = memory_.worker(ith);
+            TaskQueue& queue = pass_.queue(Phase::gating);
+            for (std::size_t t = queue.take(); t < shape_.n_tokens; t = queue.take()) {
+                choose_for_token(t, worker);
+            }
+        }
+    }
+
+private:
+    void choose_for_token(std::size_t t, const WorkerMemory<T>& worker) const {
+        const std::size_t k = shape_.max_per_token;
+        const auto experts = memory_.chosen.subspan(t * k, k);
+        std::fill(experts.begin(), experts.end(), no_expert);  // should the gate throw, a host may still go on
+        const std::span<const T> row = memory_.logits.empty() ? std::span<const T>{} : pass_.logits().row_span(t);
+        const TokenContext context{pass_.options.token_ids.empty() ? -1 : pass_.options.token_ids[t]};
+        const std::size_t n = select_token<T>(pass_.layer->router().gate(), row, context,
+                                              BasicSelection<T>{experts, memory_.chosen_weights.subspan(t * k, k),
+                                                                worker.selection_scratch, worker.selection_order});
+        std::fill(experts.begin() + static_cast<std::ptrdiff_t>(n), experts.end(), no_expert);
+    }
+
+    void choose_for_batch() const {
+        std::fill(memory_.chosen.begin(), memory_.chosen.end(), no_expert);
+        select_batch<T>(pass_.layer->router().gate(), pass_.logits(),
+                        BatchSelection<T>{view(memory_.chosen.data(), shape_.n_tokens, shape_.max_per_token),
+                                          view(memory_.chosen_weights.data(), shape_.n_tokens, shape_.max_per_token),
+                                          memory_.batch_scratch, memory_.batch_order, pass_.options.token_ids});
+    }
+
+    PassState<Layer>& pass_;
+    const PassShape& shape_;
+    const PassMemory<T>& memory_;
+};
+
+/// Phase::plan: sorts the choices by expert and counts the tasks of the next phase. One worker, O(assignments).
+template <class Layer>
+void make_plan(PassState<Layer>& pass) {
+    using T = typename Layer::value_type;
+    const PassShape& shape = pass.shape;
+    PassMemory<T>& memory = pass.memory;
+    if (!shape.plan_given) {
+        const std::size_t k = shape.max_per_token;
+        const auto unset = std::count(memory.chosen.begin(), memory.chosen.end(), no_expert);
+        const std::size_t n = memory.chosen.size() - static_cast<std::size_t>(unset);
+        require(n <= shape.max_assignments, ErrorCode::range, "MoELayer: the gate chose ", n,
+                " assignments, more than the ", shape.max_assignments, " it announced");
+        pass.plan = build_plan<T>(MatrixView<const ExpertId>(memory.chosen.data(), shape.n_tokens, k, k),
+                                  MatrixView<const T>(memory.chosen_weights.data(), shape.n_tokens, k, k),
+                                  shape.n_experts, memory.plan);
+    }
+    const std::size_t n_experts = pass.layer->experts().n_experts();
+    const std::size_t panels = pass.layer->experts().layout().hidden_panels();
+    std::size_t task = 0;
+    pass.n_active = 0;
+    for (std::size_t e = 0; e < n_experts; ++e) {
+        const std::size_t tokens = pass.plan.expert_offsets[e + 1] - pass.plan.expert_offsets[e];
+        if (tokens > 0) {
+            memory.first_task[pass.n_active] = task;
+            memory.active[pass.n_active++] = static_cast<ExpertId>(e);
+            task += divide_up(tokens, max_task_rows) * panels;
+        }
+    }
+    memory.first_task[pass.n_active] = task;
+}
+
+}  // namespace moe::inline MOE_ABI::detail
