@@ -155,6 +155,37 @@ TEST_CASE("memory of exactly workspace_bytes suffices; one byte less is an error
     }
 }
 
+TEST_CASE("memory of exactly workspace_bytes of a plan suffices for it; one byte less does not", "[allocation]") {
+    const moe_test::LayerCase<float> layer_case(rich_shape(), 7);
+    const auto layer = simple_layer(layer_case);
+    for (const std::size_t n_tokens : {0U, 1U, 200U}) {
+        for (const std::size_t workers : {1U, 3U}) {
+            INFO(n_tokens << " tokens, " << workers << " workers");
+            Call<float> call(n_tokens, layer.d_model());
+            Call<float> expected(n_tokens, layer.d_model());
+            const moe_test::ReversedExecutor executor(workers);
+            moe::Workspace grown;
+            layer.forward(expected.x(), expected.y(), grown, executor, expected.options);
+            moe::RoutingPlan<float> plan;
+            layer.route(call.x(), plan, grown, executor, call.options);
+
+            const std::size_t bytes = layer.workspace_bytes(plan, workers);
+            CHECK(bytes < layer.workspace_bytes(n_tokens, workers));
+            const moe::AlignedBuffer memory(bytes);
+            const std::vector<float> before = call.batch.y;
+            moe::Workspace small(std::span(memory.data(), bytes - 1));
+            const auto error =
+                moe_test::error_of([&] { layer.forward(call.x(), plan, call.y(), small, executor, call.options); });
+            CHECK(error.code == moe::ErrorCode::capacity);
+            CHECK(call.batch.y == before);
+
+            moe::Workspace exact(std::span(memory.data(), bytes));
+            layer.forward(call.x(), plan, call.y(), exact, executor, call.options);
+            CHECK(moe_test::same_bits(call.batch.y, expected.batch.y));
+        }
+    }
+}
+
 TEST_CASE("whichever allocation of set-up or first use fails, nothing leaks and the next try works", "[allocation]") {
     const moe_test::LayerCase<float> layer_case(rich_shape(), 8);
     Call<float> call(20, layer_case.shape().d_model);

@@ -110,6 +110,12 @@ public:
         (void)PassMemory<T>::lay_out(measure, pass_shape(n_tokens, n_workers, nullptr));
         return measure.used();
     }
+    /// The same for a call with `plan`: less, because there is nothing to route.
+    [[nodiscard]] std::size_t workspace_bytes(const PlanView<T>& plan, std::size_t n_workers) const {
+        Arena measure;
+        (void)PassMemory<T>::lay_out(measure, pass_shape(plan.n_tokens, n_workers, &plan));
+        return measure.used();
+    }
 
     // For ForwardPass.
 
