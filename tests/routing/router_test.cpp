@@ -1,7 +1,10 @@
 #include "moe/routing/router.hpp"
 
+#include <array>
 #include <cstddef>
 #include <limits>
+#include <span>
+#include <type_traits>
 #include <vector>
 
 #include "moe/gating/any_gate.hpp"
@@ -35,6 +38,27 @@ TEST_CASE("a router knows its sizes and whether it computes logits", "[router]")
     const moe::Router hash(std::size_t{3}, moe::Hash<>{.table = moe::view(table.data(), 3, 1)});
     CHECK_FALSE(hash.has_logits());
     CHECK(hash.linear().empty());
+}
+
+TEST_CASE("a router deduces its type whatever range holds the bias", "[router]") {
+    const std::vector<float> bias(8, 1.0F);
+    using FloatRouter = moe::Router<float, TopK>;
+    const moe::Router of_vector(moe::view(weight.data(), 8, 4), bias, TopK{.top_k = 2});
+    static_assert(std::is_same_v<decltype(of_vector), const FloatRouter>);
+    const moe::Router of_stack(moe::stacked(weight.data(), 1, 8, 4), bias, TopK{.top_k = 2});
+    static_assert(std::is_same_v<decltype(of_stack), const FloatRouter>);
+    const moe::Router of_span(moe::view(weight.data(), 8, 4), std::span(bias), TopK{.top_k = 2});
+    static_assert(std::is_same_v<decltype(of_span), const FloatRouter>);
+    std::array<double, 8> weights{};
+    const std::array<double, 2> biases{1, 2};
+    const moe::Router of_array(moe::view(weights.data(), 2, 4), biases, TopK{.top_k = 2});
+    static_assert(std::is_same_v<decltype(of_array), const moe::Router<double, TopK>>);
+    CHECK(of_vector.n_experts() + of_stack.n_experts() + of_span.n_experts() + of_array.n_experts() == 26);
+
+    const std::vector<float> short_bias(7);
+    const auto error = error_of([&] { moe::Router(moe::view(weight.data(), 8, 4), short_bias, TopK{}); });
+    CHECK(error.code == ErrorCode::shape);
+    CHECK_THAT(error.text, contains("7 biases for 8 outputs"));
 }
 
 TEST_CASE("a gate that reads logits needs weights", "[router]") {

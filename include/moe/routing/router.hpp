@@ -154,14 +154,16 @@ private:
     std::size_t n_experts_;
 };
 
+// The bias is left out of the deduction, so that a vector or an array of the weights' type may be given as one.
 template <class W, class G>
 Router(MatrixView<W>, G) -> Router<std::remove_const_t<W>, G>;
 template <class W, class G>
-Router(MatrixView<W>, std::span<const std::remove_const_t<W>>, G) -> Router<std::remove_const_t<W>, G>;
+Router(MatrixView<W>, std::type_identity_t<std::span<const std::remove_const_t<W>>>, G)
+    -> Router<std::remove_const_t<W>, G>;
 template <class W, class G>
 Router(WeightStack<W>, G) -> Router<W, G>;
 template <class W, class G>
-Router(WeightStack<W>, std::span<const W>, G) -> Router<W, G>;
+Router(WeightStack<W>, std::type_identity_t<std::span<const W>>, G) -> Router<W, G>;
 template <class G>
 Router(std::size_t, G) -> Router<float, G>;
 
