@@ -34,6 +34,10 @@ enum class ErrorCode : unsigned char {
 };
 
 /// Thrown for every mistake the library detects. `what()` names the function, what was wrong and the values.
+///
+/// Like everything here it lives in a namespace named after the instruction set (config.hpp): `catch (const
+/// moe::Error&)` does not catch what a file compiled with other flags throws. Where an error may cross from one to the
+/// other, catch its base std::runtime_error, or turn it into a code of your own on the side that throws.
 class Error : public std::runtime_error {
 public:
     Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
