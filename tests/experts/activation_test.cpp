@@ -54,6 +54,13 @@ struct Softsign {
     template <class T>
     requires std::is_floating_point_v<T> T operator()(T x) const { return x / (1 + std::abs(x)); }
 };
+/// One that chooses between two values, for scalars and vectors.
+struct LeakyRelu {
+    template <class V>
+    V operator()(const V& x) const {
+        return moe::math::select(x > moe::math::constant<V>(0), x, V(moe::math::constant<V>(0.125) * x));
+    }
+};
 
 }  // namespace
 
@@ -85,6 +92,11 @@ TEST_CASE("an activation that knows only scalars is called lane by lane", "[acti
     const std::vector<double> wide = moe_test::sample<double>(3);
     const auto softsign = map_vectors(wide, [](const auto& v) { return moe::activate(Softsign{}, v); });
     CHECK(moe_test::same_bits(softsign, map_scalars(wide, Softsign{})));
+}
+
+TEST_CASE("an activation that chooses does so in each lane", "[activation]") {
+    check<LeakyRelu>("leaky relu", [](long double x) { return x > 0 ? x : x / 8; });
+    check_nan<LeakyRelu>();
 }
 
 TEST_CASE("the three clamps differ where they should", "[form]") {

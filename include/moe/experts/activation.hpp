@@ -12,7 +12,13 @@ namespace moe::inline MOE_ABI {
 
 /// Activation functions as types: copy one to add another. An activation is a default-constructible struct with a
 /// `const` call operator from a value to the same type, written once for scalars and vectors with the functions of
-/// moe::math. One written for a scalar alone also works; it is called lane by lane.
+/// moe::math.
+///
+/// One written for scalars alone also works; it is called lane by lane. Its operator must say so in its declaration: no
+/// template, or one that is constrained (`requires std::is_floating_point_v<V>`). An unconstrained template is taken
+/// at its word and given vectors, and a vector decides nothing: `x > 0 ? x : a * x` or `if (x > 0)` in it does not
+/// compile. Write such a choice as math::select(x > math::constant<V>(0), x, V(math::constant<V>(a) * x)), which works
+/// out both sides, or constrain the operator.
 
 /// max(x, 0).
 struct Relu {
