@@ -20,9 +20,13 @@ inline constexpr int n_phases = 5;
     return names[static_cast<unsigned>(phase)];
 }
 
-/// Watches a forward pass: derive, override what you want to see, pass it in ForwardOptions. Called by one thread,
-/// never from inside a parallel region; what it is given is void once it returns. May throw: the pass then ends with
-/// that exception, with y not yet written unless the phase is `output`.
+/// Watches a forward pass: derive, override what you want to see, pass it in ForwardOptions. Its calls come one after
+/// the other; what they are given is void once they return. Who calls depends on who drives the pass:
+///  - MoELayer::forward and route: the calling thread, before and after each parallel region, never inside one;
+///  - a host that calls run_phase itself: its worker 0, inside the host's parallel region. The others may already work
+///    when on_phase_begin is called and may still work when on_phase_end is, which then tells the time of worker 0. The
+///    plan is whole in on_plan, because worker 0 makes it.
+/// May throw: the pass then ends with that exception, with y not yet written unless the phase is `output`.
 template <class T>
 class Observer {
 public:
