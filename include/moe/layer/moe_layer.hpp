@@ -84,8 +84,9 @@ public:
         plan.assign(pass.plan());
     }
 
-    /// A forward pass to be driven by threads of the caller, `n_workers` at most: see ForwardPass. The layer, the
-    /// workspace and the matrices must outlive it.
+    /// A forward pass to be driven by threads of the caller, `n_workers` at most, through all its phases once: see
+    /// ForwardPass. It keeps views only: the layer, the workspace, the matrices, what the options point to and, where
+    /// one is given, the plan must outlive it, and the workspace serves no other call meanwhile.
     [[nodiscard]] ForwardPass<MoELayer> prepare(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace,
                                                 std::size_t n_workers, const ForwardOptions<T>& options = {}) const {
         check_matrices(x, y);
