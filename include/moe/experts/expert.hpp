@@ -33,8 +33,8 @@ public:
 
     /// Both matrices (n_tokens, d_model), not the same memory. Throws Error(shape, layout). Allocates nothing once
     /// `workspace` has grown.
-    template <class Executor = SerialExecutor>
-    void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const Executor& executor = {}) const {
+    template <Executor E = SerialExecutor>
+    void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {}) const {
         require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape,
                 "Expert: x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
                 ", both must be n_tokens x ", d_model());

@@ -58,24 +58,24 @@ public:
 
     /// y = (or +=, see ForwardOptions) the layer applied to x; both (n_tokens, d_model), not overlapping. Throws Error
     /// on shapes that disagree, before anything is written. Allocates nothing once `workspace` has grown.
-    template <class Executor = SerialExecutor>
-    void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const Executor& executor = {},
+    template <Executor E = SerialExecutor>
+    void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
         const ExecutorRef threads(executor);
         prepare(x, y, workspace, threads.concurrency(), options).run(threads, Phase::logits, Phase::output);
     }
 
     /// The same with a plan made elsewhere: routed before, recorded, or chosen by somebody else.
-    template <class Executor = SerialExecutor>
+    template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y, Workspace& workspace,
-                 const Executor& executor = {}, const ForwardOptions<T>& options = {}) const {
+                 const E& executor = {}, const ForwardOptions<T>& options = {}) const {
         const ExecutorRef threads(executor);
         prepare(x, plan, y, workspace, threads.concurrency(), options).run(threads, Phase::logits, Phase::output);
     }
 
     /// Only the choice of experts: fills `plan`. The router reads options.router_input, or x.
-    template <class Executor = SerialExecutor>
-    void route(MatrixView<const T> x, RoutingPlan<T>& plan, Workspace& workspace, const Executor& executor = {},
+    template <Executor E = SerialExecutor>
+    void route(MatrixView<const T> x, RoutingPlan<T>& plan, Workspace& workspace, const E& executor = {},
                const ForwardOptions<T>& options = {}) const {
         const ExecutorRef threads(executor);
         check_router_input(x, options);
