@@ -17,9 +17,9 @@ enum class WeightAt : unsigned char {
 /// Experts without parameters, numbered behind the real ones in this order.
 template <class T>
 struct NullExperts {
-    std::size_t n_zero = 0;         ///< add nothing (AdaMoE, MoE++)
-    std::size_t n_identity = 0;     ///< add w * x (LongCat-Flash)
-    MatrixView<const T> constants;  ///< (n_constant, d_model): add w * constants[i]
+    std::size_t n_zero = 0;           ///< add nothing (AdaMoE, MoE++)
+    std::size_t n_identity = 0;       ///< add w * x (LongCat-Flash)
+    MatrixView<const T> constants{};  ///< (n_constant, d_model): add w * constants[i]
 
     /// Throws Error(overflow).
     [[nodiscard]] std::size_t count() const { return checked_add(checked_add(n_zero, n_identity), constants.rows()); }
@@ -29,17 +29,17 @@ struct NullExperts {
 template <class T>
 struct LayerOptions {
     WeightAt weight_at = WeightAt::output;
-    double routed_scale = 1.0;       ///< multiplies the routed sum before shared experts are added
-    std::span<const T> output_bias;  ///< (d_model) or empty, added to every token (JetMoE)
+    double routed_scale = 1.0;         ///< multiplies the routed sum before shared experts are added
+    std::span<const T> output_bias{};  ///< (d_model) or empty, added to every token (JetMoE)
     NullExperts<T> null_experts{};
 };
 
 /// What may change from call to call.
 template <class T>
 struct ForwardOptions {
-    bool accumulate = false;                  ///< y += result instead of y = result
-    MatrixView<const T> router_input;         ///< (n_tokens, router inputs) when it differs from x, else empty
-    std::span<const std::int32_t> token_ids;  ///< (n_tokens) for gates that read them, else empty
+    bool accumulate = false;                    ///< y += result instead of y = result
+    MatrixView<const T> router_input{};         ///< (n_tokens, router inputs) when it differs from x, else empty
+    std::span<const std::int32_t> token_ids{};  ///< (n_tokens) for gates that read them, else empty
     Observer<T>* observer = nullptr;
 };
 
