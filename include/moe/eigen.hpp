@@ -1,9 +1,16 @@
 #pragma once
 
 /// The researcher's door: Eigen matrices and expressions in, Eigen matrices out, in float or double.
+///
+/// Two kinds of functions. view(), weights() and stacked() look at memory where it lies: a Matrix, Map, Ref or Block
+/// with contiguous rows (or columns, for weights), whose memory must outlive what is made of it; a temporary that owns
+/// its memory is refused. forward() and route() take any expression and copy it where it is not row-major memory
+/// already.
 
 #include <cstddef>
+#include <ranges>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <Eigen/Core>
@@ -16,60 +23,163 @@ namespace moe::inline MOE_ABI {
 template <class T>
 using RowMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// A view of a row-major Eigen matrix, which must outlive it.
+namespace detail {
+
 template <class Derived>
-    requires(static_cast<bool>(Derived::IsRowMajor))
-[[nodiscard]] MatrixView<const typename Derived::Scalar> view(const Eigen::PlainObjectBase<Derived>& matrix) {
-    return {matrix.data(), static_cast<std::size_t>(matrix.rows()), static_cast<std::size_t>(matrix.cols()),
-            static_cast<std::size_t>(matrix.cols())};
+Derived dense_type(const Eigen::DenseBase<Derived>&);
+
+/// The matrix or expression that M, maybe a reference to it or a class derived from it, is.
+template <class M>
+using EigenType = decltype(dense_type(std::declval<M>()));
+
+template <class Matrix>
+inline constexpr bool owns_memory = std::is_base_of_v<Eigen::PlainObjectBase<Matrix>, Matrix>;
+/// A Ref to constant elements holds a copy of what it could not refer to.
+template <class Plain, int Options, class Stride>
+inline constexpr bool owns_memory<Eigen::Ref<const Plain, Options, Stride>> = true;
+
+/// Elements in memory, rows or columns contiguous as far as the type tells. (DirectAccessBit: data() and strides.)
+template <class M>
+concept InMemory = requires {
+    typename EigenType<M>;
 }
-template <class Derived>
-    requires(static_cast<bool>(Derived::IsRowMajor))
-[[nodiscard]] MatrixView<typename Derived::Scalar> view(Eigen::PlainObjectBase<Derived>& matrix) {
-    return {matrix.data(), static_cast<std::size_t>(matrix.rows()), static_cast<std::size_t>(matrix.cols()),
-            static_cast<std::size_t>(matrix.cols())};
+&&(EigenType<M>::Flags& Eigen::DirectAccessBit) != 0 &&
+    (int{EigenType<M>::InnerStrideAtCompileTime} == 1 || int{EigenType<M>::InnerStrideAtCompileTime} == Eigen::Dynamic);
+
+/// M is what a forwarding reference deduces: no reference for a temporary.
+template <class M>
+concept OwningTemporary = requires {
+    typename EigenType<M>;
+}
+&&!std::is_lvalue_reference_v<M> && owns_memory<EigenType<M>>;
+
+template <class M>
+concept Viewable = InMemory<M> && !OwningTemporary<M>;
+template <class M>
+concept RowViewable = Viewable<M> && static_cast<bool>(EigenType<M>::IsRowMajor);
+
+/// Elements from one row to the next, or one column to the next where they are contiguous. Throws Error(stride) where
+/// they are not.
+template <class Matrix>
+[[nodiscard]] std::size_t outer_stride(const Matrix& matrix) {
+    require(matrix.innerStride() == 1 || matrix.innerSize() <= 1, ErrorCode::stride, "Eigen: neighbours in a ",
+            Matrix::IsRowMajor ? "row" : "column", " must lie side by side, here they are ", matrix.innerStride(),
+            " elements apart");
+    return static_cast<std::size_t>(matrix.outerSize() <= 1 ? matrix.innerSize() : matrix.outerStride());
 }
 
-/// One Eigen matrix an expert, (outputs, inputs), row- or column-major; the matrices must outlive the stack. Throws
-/// Error(shape) when their sizes differ.
-template <class T, int Rows, int Cols, int Options>
-[[nodiscard]] WeightStack<T> stacked(const std::vector<Eigen::Matrix<T, Rows, Cols, Options>>& experts) {
-    std::vector<const T*> pointers;
+/// `matrices` of one size, and the first of them; weights are (outputs, inputs) whatever their storage order.
+template <class Matrix>
+[[nodiscard]] auto weight_stack(const std::vector<const typename Matrix::Scalar*>& matrices, const Matrix& first) {
+    const WeightStack<typename Matrix::Scalar> stack(matrices, static_cast<std::size_t>(first.outerSize()),
+                                                     static_cast<std::size_t>(first.innerSize()), outer_stride(first));
+    return Matrix::IsRowMajor ? stack : transpose(stack);
+}
+
+/// `x` as a matrix of T.
+template <class T, class Derived>
+[[nodiscard]] decltype(auto) as_matrix(const Eigen::DenseBase<Derived>& x) {
+    static_assert(std::is_same_v<T, typename Derived::Scalar>, "x must have the scalar type the layer computes in");
+    if constexpr (std::is_base_of_v<Eigen::ArrayBase<Derived>, Derived>) {
+        return x.derived().matrix();
+    } else {
+        return x.derived();
+    }
+}
+
+/// Row-major memory with the values of an expression: its own where it is such memory, else a copy.
+template <class T>
+using Rows = Eigen::Ref<const RowMatrix<T>>;
+
+}  // namespace detail
+
+/// A view of row-major memory: a matrix, a Map, Ref or Block of one. Constant for constant ones. Throws Error(stride)
+/// when the elements of a row do not lie side by side, and as MatrixView does.
+template <detail::RowViewable Matrix>
+[[nodiscard]] auto view(Matrix&& matrix) {
+    using Element = std::remove_pointer_t<decltype(matrix.data())>;
+    return MatrixView<Element>(matrix.data(), static_cast<std::size_t>(matrix.rows()),
+                               static_cast<std::size_t>(matrix.cols()), detail::outer_stride(matrix));
+}
+template <detail::OwningTemporary Matrix>
+void view(Matrix&&) = delete;
+
+/// One matrix an expert, (outputs, inputs): any range of matrices, Maps, Refs or Blocks, row- or column-major. Throws
+/// Error(shape, stride) when their sizes or strides differ, or the elements of a row (column) do not lie side by side.
+template <std::ranges::forward_range Matrices>
+    requires(detail::Viewable<std::ranges::range_reference_t<Matrices>> &&
+             (std::ranges::borrowed_range<Matrices> ||
+              !detail::owns_memory<detail::EigenType<std::ranges::range_reference_t<Matrices>>>))
+[[nodiscard]] auto stacked(Matrices&& experts) {
+    using Matrix = detail::EigenType<std::ranges::range_reference_t<Matrices>>;
+    std::vector<const typename Matrix::Scalar*> pointers;
+    require(!std::ranges::empty(experts), ErrorCode::shape, "stacked: a list of 0 experts");
+    const auto& first = *std::ranges::begin(experts);
     for (const auto& expert : experts) {
-        require(expert.rows() == experts.front().rows() && expert.cols() == experts.front().cols(), ErrorCode::shape,
-                "stacked: expert ", pointers.size(), " is ", expert.rows(), " x ", expert.cols(), " but expert 0 is ",
-                experts.front().rows(), " x ", experts.front().cols());
+        require(expert.rows() == first.rows() && expert.cols() == first.cols(), ErrorCode::shape, "stacked: expert ",
+                pointers.size(), " is ", expert.rows(), " x ", expert.cols(), " but expert 0 is ", first.rows(), " x ",
+                first.cols());
+        require(detail::outer_stride(expert) == detail::outer_stride(first), ErrorCode::stride, "stacked: expert ",
+                pointers.size(), " has the stride ", detail::outer_stride(expert), " but expert 0 has ",
+                detail::outer_stride(first));
         pointers.push_back(expert.data());
     }
-    require(!experts.empty(), ErrorCode::shape, "stacked: a list of 0 experts");
-    const auto rows = static_cast<std::size_t>(experts.front().rows());
-    const auto cols = static_cast<std::size_t>(experts.front().cols());
-    return (Options & Eigen::RowMajor) != 0 ? separate(pointers, rows, cols)
-                                            : transpose(separate(pointers, cols, rows));
+    return detail::weight_stack<Matrix>(pointers, first);
 }
 
-/// One Eigen matrix as weights of a router, (n_experts, d_model), row- or column-major; it must outlive the stack.
-template <class T, int Rows, int Cols, int Options>
-[[nodiscard]] WeightStack<T> weights(const Eigen::Matrix<T, Rows, Cols, Options>& matrix) {
-    const auto rows = static_cast<std::size_t>(matrix.rows());
-    const auto cols = static_cast<std::size_t>(matrix.cols());
-    return (Options & Eigen::RowMajor) != 0 ? stacked(matrix.data(), 1, rows, cols)
-                                            : transpose(stacked(matrix.data(), 1, cols, rows));
+/// One matrix as weights of a router, (n_experts, d_model), row- or column-major.
+template <detail::Viewable Matrix>
+[[nodiscard]] auto weights(Matrix&& matrix) {
+    return detail::weight_stack<detail::EigenType<Matrix>>({matrix.data()}, matrix);
 }
+template <detail::OwningTemporary Matrix>
+void weights(Matrix&&) = delete;
 
-/// The layer applied to any Eigen expression (n_tokens, d_model); allocates its workspace and its result. For loops
-/// that must not allocate, use MoELayer::forward with views.
-template <class Layer, class Derived, class Executor = SerialExecutor>
-[[nodiscard]] RowMatrix<typename Layer::value_type> forward(
-    const Layer& layer, const Eigen::MatrixBase<Derived>& x, const Executor& executor = {},
-    const ForwardOptions<typename Layer::value_type>& options = {}) {
+/// y = the layer applied to `x`, any Eigen expression, into rows there are: `y` is row-major, a matrix, Map, Ref or
+/// Block; both (n_tokens, d_model). Allocates nothing once `workspace` has grown, if `x` is row-major memory. Throws as
+/// MoELayer::forward does.
+template <class Layer, class Derived, detail::RowViewable Matrix, Executor E = SerialExecutor>
+void forward(const Layer& layer, const Eigen::DenseBase<Derived>& x, Matrix&& y, Workspace& workspace,
+             const E& executor = {}, const ForwardOptions<typename Layer::value_type>& options = {}) {
     using T = typename Layer::value_type;
-    static_assert(std::is_same_v<T, typename Derived::Scalar>, "x must have the scalar type the layer computes in");
-    const RowMatrix<T> input = x;
-    RowMatrix<T> output = RowMatrix<T>::Zero(input.rows(), input.cols());
+    const detail::Rows<T> input(detail::as_matrix<T>(x));
+    layer.forward(view(input), view(y), workspace, executor, options);
+}
+
+/// The same into a new matrix, with a workspace of its own.
+template <class Layer, class Derived, Executor E = SerialExecutor>
+[[nodiscard]] auto forward(const Layer& layer, const Eigen::DenseBase<Derived>& x, const E& executor = {},
+                           const ForwardOptions<typename Layer::value_type>& options = {}) {
+    using T = typename Layer::value_type;
+    RowMatrix<T> y = RowMatrix<T>::Zero(x.rows(), x.cols());
     Workspace workspace;
-    layer.forward(view(input), view(output), workspace, executor, options);
-    return output;
+    forward(layer, x, y, workspace, executor, options);
+    return y;
+}
+
+/// The same with a plan made elsewhere: a RoutingPlan or a view of one.
+template <class Layer, class Derived, Executor E = SerialExecutor>
+[[nodiscard]] auto forward(const Layer& layer, const Eigen::DenseBase<Derived>& x,
+                           const PlanView<typename Layer::value_type>& plan, const E& executor = {},
+                           const ForwardOptions<typename Layer::value_type>& options = {}) {
+    using T = typename Layer::value_type;
+    const detail::Rows<T> input(detail::as_matrix<T>(x));
+    RowMatrix<T> y = RowMatrix<T>::Zero(x.rows(), x.cols());
+    Workspace workspace;
+    layer.forward(view(input), plan, view(y), workspace, executor, options);
+    return y;
+}
+
+/// Only the choice of experts for each row of `x`, as a RoutingPlan.
+template <class Layer, class Derived, Executor E = SerialExecutor>
+[[nodiscard]] auto route(const Layer& layer, const Eigen::DenseBase<Derived>& x, const E& executor = {},
+                         const ForwardOptions<typename Layer::value_type>& options = {}) {
+    using T = typename Layer::value_type;
+    const detail::Rows<T> input(detail::as_matrix<T>(x));
+    RoutingPlan<T> plan;
+    Workspace workspace;
+    layer.route(view(input), plan, workspace, executor, options);
+    return plan;
 }
 
 }  // namespace moe::inline MOE_ABI
