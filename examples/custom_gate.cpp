@@ -4,30 +4,35 @@
 #include <cstdio>
 #include <vector>
 
+// [readme]
 #include <moe/eigen.hpp>
+// [/readme]
 
-/// As many experts as gather `mass` of the softmax, at most `limit` (the idea of Huang et al. 2024, 2403.07652).
+// As many experts as gather `mass` of the softmax, at most `limit` (the idea of Huang et al. 2024, 2403.07652).
+// [readme]
 struct TopP {
     float mass = 0.8F;
     int limit = 4;
 
     int max_per_token() const { return limit; }
-
-    int select(std::span<const float> logits, moe::Selection out) const {
-        const auto probabilities = out.scratch.first(logits.size());
-        moe::Softmax{}(logits, probabilities);
-        std::size_t n = 0;
-        for (float sum = 0; n < out.experts.size() && sum < mass; ++n) {
-            const auto best = std::max_element(probabilities.begin(), probabilities.end());
-            out.experts[n] = static_cast<moe::ExpertId>(best - probabilities.begin());
-            out.weights[n] = *best;
-            sum += *best;
-            *best = -1;  // taken
-        }
-        return static_cast<int>(n);
-    }
+    int select(std::span<const float> logits, moe::Selection out) const;  // returns how many it chose
 };
+// [/readme]
 static_assert(moe::TokenGate<TopP>);
+
+int TopP::select(std::span<const float> logits, moe::Selection out) const {
+    const auto probabilities = out.scratch.first(logits.size());
+    moe::Softmax{}(logits, probabilities);
+    std::size_t n = 0;
+    for (float sum = 0; n < out.experts.size() && sum < mass; ++n) {
+        const auto best = std::max_element(probabilities.begin(), probabilities.end());
+        out.experts[n] = static_cast<moe::ExpertId>(best - probabilities.begin());
+        out.weights[n] = *best;
+        sum += *best;
+        *best = -1;  // taken
+    }
+    return static_cast<int>(n);
+}
 
 /// Runs the layer in T and holds it against the formula written out; returns the largest difference.
 template <class T>
@@ -48,13 +53,13 @@ double largest_difference() {
     const moe::RowMatrix<T> router = Matrix::Random(n_experts, d_model) / 2;
     const moe::RowMatrix<T> x = Matrix::Random(n_tokens, d_model);
 
+    // [readme]
     const moe::MoELayer layer{moe::Router{moe::view(router), TopP{.mass = 0.7F}},
                               moe::SwiGLU{moe::stacked(gate), moe::stacked(up), moe::stacked(down)}};
-    const auto y = moe::forward(layer, x);
+    const auto y = moe::forward(layer, x);  // Eigen in, Eigen out, float or double
+    // [/readme]
 
-    moe::Workspace workspace;
-    moe::RoutingPlan<T> plan;
-    layer.route(moe::view(x), plan, workspace);
+    const moe::RoutingPlan<T> plan = moe::route(layer, x);
     Matrix wanted = Matrix::Zero(n_tokens, d_model);
     for (int t = 0; t < n_tokens; ++t) {
         const auto experts = plan.view().experts_of(static_cast<std::size_t>(t));

@@ -5,7 +5,9 @@
 #include <cstdio>
 #include <vector>
 
+// [readme]
 #include <moe/moe.hpp>
+// [/readme]
 #include <moe/reference/layer.hpp>
 
 namespace {

@@ -69,4 +69,24 @@ fresh
 : >"$tree/moe/core/empty.hpp"
 expect 1 check_headers.sh 'a header without #pragma once'
 
+# readme_tree <lines of README.md> <lines of an example>
+readme_tree() {
+    rm -rf -- "$tree/moe"
+    mkdir -p "$tree/moe/examples"
+    printf "$1" >"$tree/moe/README.md"
+    printf "$2" >"$tree/moe/examples/one.cpp"
+}
+readme_tree 'text\n```cpp\nint a;\n\n    int b;\n```\ntext\n' '    // [readme]\n    int a;\n\n        int b;\n    // [/readme]\n'
+expect 0 check_readme.sh 'a README whose snippet an example holds'
+readme_tree '```cpp\nint a;\nint b;\n```\n' '// [readme]\nint a;\n// [/readme]\n'
+expect 1 check_readme.sh 'a line of the README that no example holds'
+readme_tree '```cpp\nint a;\n```\n' '// [readme]\nint a;\n// [/readme]\n// [readme]\nint b;\n// [/readme]\n'
+expect 1 check_readme.sh 'a region that the README does not hold'
+readme_tree '```cpp\nint b;\nint a;\n```\n' '// [readme]\nint a;\nint b;\n// [/readme]\n'
+expect 1 check_readme.sh 'a region whose lines stand in another order'
+readme_tree '```cpp\nint a;\n```\n' '// [readme]\nint a;\n'
+expect 1 check_readme.sh 'a region without end'
+readme_tree 'text\n' 'int a;\n'
+expect 1 check_readme.sh 'a README without code'
+
 [ "$failures" -eq 0 ]
