@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -63,13 +64,15 @@ template <WeightElement W>
 /// Everything a layer reads, in the user's memory. RouterElement may be wider than W: many models keep it in float.
 template <WeightElement W, WeightElement RouterElement = W>
 struct LayerWeights {
-    const RouterElement* router = nullptr;        ///< (n_routed, d_model)
+    const RouterElement* router = nullptr;        ///< (n_routed, d_model), unless the gate reads no logits
     std::span<const RouterElement> router_bias;   ///< (n_routed) if MoEConfig::router_bias
     std::span<const float> selection_bias;        ///< (n_routed) if MoEConfig::selection_bias
     ExpertWeights<W> experts;                     ///< from expert_weights(), or made by hand of any stacks
     ExpertWeights<W> shared;                      ///< one expert, if MoEConfig::shared_d_ff
     WeightStack<W> shared_gate;                   ///< (1, 1, d_model) if SharedMode::gated
     std::span<const ComputeType<W>> output_bias;  ///< (d_model) if MoEConfig::output_bias
+    MatrixView<const ComputeType<W>> constants;   ///< (n_constant_experts, d_model) if there are any
+    MatrixView<const std::int32_t> hash_table;    ///< (vocabulary, experts a token) if GateKind::hash
 };
 
 /// A layer put together at run time. Its gate and form are chosen once a token and once a panel, which costs nothing
@@ -88,6 +91,17 @@ inline void check_given(const MoEConfig& config, const char* what, bool wanted, 
             what, wanted ? ", which is missing" : ", but one was given");
 }
 
+template <WeightElement W, WeightElement RouterElement>
+[[nodiscard]] Router<RouterElement, AnyGate> make_router(const MoEConfig& config,
+                                                         const LayerWeights<W, RouterElement>& weights) {
+    AnyGate gate = config.make_gate(weights.selection_bias, weights.hash_table);
+    check_given(config, "router", gate.needs_logits(), weights.router != nullptr);
+    if (!gate.needs_logits()) {
+        return {config.n_routed(), std::move(gate)};
+    }
+    return {stacked(weights.router, 1, config.n_routed(), config.d_model), weights.router_bias, std::move(gate)};
+}
+
 }  // namespace detail
 
 /// Validates `config`, holds the weights against it and composes the layer. Throws Error naming what does not fit.
@@ -103,6 +117,8 @@ template <WeightElement W, WeightElement RouterElement>
     given("output bias", config.output_bias, !weights.output_bias.empty());
     given("bias of the down projections", config.expert_bias, !weights.experts.down_bias.empty());
     given("bias of the up projections", config.expert_bias, !weights.experts.up_bias.empty());
+    given("hash table", config.gate == GateKind::hash, !weights.hash_table.empty());
+    given("constant expert", config.n_constant_experts > 0, !weights.constants.empty());
     given("shared expert", config.shared_d_ff > 0, !weights.shared.up.empty());
     given("gate of the shared expert", config.shared_mode == SharedMode::gated, !weights.shared_gate.empty());
 
@@ -111,8 +127,6 @@ template <WeightElement W, WeightElement RouterElement>
             ErrorCode::shape, "make_layer: the experts are ", bank.n_experts(), " of d_model ", bank.d_model(),
             " and d_ff ", bank.d_ff(), " but the configuration says ", config.n_experts, ", ", config.d_model, " and ",
             config.d_ff);
-    Router<RouterElement, AnyGate> router(stacked(weights.router, 1, config.n_routed(), config.d_model),
-                                          weights.router_bias, config.make_gate(weights.selection_bias));
     SharedExperts<ExpertBank<W, AnyForm>> shared;
     if (config.shared_d_ff > 0) {
         std::vector<ExpertBank<W, AnyForm>> one{{config.form, weights.shared}};
@@ -128,7 +142,8 @@ template <WeightElement W, WeightElement RouterElement>
     options.output_bias = weights.output_bias;
     options.null_experts.n_zero = config.n_zero_experts;
     options.null_experts.n_identity = config.n_identity_experts;
-    return {std::move(router), std::move(bank), std::move(shared), options};
+    options.null_experts.constants = weights.constants;
+    return {detail::make_router(config, weights), std::move(bank), std::move(shared), options};
 }
 
 namespace detail {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <span>
 #include <string>
@@ -10,6 +11,7 @@
 #include "../experts/any_form.hpp"
 #include "../gating/any_gate.hpp"
 #include "../gating/dense.hpp"
+#include "../gating/hash.hpp"
 #include "../gating/sparse_mixer.hpp"
 #include "../gating/token_choice.hpp"
 #include "layer_options.hpp"
@@ -17,7 +19,7 @@
 
 namespace moe::inline MOE_ABI {
 
-enum class GateKind : unsigned char { token_choice, sparse_mixer, dense };
+enum class GateKind : unsigned char { token_choice, sparse_mixer, dense, hash };
 
 /// How a checkpoint joins the gate and up projections of an expert.
 enum class JoinedAs : unsigned char { separate, concatenated, interleaved };
@@ -37,7 +39,8 @@ struct MoEConfig {
     std::size_t d_model = 0;
     std::size_t d_ff = 0;
     GateKind gate = GateKind::token_choice;
-    TokenChoice<RuntimeScore> routing{};  ///< of token_choice; its spans are filled from the weights
+    TokenChoice<RuntimeScore> routing{};  ///< of token_choice; its spans are filled from the weights. Dense and hash
+                                          ///< read its score, normalize and scale
     double sparse_mixer_jitter = 0.01;    ///< of sparse_mixer
     bool router_bias = false;             ///< logits have a bias
     bool selection_bias = false;          ///< the choice has a bias, the weights do not
@@ -48,15 +51,28 @@ struct MoEConfig {
     bool output_bias = false;
     std::size_t n_zero_experts = 0;
     std::size_t n_identity_experts = 0;
-    std::size_t shared_d_ff = 0;  ///< width of the shared expert; 0: none
+    std::size_t n_constant_experts = 0;  ///< their vectors come with the weights
+    std::size_t shared_d_ff = 0;         ///< width of the shared expert; 0: none
     SharedMode shared_mode = SharedMode::add;
     StorageOrder storage{};
 
-    [[nodiscard]] std::size_t n_routed() const noexcept { return n_experts + n_zero_experts + n_identity_experts; }
+    [[nodiscard]] std::size_t n_routed() const noexcept {
+        return n_experts + n_zero_experts + n_identity_experts + n_constant_experts;
+    }
 
-    /// The gate this describes. `bias` is the selection bias, (n_routed) or empty.
-    [[nodiscard]] AnyGate make_gate(std::span<const float> bias = {}) const {
+    /// The gate this describes. `bias` is the selection bias, (n_routed) or empty; `hash_table` (vocabulary, experts a
+    /// token) is read by the hash gate alone. Uniform scores in it need no logits.
+    [[nodiscard]] AnyGate make_gate(std::span<const float> bias = {},
+                                    MatrixView<const std::int32_t> hash_table = {}) const {
         switch (gate) {
+            case GateKind::hash:
+                if (routing.score.kind == ScoreKind::uniform) {
+                    return Hash<>{.table = hash_table, .normalize = routing.normalize, .scale = routing.scale};
+                }
+                return Hash<RuntimeScore>{.score = routing.score,
+                                          .table = hash_table,
+                                          .normalize = routing.normalize,
+                                          .scale = routing.scale};
             case GateKind::sparse_mixer: return SparseMixer{.jitter = sparse_mixer_jitter};
             case GateKind::dense:
                 return Dense<RuntimeScore>{
@@ -91,7 +107,11 @@ struct MoEConfig {
                 ": routing.selection_bias must stay empty; the bias is given with the weights");
         require(form.gated() || storage.gate_up == JoinedAs::separate, ErrorCode::layout, "MoEConfig ", name.c_str(),
                 ": a plain form has no gate to be joined with up");
-        validate_gate(make_gate(), n_routed());
+        require(!router_bias || make_gate().needs_logits(), ErrorCode::missing, "MoEConfig ", name.c_str(),
+                ": a router bias is set, but the gate reads no logits");
+        if (gate != GateKind::hash) {  // whose table comes with the weights
+            validate_gate(make_gate(), n_routed());
+        }
     }
 };
 
