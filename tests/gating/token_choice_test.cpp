@@ -1,5 +1,8 @@
 // What must hold of TokenChoice whatever the numbers, and what it refuses.
 
+#include <moe/gating/any_gate.hpp>
+#include <moe/gating/dense.hpp>
+#include <moe/gating/hash.hpp>
 #include <moe/gating/token_choice.hpp>
 
 #include <algorithm>
@@ -174,6 +177,23 @@ TEST_CASE("TokenChoice names the groups it refuses", "[token_choice][errors]") {
           "TokenChoice: top_k 5 exceeds the 4 experts of the 2 groups kept");
     CHECK(refusal(Gate{.groups = {.n_groups = 4, .kept = 2, .fill = std::nan("")}}, 8) ==
           "TokenChoice: the fill of the groups is NaN");
+}
+
+TEST_CASE("a gate refuses an enumerator that is none, and names its number", "[token_choice][errors]") {
+    using Gate = moe::TokenChoice<moe::RuntimeScore>;
+    CHECK(refusal(Gate{.score = {static_cast<moe::ScoreKind>(5)}}, 8) ==
+          "RuntimeScore: no score function has the number 5");
+    CHECK(refusal(Gate{.normalize = {static_cast<moe::Normalize::Kind>(4), 1.0}}, 8) ==
+          "Normalize: no kind has the number 4");
+    CHECK(refusal(Gate{.select_on = static_cast<moe::SelectOn>(3)}, 8) == "TokenChoice: select_on has no value 3");
+    CHECK(refusal(Gate{.weight_from = static_cast<moe::WeightFrom>(200)}, 8) ==
+          "TokenChoice: weight_from has no value 200");
+    const moe::RuntimeScore none{static_cast<moe::ScoreKind>(77)};
+    CHECK_THAT(refusal(moe::Dense<moe::RuntimeScore>{.score = none}, 8), moe_test::contains("number 77"));
+    const std::vector<std::int32_t> table{0};
+    CHECK_THAT(refusal(moe::Hash<moe::RuntimeScore>{.score = none, .table = moe::view(table.data(), 1, 1)}, 8),
+               moe_test::contains("number 77"));
+    CHECK_THAT(refusal(moe::AnyGate(Gate{.score = none}), 8), moe_test::contains("number 77"));
 }
 
 TEST_CASE("a score chosen at run time is the score of that name", "[scores]") {

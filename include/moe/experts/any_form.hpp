@@ -27,12 +27,16 @@ enum class FormKind : unsigned char {
 /// A form chosen at run time. It is resolved once a panel of outputs, so it costs nothing beside the product.
 struct AnyForm {
     FormKind kind = FormKind::swiglu;
-    double limit = 0.0;    ///< of the three clamped forms
+    double limit = 0.0;    ///< of the three clamped forms, which need one above 0
     double alpha = 1.702;  ///< of swiglu_oai
 
     [[nodiscard]] constexpr bool gated() const noexcept {
         return kind < FormKind::relu || kind >= FormKind::swiglu_oai;
     }
+    [[nodiscard]] constexpr bool clamped() const noexcept { return kind >= FormKind::swiglu_oai; }
+
+    /// Throws Error(range): a kind that is none, and whatever the form it names refuses.
+    void validate() const;
 };
 
 /// Calls visitor(form) with the form `any` stands for.
@@ -54,6 +58,10 @@ decltype(auto) visit_form(const AnyForm& any, Visitor&& visitor) {
         case FormKind::clamped_after: return visitor(ClampedAfter<Silu>{.limit = any.limit});
     }
     fail(ErrorCode::range, "AnyForm: kind ", static_cast<int>(any.kind), " is none of FormKind");
+}
+
+inline void AnyForm::validate() const {
+    visit_form(*this, [](const auto& form) { validate_form(form); });
 }
 
 /// A form, static or chosen at run time.

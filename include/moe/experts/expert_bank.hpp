@@ -30,8 +30,10 @@ public:
     using value_type = ComputeType<W>;
     using form_type = Form;
 
-    /// Throws Error(shape, missing) when a matrix the form needs is absent or the shapes disagree, naming them.
+    /// Throws Error(shape, missing) when a matrix the form needs is absent or the shapes disagree, naming them, and
+    /// whatever the form's own validation refuses.
     ExpertBank(Form form, ExpertWeights<W> weights) : form_(form), weights_(std::move(weights)) {
+        validate_form(form_);
         const WeightStack<W>& up = weights_.up;
         require(!up.empty(), ErrorCode::missing, "ExpertBank: the up projection is missing");
         require(!weights_.down.empty(), ErrorCode::missing, "ExpertBank: the down projection is missing");

@@ -1,14 +1,32 @@
 #pragma once
 
 #include <concepts>
+#include <limits>
 #include <type_traits>
 
+#include "../core/error.hpp"
 #include "activation.hpp"
 
 namespace moe::inline MOE_ABI {
 
 /// What an expert computes between its input and its output projections. A gated form combines two projections,
 /// `form(gate, up)`; a plain form has one, `form(up)`. Forms work on scalars and on vectors, element by element.
+/// Optional: `void validate() const`, called at set-up, reports settings that cannot be, with `moe::fail`.
+
+namespace detail {
+
+/// Of a clamp. Infinity clamps nothing.
+inline void check_limit(const char* form, double limit) {
+    require(limit > 0, ErrorCode::range, form, ": limit is ", limit, ", it must be above 0");
+}
+
+/// Infinite as a float, a slope would turn the gate value 0 into NaN.
+inline void check_alpha(const char* form, double alpha) {
+    require(alpha > 0 && alpha <= static_cast<double>(std::numeric_limits<float>::max()), ErrorCode::range, form,
+            ": alpha is ", alpha, ", it must be above 0 and finite in float");
+}
+
+}  // namespace detail
 
 /// activation(gate) * up: SwiGLU, GeGLU, ReGLU and the sigmoid GLU (Shazeer 2020, "GLU variants improve transformer").
 template <class Activation>
@@ -40,6 +58,12 @@ struct SwiGLUOai {
     double alpha = 1.702;
 
     [[nodiscard]] static constexpr bool gated() noexcept { return true; }
+
+    /// Throws Error(range): a limit that is not above 0, an alpha that is not above 0 and finite in float.
+    void validate() const {
+        detail::check_limit("SwiGLUOai", limit);
+        detail::check_alpha("SwiGLUOai", alpha);
+    }
     template <class V>
     [[nodiscard]] V operator()(const V& gate, const V& up) const noexcept {
         const V g = math::at_most(gate, limit);
@@ -55,6 +79,10 @@ struct ClampedBefore {
     [[no_unique_address]] Activation activation{};
 
     [[nodiscard]] static constexpr bool gated() noexcept { return true; }
+
+    /// Throws Error(range): a limit that is not above 0.
+    void validate() const { detail::check_limit("ClampedBefore", limit); }
+
     template <class V>
     [[nodiscard]] V operator()(const V& gate, const V& up) const {
         return activate(activation, math::at_most(gate, limit)) * math::at_least(math::at_most(up, limit), -limit);
@@ -68,6 +96,10 @@ struct ClampedAfter {
     [[no_unique_address]] Activation activation{};
 
     [[nodiscard]] static constexpr bool gated() noexcept { return true; }
+
+    /// Throws Error(range): a limit that is not above 0.
+    void validate() const { detail::check_limit("ClampedAfter", limit); }
+
     template <class V>
     [[nodiscard]] V operator()(const V& gate, const V& up) const {
         return math::at_most(activate(activation, gate), limit) * math::at_least(math::at_most(up, limit), -limit);
@@ -86,6 +118,18 @@ consteval bool form_applies() {
 }
 
 }  // namespace detail
+
+/// Set-up check of a form: throws whatever its own `validate`, if it has one, refuses.
+template <class Form>
+void validate_form(const Form& form) {
+    if constexpr (requires { form.validate(); }) {
+        form.validate();
+    } else {
+        static_assert(
+            !requires(Form & mine) { mine.validate(); },
+            "the form's validate() changes the form: declare it `void validate() const`");
+    }
+}
 
 /// A form whose shape (gated or plain) is known when compiling.
 template <class F>

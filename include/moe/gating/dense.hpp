@@ -25,8 +25,9 @@ struct Dense {
 
     [[nodiscard]] static constexpr int max_per_token(int n_experts) { return n_experts; }
 
-    /// Throws Error(range): a scale that is not finite, a normalisation that cannot be.
+    /// Throws Error(range): a scale that is not finite, a score or a normalisation that cannot be.
     void validate(std::size_t /*n_experts*/) const {
+        detail::validate_score(score);
         normalize.validate();
         require(std::isfinite(scale), ErrorCode::range, "Dense: scale is ", scale, ", it must be finite");
     }

@@ -45,6 +45,7 @@ struct Hash {
                         ", the experts are 0..", n_experts - 1);
             }
         }
+        detail::validate_score(score);
         normalize.validate();
         require(std::isfinite(scale), ErrorCode::range, "Hash: scale is ", scale, ", it must be finite");
     }

@@ -32,8 +32,9 @@ struct Normalize {
     /// w / (sum |w|^p)^(1/p), as DBRX with p = 1; an infinite p divides by the largest |w|.
     [[nodiscard]] static constexpr Normalize lp(double p) { return {Kind::lp, p}; }
 
-    /// Throws Error(range): eps or minimum negative or not finite, p not above 0.
+    /// Throws Error(range): a kind that is none, eps or minimum negative or not finite, p not above 0.
     void validate() const {
+        require(kind <= Kind::lp, ErrorCode::range, "Normalize: no kind has the number ", static_cast<int>(kind));
         if (kind == Kind::lp) {
             require(value > 0, ErrorCode::range, "Normalize: the p of lp is ", value, ", it must be above 0");
         } else {

@@ -12,7 +12,7 @@ namespace moe::inline MOE_ABI {
 
 /// A score function turns the logits of one token into scores, (n_experts) each; `logits` and `scores` may be the same
 /// memory. A user's own is a struct with this operator; T is float or double. `static constexpr bool needs_logits =
-/// false` says that it reads none.
+/// false` says that it reads none; `void validate() const`, called at set-up, reports settings that cannot be.
 template <class S, class T = float>
 concept ScoreFunction = requires(const S& score, std::span<const T> logits, std::span<T> scores) {
     score(logits, scores);
@@ -95,6 +95,12 @@ enum class ScoreKind : unsigned char { softmax, sigmoid, sqrt_softplus, identity
 struct RuntimeScore {
     ScoreKind kind = ScoreKind::softmax;
 
+    /// Throws Error(range): a kind that is none.
+    void validate() const {
+        require(kind <= ScoreKind::uniform, ErrorCode::range, "RuntimeScore: no score function has the number ",
+                static_cast<int>(kind));
+    }
+
     template <std::floating_point T>
     void operator()(std::span<const T> logits, std::span<T> scores) const {
         switch (kind) {
@@ -109,6 +115,14 @@ struct RuntimeScore {
 };
 
 namespace detail {
+
+/// Set-up check of a score function: throws whatever its own `validate() const`, if it has one, refuses.
+template <class S>
+void validate_score(const S& score) {
+    if constexpr (requires { score.validate(); }) {
+        score.validate();
+    }
+}
 
 template <class S>
 inline constexpr bool score_needs_logits = true;

@@ -79,7 +79,12 @@ void TokenChoice<Score>::validate(std::size_t n_experts) const {
     require(top_k >= 1, ErrorCode::range, "TokenChoice: top_k is ", top_k, ", it must be at least 1");
     require(std::cmp_less_equal(top_k, n_experts), ErrorCode::range, "TokenChoice: top_k ", top_k, " exceeds the ",
             n_experts, " experts");
+    detail::validate_score(score);
     normalize.validate();
+    require(select_on <= SelectOn::sigmoid, ErrorCode::range, "TokenChoice: select_on has no value ",
+            static_cast<int>(select_on));
+    require(weight_from <= WeightFrom::sigmoid_of_selected, ErrorCode::range, "TokenChoice: weight_from has no value ",
+            static_cast<int>(weight_from));
     require(std::isfinite(scale), ErrorCode::range, "TokenChoice: scale is ", scale, ", it must be finite");
     require(logit_softcap >= 0 && std::isfinite(logit_softcap), ErrorCode::range, "TokenChoice: logit_softcap is ",
             logit_softcap, ", it must be 0 (off) or positive and finite");
