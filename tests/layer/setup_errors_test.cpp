@@ -96,6 +96,15 @@ TEST_CASE("shared experts must fit each other and the layer", "[layer][errors]")
     CHECK_THAT(error.text, contains("d_model 5") && contains("6 of the first"));
 }
 
+TEST_CASE("an empty set of shared experts has no width; a mode must be one", "[layer][errors]") {
+    using Shared = moe::SharedExperts<Bank>;
+    CHECK(Shared{}.d_model() == 0);
+    CHECK(Shared(shared_bank(6)).d_model() == 6);
+    const auto error = error_of([] { Shared(shared_bank(6), static_cast<moe::SharedMode>(3)); });
+    CHECK(error.code == ErrorCode::range);
+    CHECK_THAT(error.text, contains("SharedExperts: no mode has the number 3"));
+}
+
 TEST_CASE("gated shared experts need a gate of their shape", "[layer][errors]") {
     using Shared = moe::SharedExperts<Bank>;
     const std::vector<Bank> two{shared_bank(6), shared_bank(6)};

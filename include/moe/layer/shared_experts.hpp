@@ -46,7 +46,10 @@ public:
     [[nodiscard]] const std::vector<Bank>& experts() const noexcept { return experts_; }
     [[nodiscard]] SharedMode mode() const noexcept { return mode_; }
     [[nodiscard]] const Linear<element_type>& gate() const noexcept { return gate_; }
-    [[nodiscard]] std::size_t d_model() const { return experts_.front().layout().d_model; }
+    /// 0 where there are none.
+    [[nodiscard]] std::size_t d_model() const noexcept {
+        return experts_.empty() ? 0 : experts_.front().layout().d_model;
+    }
 
     /// What all of them take as rows; to be asked when there are any.
     [[nodiscard]] ActivationFormat<value_type> activations() const { return experts_.front().activations(); }
@@ -59,6 +62,8 @@ private:
     }
 
     void check() const {
+        require(mode_ <= SharedMode::average, ErrorCode::range, "SharedExperts: no mode has the number ",
+                static_cast<int>(mode_));
         require(!experts_.empty(), ErrorCode::missing, "SharedExperts: an empty list of shared experts");
         for (const Bank& expert : experts_) {
             require(expert.n_experts() == 1, ErrorCode::shape,
