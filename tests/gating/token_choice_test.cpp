@@ -15,6 +15,7 @@
 #include "gating/gate_support.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/unaligned.hpp"
 
 using moe_test::choose;
 using moe_test::error_of;
@@ -161,6 +162,19 @@ TEST_CASE("TokenChoice names the values it refuses", "[token_choice][errors]") {
     CHECK_THAT(refusal(Gate{.normalize = moe::Normalize::sum(-1)}, 8), moe_test::contains("of a sum is -1"));
     CHECK_THAT(refusal(Gate{.normalize = moe::Normalize::clamped_sum(std::nan(""))}, 8),
                moe_test::contains("of a sum is nan"));
+}
+
+TEST_CASE("what a gate reads through a typed pointer must be aligned", "[token_choice][errors]") {
+    using Gate = moe::TokenChoice<moe::Softmax>;
+    const moe_test::Unaligned<float> odd(std::vector<float>(8));
+    const std::span<const float> values(odd.data(), 8);
+    CHECK_THAT(refusal(Gate{.selection_bias = values}, 8),
+               moe_test::contains("TokenChoice: selection_bias must be aligned to the 4 bytes"));
+    CHECK_THAT(refusal(Gate{.per_expert_scale = values}, 8),
+               moe_test::contains("TokenChoice: per_expert_scale must be aligned to the 4 bytes"));
+    const moe_test::Unaligned<std::int32_t> table(std::vector<std::int32_t>(8));
+    CHECK_THAT(refusal(moe::Hash<>{.table = moe::view(table.data(), 4, 2)}, 8),
+               moe_test::contains("Hash: the table must be aligned to the 4 bytes"));
 }
 
 TEST_CASE("TokenChoice names the groups it refuses", "[token_choice][errors]") {

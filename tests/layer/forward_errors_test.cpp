@@ -92,6 +92,58 @@ TEST_CASE("the layer does not work in place", "[layer][errors]") {
     CHECK_THAT(error.text, contains("in place"));
 }
 
+TEST_CASE("x and y that overlap in part are refused", "[layer][errors]") {
+    Failing call(top_2);
+    const float* const memory = call.y.data();
+    for (const std::size_t behind : {std::size_t{1}, d, n / 2 * d - 1}) {
+        const auto error = call.forward(moe::view(memory, n / 2, d), moe::view(call.y.data() + behind, n / 2, d));
+        CHECK(error.code == ErrorCode::layout);
+        CHECK_THAT(error.text, contains("MoELayer: x (10 x 6, row stride 6) and y (10 x 6, row stride 6, ") &&
+                                   contains(std::to_string(behind * 4) + " bytes behind it) overlap"));
+    }
+    // rows of y between the rows of x, with another stride: nothing is shared, but it is not seen
+    const auto error = call.forward(moe::view(memory, 4, d, 20), moe::view(call.y.data() + d, 4, d, 16));
+    CHECK(error.code == ErrorCode::layout);
+    CHECK_THAT(error.text, contains("row stride 20") && contains("row stride 16, 24 bytes behind"));
+    moe::Workspace workspace;
+    CHECK(error_of([&] {
+              (void)call.layer().prepare(moe::view(memory, 4, d), moe::view(call.y.data() + 1, 4, d), workspace, 1);
+          }).code == ErrorCode::layout);
+}
+
+TEST_CASE("x, y and the router's input may be column windows of one matrix", "[layer]") {
+    const auto layer = small_case.layer(top_2);
+    std::vector<float> apart(3 * n * d);
+    std::vector<float> joined(n * 3 * d);
+    for (std::size_t i = 0; i < n * d; ++i) {
+        apart[i] = joined[i / d * 3 * d + i % d] = static_cast<float>(i % 17) / 16;
+        apart[n * d + i] = joined[i / d * 3 * d + d + i % d] = static_cast<float>(i % 23) / 16;
+    }
+    moe::Workspace workspace;
+    moe::ForwardOptions<float> options;
+    options.router_input = moe::view(std::as_const(apart).data() + n * d, n, d);
+    layer.forward(moe::view(std::as_const(apart).data(), n, d), moe::view(apart.data() + 2 * n * d, n, d), workspace,
+                  moe::SerialExecutor{}, options);
+    options.router_input = moe::view(std::as_const(joined).data() + d, n, d, 3 * d);
+    layer.forward(moe::view(std::as_const(joined).data(), n, d, 3 * d), moe::view(joined.data() + 2 * d, n, d, 3 * d),
+                  workspace, moe::SerialExecutor{}, options);
+    for (std::size_t i = 0; i < n * d; ++i) {
+        CHECK(joined[i / d * 3 * d + 2 * d + i % d] == apart[2 * n * d + i]);
+    }
+}
+
+TEST_CASE("y must not overlap the router's input", "[layer][errors]") {
+    Failing call(top_2);
+    call.options.router_input = moe::view(std::as_const(call.y).data() + 3, n, d);
+    const auto error = call.forward();
+    CHECK(error.code == ErrorCode::layout);
+    CHECK_THAT(error.text, contains("the router input (20 x 6, row stride 6) and y (20 x 6, row stride 6, 12 bytes "
+                                    "before it) overlap"));
+    moe::RoutingPlan<float> plan;
+    moe::Workspace workspace;
+    CHECK_NOTHROW(call.layer().route(call.x_view(), plan, workspace, moe::SerialExecutor{}, call.options));
+}
+
 TEST_CASE("activations must be aligned to their type", "[layer][errors]") {
     Failing call(top_2);
     const moe_test::Unaligned<float> unaligned(call.x);
@@ -106,6 +158,12 @@ TEST_CASE("activations must be aligned to their type", "[layer][errors]") {
     error = call.forward();
     CHECK(error.code == ErrorCode::alignment);
     CHECK_THAT(error.text, contains("router input must be aligned"));
+    call.options.router_input = {};
+    const moe_test::Unaligned<std::int32_t> ids(std::vector<std::int32_t>(n, 0));
+    call.options.token_ids = {ids.data(), n};
+    error = call.forward();
+    CHECK(error.code == ErrorCode::alignment);
+    CHECK_THAT(error.text, contains("MoELayer: token_ids must be aligned to the 4 bytes"));
 }
 
 TEST_CASE("the router's input must have a row a token and the width of the router", "[layer][errors]") {

@@ -1,10 +1,13 @@
 #include <cstddef>
+#include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/gate_cases.hpp"
+#include "support/unaligned.hpp"
 
 using moe::ErrorCode;
 using moe_test::contains;
@@ -79,6 +82,47 @@ TEST_CASE("constant experts and output bias must have the width of the layer", "
     error = error_of([&] { moe::MoELayer(good.router(top_2), good.bank(), options); });
     CHECK(error.code == ErrorCode::shape);
     CHECK_THAT(error.text, contains("5 values") && contains("d_model 6"));
+}
+
+TEST_CASE("a scale that is not finite in the type of the layer is refused", "[layer][errors]") {
+    constexpr double inf = std::numeric_limits<double>::infinity();
+    const std::vector<std::pair<double, const char*>> wrong{
+        {inf, "inf"}, {-inf, "-inf"}, {std::numeric_limits<double>::quiet_NaN(), "nan"}, {1e39, "1e+39"}};
+    for (const auto& [scale, value] : wrong) {
+        moe::LayerOptions<float> options;
+        options.routed_scale = scale;
+        const auto error = error_of([&] { moe::MoELayer(good.router(top_2), good.bank(), options); });
+        CHECK(error.code == ErrorCode::range);
+        CHECK_THAT(error.text, contains("routed_scale is " + std::string(value)));
+    }
+    const moe::LayerOptions<double> wide{.routed_scale = 1e39, .output_bias = {}};
+    CHECK_NOTHROW(wide.validate(6));
+}
+
+TEST_CASE("weight_at must be one of its values", "[layer][errors]") {
+    moe::LayerOptions<float> options;
+    options.weight_at = static_cast<moe::WeightAt>(2);
+    const auto error = error_of([&] { moe::MoELayer(good.router(top_2), good.bank(), options); });
+    CHECK(error.code == ErrorCode::range);
+    CHECK_THAT(error.text, contains("weight_at has no value 2"));
+}
+
+TEST_CASE("output bias and constant experts must be aligned to their type", "[layer][errors]") {
+    const moe_test::Unaligned<float> odd(memory);
+    moe::LayerOptions<float> options;
+    options.output_bias = {odd.data(), 6};
+    auto error = error_of([&] { moe::MoELayer(good.router(top_2), good.bank(), options); });
+    CHECK(error.code == ErrorCode::alignment);
+    CHECK_THAT(error.text, contains("the output bias must be aligned to the 4 bytes"));
+
+    moe_test::LayerShape shape = small();
+    shape.n_constant = 2;
+    const moe_test::LayerCase<float> nulls(shape, 2);
+    options = {};
+    options.null_experts.constants = moe::view(odd.data(), 2, 6);
+    error = error_of([&] { moe::MoELayer(nulls.router(top_2), nulls.bank(), options); });
+    CHECK(error.code == ErrorCode::alignment);
+    CHECK_THAT(error.text, contains("the constants of null experts must be aligned to the 4 bytes"));
 }
 
 TEST_CASE("shared experts must fit each other and the layer", "[layer][errors]") {

@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <type_traits>
 #include <utility>
 
+#include "../core/alignment.hpp"
+#include "../core/overlap.hpp"
 #include "../core/workspace.hpp"
 #include "../parallel/executor.hpp"
 #include "expert_bank.hpp"
@@ -31,15 +32,16 @@ public:
     [[nodiscard]] std::size_t d_model() const noexcept { return bank_.layout().d_model; }
     [[nodiscard]] std::size_t d_ff() const noexcept { return bank_.layout().d_ff; }
 
-    /// Both matrices (n_tokens, d_model), not the same memory. Throws Error(shape, layout). Allocates nothing once
-    /// `workspace` has grown.
+    /// Both matrices (n_tokens, d_model), not overlapping; column windows of one matrix may lie side by side. Throws
+    /// Error(shape, alignment, layout) before anything is written. Allocates nothing once `workspace` has grown.
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {}) const {
         require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape,
                 "Expert: x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
                 ", both must be n_tokens x ", d_model());
-        require(x.rows() == 0 || x.data() != y.data(), ErrorCode::layout,
-                "Expert: x and y are the same memory; an expert cannot work in place");
+        require_aligned(x.data(), "Expert", "x");
+        require_aligned(y.data(), "Expert", "y");
+        require_disjoint("Expert", "x", x, "y", y);
         const ExecutorRef threads(executor);
         require(threads.concurrency() > 0, ErrorCode::range, "Expert: an executor of 0 threads");
         const Strides strides{bank_.activations().hidden_stride(bank_.layout()),

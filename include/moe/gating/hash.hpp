@@ -8,6 +8,7 @@
 #include <span>
 #include <utility>
 
+#include "../core/alignment.hpp"
 #include "../core/error.hpp"
 #include "../core/matrix_view.hpp"
 #include "normalize.hpp"
@@ -31,12 +32,13 @@ struct Hash {
 
     [[nodiscard]] std::size_t max_per_token() const { return table.cols(); }
 
-    /// Throws Error(range): an empty table, more columns than experts, an expert that cannot be (reads the whole
-    /// table), a scale that is not finite.
+    /// Throws Error(range, alignment): an empty table or one not aligned to its type, more columns than experts, an
+    /// expert that cannot be (reads the whole table), a scale that is not finite.
     void validate(std::size_t n_experts) const {
         require(!table.empty(), ErrorCode::range, "Hash: the table is empty, ", table.rows(), " x ", table.cols());
         require(table.cols() <= n_experts, ErrorCode::range, "Hash: the table gives ", table.cols(),
                 " experts a token, there are ", n_experts);
+        require_aligned(table.data(), "Hash", "the table");
         for (std::size_t id = 0; id < table.rows(); ++id) {
             for (std::size_t slot = 0; slot < table.cols(); ++slot) {
                 const std::int32_t expert = table(id, slot);

@@ -8,6 +8,7 @@
 #include <span>
 #include <utility>
 
+#include "../core/alignment.hpp"
 #include "../core/error.hpp"
 #include "normalize.hpp"
 #include "scores.hpp"
@@ -92,6 +93,8 @@ void TokenChoice<Score>::validate(std::size_t n_experts) const {
             "TokenChoice: selection_bias has ", selection_bias.size(), " values for ", n_experts, " experts");
     require(per_expert_scale.empty() || per_expert_scale.size() == n_experts, ErrorCode::shape,
             "TokenChoice: per_expert_scale has ", per_expert_scale.size(), " values for ", n_experts, " experts");
+    require_aligned(selection_bias.data(), "TokenChoice", "selection_bias");
+    require_aligned(per_expert_scale.data(), "TokenChoice", "per_expert_scale");
     validate_groups(n_experts);
 }
 

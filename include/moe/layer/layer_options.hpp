@@ -2,8 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 
+#include "../core/alignment.hpp"
 #include "observer.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -32,6 +34,23 @@ struct LayerOptions {
     double routed_scale = 1.0;         ///< multiplies the routed sum before shared experts are added
     std::span<const T> output_bias{};  ///< (d_model) or empty, added to every token (JetMoE)
     NullExperts<T> null_experts{};
+
+    /// Set-up check for a layer of width `d_model`. Throws Error: a scale that is not finite in T, a weight_at that is
+    /// none, an output bias or constants of another width or not aligned to T.
+    void validate(std::size_t d_model) const {
+        constexpr double most = std::numeric_limits<T>::max();
+        require(weight_at <= WeightAt::input, ErrorCode::range, "MoELayer: weight_at has no value ",
+                static_cast<int>(weight_at));
+        require(routed_scale >= -most && routed_scale <= most, ErrorCode::range, "MoELayer: routed_scale is ",
+                routed_scale, ", it must be finite in the type the layer computes in");
+        require(output_bias.empty() || output_bias.size() == d_model, ErrorCode::shape,
+                "MoELayer: the output bias has ", output_bias.size(), " values for d_model ", d_model);
+        require_aligned(output_bias.data(), "MoELayer", "the output bias");
+        const MatrixView<const T>& constants = null_experts.constants;
+        require(constants.rows() == 0 || constants.cols() == d_model, ErrorCode::shape,
+                "MoELayer: the constant experts have ", constants.cols(), " values for d_model ", d_model);
+        require_aligned(constants.data(), "MoELayer", "the constants of null experts");
+    }
 };
 
 /// What may change from call to call.

@@ -1,10 +1,11 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <type_traits>
 #include <utility>
 
+#include "../core/alignment.hpp"
+#include "../core/overlap.hpp"
 #include "forward_pass.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -25,7 +26,7 @@ public:
     static_assert(std::is_same_v<T, typename RouterType::value_type>,
                   "the router and the experts must compute in the same type: give both double weights, or neither");
 
-    /// Throws Error naming both shapes when router and experts disagree.
+    /// Throws Error naming both shapes when router and experts disagree, and whatever `options` refuse.
     MoELayer(RouterType router, Experts experts, LayerOptions<T> options = {})
         : MoELayer(std::move(router), std::move(experts), Shared{}, std::move(options)) {}
     MoELayer(RouterType router, Experts experts, Shared shared, LayerOptions<T> options = {})
@@ -42,11 +43,7 @@ public:
                 experts_.n_experts(), " and ", n_null, " null experts");
         require(shared_.experts().empty() || shared_.d_model() == d_model(), ErrorCode::shape,
                 "MoELayer: the shared experts have another d_model than the routed ones, whose d_model is ", d_model());
-        require(options_.output_bias.empty() || options_.output_bias.size() == d_model(), ErrorCode::shape,
-                "MoELayer: the output bias has ", options_.output_bias.size(), " values for d_model ", d_model());
-        const MatrixView<const T>& constants = options_.null_experts.constants;
-        require(constants.rows() == 0 || constants.cols() == d_model(), ErrorCode::shape,
-                "MoELayer: the constant experts have ", constants.cols(), " values for d_model ", d_model());
+        options_.validate(d_model());
     }
 
     [[nodiscard]] const RouterType& router() const noexcept { return router_; }
@@ -56,8 +53,9 @@ public:
     [[nodiscard]] std::size_t d_model() const noexcept { return experts_.layout().d_model; }
     [[nodiscard]] std::size_t n_experts() const noexcept { return router_.n_experts(); }
 
-    /// y = (or +=, see ForwardOptions) the layer applied to x; both (n_tokens, d_model), not overlapping. Throws Error
-    /// on shapes that disagree, before anything is written. Allocates nothing once `workspace` has grown.
+    /// y = (or +=, see ForwardOptions) the layer applied to x; both (n_tokens, d_model), not overlapping (column
+    /// windows of one matrix may lie side by side). Throws Error on shapes that disagree and on y overlapping x or the
+    /// router's input, before anything is written. Allocates nothing once `workspace` has grown.
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
@@ -91,6 +89,7 @@ public:
                                                 std::size_t n_workers, const ForwardOptions<T>& options = {}) const {
         check_matrices(x, y);
         check_router_input(x, options);
+        require_disjoint("MoELayer", "the router input", options.router_input, "y", y);
         return {*this, x, y, nullptr, workspace, n_workers, options};
     }
     [[nodiscard]] ForwardPass<MoELayer> prepare(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y,
@@ -164,19 +163,13 @@ private:
         return !shared_.experts().empty() && shared_.mode() == SharedMode::average ? 0.5 : 1.0;
     }
 
-    static void check_alignment(const T* data, const char* name) {
-        require(reinterpret_cast<std::uintptr_t>(data) % alignof(T) == 0, ErrorCode::alignment, "MoELayer: ", name,
-                " must be aligned to the ", alignof(T), " bytes of an element");
-    }
-
     void check_matrices(const MatrixView<const T>& x, const MatrixView<T>& y) const {
         require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape,
                 "MoELayer: x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
                 ", both must be n_tokens x ", d_model());
-        require(x.rows() == 0 || x.data() != y.data(), ErrorCode::layout,
-                "MoELayer: x and y are the same memory; the layer cannot work in place");
-        check_alignment(x.data(), "x");
-        check_alignment(y.data(), "y");
+        require_aligned(x.data(), "MoELayer", "x");
+        require_aligned(y.data(), "MoELayer", "y");
+        require_disjoint("MoELayer", "x", x, "y", y);
     }
 
     void check_router_input(const MatrixView<const T>& x, const ForwardOptions<T>& options) const {
@@ -188,7 +181,8 @@ private:
                 router_.linear().empty() ? 0 : router_.linear().inputs());
         require(options.token_ids.empty() || options.token_ids.size() == x.rows(), ErrorCode::shape,
                 "MoELayer: ", options.token_ids.size(), " token ids for ", x.rows(), " tokens");
-        check_alignment(input.data(), "the router input");
+        require_aligned(input.data(), "MoELayer", "the router input");
+        require_aligned(options.token_ids.data(), "MoELayer", "token_ids");
     }
 
     RouterType router_;

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "matrix_view.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// Whether `a` and `b` have bytes in common. Exact for views of one row or of equal row stride, so that column windows
+/// of one matrix may lie side by side; two views of different strides overlap wherever their address ranges do, even if
+/// every element of one falls between the rows of the other. O(1).
+template <class A, class B>
+[[nodiscard]] bool overlaps(const MatrixView<A>& a, const MatrixView<B>& b) noexcept {
+    if (a.empty() || b.empty()) {
+        return false;
+    }
+    const auto range = [](const auto& m, std::size_t element) {
+        return ((m.rows() - 1) * m.stride() + m.cols()) * element;
+    };
+    // Differences of addresses, never their sums: those could wrap.
+    const auto a_begin = reinterpret_cast<std::uintptr_t>(a.data());
+    const auto b_begin = reinterpret_cast<std::uintptr_t>(b.data());
+    const bool a_first = a_begin <= b_begin;
+    const std::size_t distance = a_first ? b_begin - a_begin : a_begin - b_begin;
+    if (distance >= (a_first ? range(a, sizeof(A)) : range(b, sizeof(B)))) {
+        return false;
+    }
+    const std::size_t stride = a.rows() > 1 ? a.stride() * sizeof(A) : b.stride() * sizeof(B);
+    if ((a.rows() == 1 && b.rows() == 1) || (b.rows() > 1 && b.stride() * sizeof(B) != stride)) {
+        return true;
+    }
+    // The window that begins first, seen from a row of the other: it must fit between two of that one's rows.
+    const std::size_t first_columns = a_first ? a.cols() * sizeof(A) : b.cols() * sizeof(B);
+    const std::size_t other_columns = a_first ? b.cols() * sizeof(B) : a.cols() * sizeof(A);
+    const std::size_t offset = distance % stride;
+    return offset < first_columns || other_columns > stride - offset;
+}
+
+/// Throws Error(layout) if `a` and `b` overlap, naming both shapes and how far apart they begin.
+template <class A, class B>
+void require_disjoint(const char* where, const char* a_name, const MatrixView<A>& a, const char* b_name,
+                      const MatrixView<B>& b) {
+    if (overlaps(a, b)) [[unlikely]] {
+        const auto a_begin = reinterpret_cast<std::uintptr_t>(a.data());
+        const auto b_begin = reinterpret_cast<std::uintptr_t>(b.data());
+        const bool behind = a_begin <= b_begin;
+        fail(ErrorCode::layout, where, ": ", a_name, " (", a.rows(), " x ", a.cols(), ", row stride ", a.stride(),
+             ") and ", b_name, " (", b.rows(), " x ", b.cols(), ", row stride ", b.stride(), ", ",
+             behind ? b_begin - a_begin : a_begin - b_begin, behind ? " bytes behind" : " bytes before",
+             " it) overlap; nothing is computed in place");
+    }
+}
+
+}  // namespace moe::inline MOE_ABI
