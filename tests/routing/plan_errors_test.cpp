@@ -6,6 +6,7 @@
 #include "moe/routing/plan.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
+#include "support/unaligned.hpp"
 
 using moe::ErrorCode;
 using moe::ExpertId;
@@ -58,6 +59,52 @@ TEST_CASE("check_plan finds sizes that disagree", "[plan]") {
     check_found("token_offsets has a wrong size at 4", [](Parts& p) { p.n_tokens = 4; });
     check_found("expert_offsets has a wrong size at 5", [](Parts& p) { p.expert_offsets.push_back(4); });
     check_found("expert_offsets has a wrong size at 4", [](Parts& p) { p.n_experts = 2; });
+}
+
+TEST_CASE("check_plan is not taken in by counts whose successor wraps to 0", "[plan]") {
+    constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+    moe::PlanView<float> plan;
+    plan.n_tokens = most;
+    plan.n_experts = most;
+    auto error = error_of([&] { moe::check_plan(plan); });
+    CHECK(error.code == ErrorCode::range);
+    CHECK_THAT(error.text, contains("token_offsets has a wrong size at 0"));
+    check_found("token_offsets has a wrong size at 0", [](Parts& p) { p.n_tokens = most, p.token_offsets.clear(); });
+    check_found("expert_offsets has a wrong size at 0", [](Parts& p) { p.n_experts = most, p.expert_offsets.clear(); });
+    // a view of that many empty rows is one; a plan of them is not
+    const auto ids = moe::view(static_cast<const ExpertId*>(nullptr), most, 0);
+    const auto weights = moe::view(static_cast<const float*>(nullptr), most, 0);
+    RoutingPlan<float> made;
+    error = error_of([&] { made.assign(ids, weights, 3); });
+    CHECK(error.code == ErrorCode::overflow);
+    CHECK_THAT(error.text, contains("18446744073709551615 tokens do not fit the index type"));
+}
+
+TEST_CASE("arrays of a plan must be aligned to their type", "[plan]") {
+    const Parts parts;
+    const moe_test::Unaligned<Index> index(parts.tokens);
+    const moe_test::Unaligned<double> real(parts.weights);
+    const moe_test::Unaligned<ExpertId> id(parts.experts);
+    const auto refused = [&](auto change, const char* text) {
+        moe::PlanView<double> plan = parts.view();
+        change(plan);
+        const auto error = error_of([&] { moe::check_plan(plan); });
+        CHECK(error.code == ErrorCode::alignment);
+        CHECK_THAT(error.text, contains(text));
+    };
+    using View = moe::PlanView<double>;
+    refused([&](View& p) { p.token_offsets = {index.data(), 4}; }, "token_offsets must be aligned to the 4 bytes");
+    refused([&](View& p) { p.experts = {id.data(), 4}; }, "experts must be aligned to the 4 bytes");
+    refused([&](View& p) { p.weights = {real.data(), 4}; }, "weights must be aligned to the 8 bytes");
+    refused([&](View& p) { p.expert_offsets = {index.data(), 4}; }, "expert_offsets must be aligned to the 4 bytes");
+    refused([&](View& p) { p.tokens = {index.data(), 4}; }, "tokens must be aligned to the 4 bytes");
+    refused([&](View& p) { p.assignments = {index.data(), 4}; }, "assignments must be aligned to the 4 bytes");
+    RoutingPlan<double> made;
+    auto error = error_of([&] { made.assign(moe::view(id.data(), 2, 2), moe::view(real.data(), 2, 2), 3); });
+    CHECK(error.code == ErrorCode::alignment);
+    CHECK_THAT(error.text, contains("the expert ids must be aligned to the 4 bytes"));
+    error = error_of([&] { made.assign(moe::view(parts.experts.data(), 2, 2), moe::view(real.data(), 2, 2), 3); });
+    CHECK_THAT(error.text, contains("the weights must be aligned to the 8 bytes"));
 }
 
 TEST_CASE("check_plan finds offsets that do not cover the assignments in order", "[plan]") {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "../core/alignment.hpp"
 #include "../core/error.hpp"
 #include "../core/index.hpp"
 #include "../core/matrix_view.hpp"
@@ -114,7 +115,22 @@ PlanView<T> build_plan(MatrixView<const ExpertId> experts, MatrixView<const T> w
             storage.assignments.first(n)};
 }
 
-/// Throws Error(range) naming the first invariant of PlanView that `plan` breaks. O(n_assignments + n_experts).
+namespace detail {
+
+template <class T>
+void check_alignment(const PlanView<T>& plan) {
+    require_aligned(plan.token_offsets.data(), "RoutingPlan", "token_offsets");
+    require_aligned(plan.experts.data(), "RoutingPlan", "experts");
+    require_aligned(plan.weights.data(), "RoutingPlan", "weights");
+    require_aligned(plan.expert_offsets.data(), "RoutingPlan", "expert_offsets");
+    require_aligned(plan.tokens.data(), "RoutingPlan", "tokens");
+    require_aligned(plan.assignments.data(), "RoutingPlan", "assignments");
+}
+
+}  // namespace detail
+
+/// Throws Error(range) naming the first invariant of PlanView that `plan` breaks, Error(alignment) for an array that is
+/// not aligned to its type. O(n_assignments + n_experts).
 template <class T>
 void check_plan(const PlanView<T>& plan) {
     const std::size_t n = plan.n_assignments();
@@ -122,9 +138,12 @@ void check_plan(const PlanView<T>& plan) {
         require(holds, ErrorCode::range, "RoutingPlan: ", what, " at ", at);
     };
     check(plan.weights.size() == n && plan.tokens.size() == n && plan.assignments.size() == n, "sizes disagree", n);
-    check(plan.token_offsets.size() == plan.n_tokens + 1, "token_offsets has a wrong size", plan.token_offsets.size());
-    check(plan.expert_offsets.size() == plan.n_experts + 1, "expert_offsets has a wrong size",
-          plan.expert_offsets.size());
+    // One is taken from the size, not added to the count: that could wrap to the size of an empty span.
+    check(!plan.token_offsets.empty() && plan.token_offsets.size() - 1 == plan.n_tokens,
+          "token_offsets has a wrong size", plan.token_offsets.size());
+    check(!plan.expert_offsets.empty() && plan.expert_offsets.size() - 1 == plan.n_experts,
+          "expert_offsets has a wrong size", plan.expert_offsets.size());
+    detail::check_alignment(plan);
     check(plan.token_offsets.front() == 0 && plan.token_offsets.back() == n, "token_offsets do not span the plan", n);
     check(plan.expert_offsets.front() == 0 && plan.expert_offsets.back() == n, "expert_offsets do not span the plan",
           n);
@@ -171,6 +190,12 @@ public:
         require(experts.rows() == weights.rows() && experts.cols() == weights.cols(), ErrorCode::shape,
                 "RoutingPlan: expert ids are ", experts.rows(), " x ", experts.cols(), " but weights are ",
                 weights.rows(), " x ", weights.cols());
+        const std::size_t most = checked_multiply(experts.rows(), experts.cols());
+        require(std::max(most, experts.rows()) <= std::numeric_limits<Index>::max(), ErrorCode::overflow,
+                "RoutingPlan: ", most, " assignments of ", experts.rows(),
+                " tokens do not fit the index type; split the batch");
+        require_aligned(experts.data(), "RoutingPlan", "the expert ids");
+        require_aligned(weights.data(), "RoutingPlan", "the weights");
         for (std::size_t t = 0; t < experts.rows(); ++t) {
             for (std::size_t slot = 0; slot < experts.cols(); ++slot) {
                 const ExpertId e = experts(t, slot);
@@ -179,7 +204,6 @@ public:
                         " (-1 leaves a slot unset)");
             }
         }
-        const std::size_t most = checked_multiply(experts.rows(), experts.cols());
         fill(experts.rows(), n_experts, most, [&](const PlanStorage<T>& storage) {
             return build_plan<T>(experts, weights, n_experts, storage).n_assignments();
         });
@@ -210,8 +234,6 @@ private:
 
     template <class Build>
     void fill(std::size_t n_tokens, std::size_t n_experts, std::size_t most, Build&& build) {
-        require(most <= std::numeric_limits<Index>::max(), ErrorCode::overflow, "RoutingPlan: ", most,
-                " assignments of ", n_tokens, " tokens do not fit the index type; split the batch");
         reserve(n_tokens, n_experts, most);
         token_offsets_.resize(n_tokens + 1);
         expert_offsets_.resize(n_experts + 1);
