@@ -85,6 +85,16 @@ TEST_CASE("odd outputs cannot be halves or pairs", "[weights]") {
     CHECK(error.code == ErrorCode::range);
     CHECK_THAT(error.text, contains("3 outputs from 3 in steps of 2") && contains("7"));
     CHECK(error_of([&] { (void)stack.outputs_slice(0, 1, 0); }).code == ErrorCode::range);
+    error = error_of([&] { (void)stack.outputs_slice(1, 0, 3); });
+    CHECK(error.code == ErrorCode::range);
+    CHECK_THAT(error.text, contains("3 outputs in steps of 0"));
+    error = error_of([&] { (void)stack.outputs_slice(1, most / 2 + 1, 3); });  // 1 + 2 * step wraps to 1
+    CHECK(error.code == ErrorCode::range);
+    CHECK_THAT(error.text, contains("3 outputs from 1 in steps of 9223372036854775808 leave a matrix of 7"));
+    CHECK(error_of([&] { (void)stack.outputs_slice(most, 1, 2); }).code == ErrorCode::range);
+    CHECK(error_of([&] { (void)stack.outputs_slice(7, 1, 1); }).code == ErrorCode::range);
+    CHECK(stack.outputs_slice(0, 3, 3).outputs() == 3);
+    CHECK(stack.outputs_slice(6, most, 1).outputs() == 1);
     error = error_of([&] { (void)stack.expert(2); });
     CHECK(error.code == ErrorCode::range);
     CHECK_THAT(error.text, contains("expert 2 of 2"));

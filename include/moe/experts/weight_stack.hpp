@@ -75,10 +75,14 @@ public:
         return result;
     }
 
-    /// Every `step`-th output from `first` on, `count` of them. Throws Error(range) when they leave the matrix.
+    /// Every `step`-th output from `first` on, `count` of them. Throws Error(range) when there are none, a step is 0,
+    /// or they leave the matrix.
     [[nodiscard]] WeightStack outputs_slice(std::size_t first, std::size_t step, std::size_t count) const {
-        require(count > 0 && first + (count - 1) * step < outputs_, ErrorCode::range, "WeightStack: ", count,
-                " outputs from ", first, " in steps of ", step, " leave a matrix of ", outputs_);
+        require(count > 0 && step > 0, ErrorCode::range, "WeightStack: ", count, " outputs in steps of ", step,
+                "; both must be at least 1");
+        require(first < outputs_ && count - 1 <= (outputs_ - 1 - first) / step, ErrorCode::range,
+                "WeightStack: ", count, " outputs from ", first, " in steps of ", step, " leave a matrix of ",
+                outputs_);
         WeightStack result = *this;
         if (result.table_.empty()) {
             result.data_ += first * output_stride_;
