@@ -25,17 +25,42 @@ struct StackedExperts {
     const W* down_bias = nullptr;     ///< (n_experts, d_model)
 };
 
-/// The matrices of `n_experts` experts of width `d_ff` out of stacked tensors. Throws Error(null_pointer) and what
-/// stacked() throws.
+namespace detail {
+
+/// Exactly the tensors that `config` says there are: one more would be ignored.
+template <WeightElement W>
+void check_tensors(const MoEConfig& config, const StackedExperts<W>& tensors) {
+    const auto check = [&](const char* what, const W* data, bool wanted) {
+        require(data != nullptr || !wanted, ErrorCode::null_pointer, "expert_weights: ", config.name.c_str(), " needs ",
+                what, ", which is null");
+        require(data == nullptr || wanted, ErrorCode::missing, "expert_weights: ", config.name.c_str(), " has no ",
+                what, " as storage and form say, but one was given");
+    };
+    const bool joined = config.storage.gate_up != JoinedAs::separate;
+    check("gate_up", tensors.gate_up, joined);
+    check("gate", tensors.gate, !joined && config.form.gated());
+    check("up", tensors.up, !joined);
+    check("down", tensors.down, true);
+    require(joined || tensors.gate_up_bias == nullptr, ErrorCode::missing, "expert_weights: ", config.name.c_str(),
+            " stores gate and up apart, but a gate_up_bias was given; set the biases of ExpertWeights by hand");
+}
+
+}  // namespace detail
+
+/// The matrices of `n_experts` experts of width `d_ff` out of stacked tensors. Throws what MoEConfig::validate and
+/// stacked() throw, Error(null_pointer) naming a tensor that is needed, Error(missing) one that would be ignored.
 template <WeightElement W>
 [[nodiscard]] ExpertWeights<W> expert_weights(const MoEConfig& config, const StackedExperts<W>& tensors,
                                               std::size_t n_experts, std::size_t d_ff) {
+    config.validate();
+    detail::check_tensors(config, tensors);
+    const std::size_t joined = checked_multiply(2, d_ff);
     const auto matrix = [&](const W* data, std::size_t outputs, std::size_t inputs, bool input_major) {
         return input_major ? transpose(stacked(data, n_experts, inputs, outputs))
                            : stacked(data, n_experts, outputs, inputs);
     };
-    const auto split = [&](const WeightStack<W>& joined) {
-        return config.storage.gate_up == JoinedAs::interleaved ? interleaved(joined) : concatenated(joined);
+    const auto split = [&](const WeightStack<W>& stack) {
+        return config.storage.gate_up == JoinedAs::interleaved ? interleaved(stack) : concatenated(stack);
     };
     const bool up_input_major = config.storage.up_input_major;
     ExpertWeights<W> weights;
@@ -46,11 +71,11 @@ template <WeightElement W>
             weights.gate = matrix(tensors.gate, d_ff, config.d_model, up_input_major);
         }
     } else {
-        GateUp<W> both = split(matrix(tensors.gate_up, 2 * d_ff, config.d_model, up_input_major));
+        GateUp<W> both = split(matrix(tensors.gate_up, joined, config.d_model, up_input_major));
         weights.gate = std::move(both.gate);
         weights.up = std::move(both.up);
         if (tensors.gate_up_bias != nullptr) {
-            GateUp<W> bias = split(stacked(tensors.gate_up_bias, n_experts, 2 * d_ff, 1));
+            GateUp<W> bias = split(stacked(tensors.gate_up_bias, n_experts, joined, 1));
             weights.gate_bias = std::move(bias.gate);
             weights.up_bias = std::move(bias.up);
         }
@@ -117,6 +142,8 @@ template <WeightElement W, WeightElement RouterElement>
     given("output bias", config.output_bias, !weights.output_bias.empty());
     given("bias of the down projections", config.expert_bias, !weights.experts.down_bias.empty());
     given("bias of the up projections", config.expert_bias, !weights.experts.up_bias.empty());
+    given("bias of the gate projections", config.expert_bias && config.form.gated(),
+          !weights.experts.gate_bias.empty());
     given("hash table", config.gate == GateKind::hash, !weights.hash_table.empty());
     given("constant expert", config.n_constant_experts > 0, !weights.constants.empty());
     given("shared expert", config.shared_d_ff > 0, !weights.shared.up.empty());

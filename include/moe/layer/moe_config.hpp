@@ -56,8 +56,9 @@ struct MoEConfig {
     SharedMode shared_mode = SharedMode::add;
     StorageOrder storage{};
 
-    [[nodiscard]] std::size_t n_routed() const noexcept {
-        return n_experts + n_zero_experts + n_identity_experts + n_constant_experts;
+    /// Experts the router chooses among. Throws Error(overflow).
+    [[nodiscard]] std::size_t n_routed() const {
+        return checked_add(checked_add(checked_add(n_experts, n_zero_experts), n_identity_experts), n_constant_experts);
     }
 
     /// The gate this describes. `bias` is the selection bias, (n_routed) or empty; `hash_table` (vocabulary, experts a
@@ -84,8 +85,9 @@ struct MoEConfig {
         return choice;
     }
 
-    /// Throws Error naming the first value that cannot be.
+    /// Throws Error naming the first value that cannot be, or that is set but would be ignored.
     void validate() const {
+        validate_enumerators();
         const auto positive = [this](std::size_t value, const char* what) {
             require(value > 0, ErrorCode::range, "MoEConfig ", name.c_str(), ": ", what,
                     " is 0, it must be at least 1");
@@ -107,11 +109,61 @@ struct MoEConfig {
                 ": routing.selection_bias must stay empty; the bias is given with the weights");
         require(form.gated() || storage.gate_up == JoinedAs::separate, ErrorCode::layout, "MoEConfig ", name.c_str(),
                 ": a plain form has no gate to be joined with up");
+        validate_form(form);
+        refuse_ignored();
         require(!router_bias || make_gate().needs_logits(), ErrorCode::missing, "MoEConfig ", name.c_str(),
                 ": a router bias is set, but the gate reads no logits");
         if (gate != GateKind::hash) {  // whose table comes with the weights
             validate_gate(make_gate(), n_routed());
         }
+    }
+
+private:
+    void validate_enumerators() const {
+        const auto check = [this](auto value, auto last, const char* what) {
+            require(value <= last, ErrorCode::range, "MoEConfig ", name.c_str(), ": ", what, " has no value ",
+                    static_cast<int>(value));
+        };
+        check(gate, GateKind::hash, "gate");
+        check(weight_at, WeightAt::input, "weight_at");
+        check(shared_mode, SharedMode::average, "shared_mode");
+        check(storage.gate_up, JoinedAs::interleaved, "storage.gate_up");
+    }
+
+    /// Settings that another setting makes meaningless: a layer that ignored them would not be the one described.
+    void refuse_ignored() const {
+        const auto ignored = [this](bool is_set, const char* what, const char* by) {
+            require(!is_set, ErrorCode::missing, "MoEConfig ", name.c_str(), ": ", what, " is set, but ", by,
+                    " has none");
+        };
+        ignored(form.limit != 0 && !form.clamped(), "form.limit", "a form without a clamp");
+        ignored(form.alpha != AnyForm{}.alpha && form.kind != FormKind::swiglu_oai, "form.alpha",
+                "a form other than swiglu_oai");
+        ignored(sparse_mixer_jitter != MoEConfig{}.sparse_mixer_jitter && gate != GateKind::sparse_mixer,
+                "sparse_mixer_jitter", "another gate");
+        if (gate == GateKind::token_choice) {
+            return;
+        }
+        const char* const by = gate == GateKind::dense  ? "the dense gate"
+                               : gate == GateKind::hash ? "the hash gate"
+                                                        : "the sparse mixer";
+        const TokenChoice<RuntimeScore> unset{};
+        ignored(!routing.per_expert_scale.empty(), "routing.per_expert_scale", by);
+        ignored(routing.logit_softcap != unset.logit_softcap, "routing.logit_softcap", by);
+        ignored(routing.groups.n_groups > 1, "routing.groups", by);
+        ignored(routing.select_on != unset.select_on, "routing.select_on", by);
+        ignored(routing.weight_from != unset.weight_from, "routing.weight_from", by);
+        if (gate == GateKind::sparse_mixer) {
+            ignored(routing.score.kind != unset.score.kind, "routing.score", by);
+            ignored(routing.normalize.kind != unset.normalize.kind, "routing.normalize", by);
+            ignored(routing.scale != unset.scale, "routing.scale", by);
+        }
+        if (gate == GateKind::hash) {
+            return ignored(routing.top_k != unset.top_k, "routing.top_k", by);
+        }
+        const std::size_t taken = gate == GateKind::dense ? n_routed() : 2;
+        require(routing.top_k == unset.top_k || std::cmp_equal(routing.top_k, taken), ErrorCode::range, "MoEConfig ",
+                name.c_str(), ": routing.top_k is ", routing.top_k, ", but ", by, " takes ", taken, " experts a token");
     }
 };
 
