@@ -96,6 +96,8 @@ TEST_CASE("Hash names what it refuses", "[hash][errors]") {
           "Hash: token id 3 lies outside the table of 3 rows");
     CHECK(error_of([&] { (void)choose<float>(gate, {}, 4, {.token_id = -5}); }) ==
           "Hash: token id -5 lies outside the table of 3 rows");
+    CHECK_THAT(error_of([&] { moe::validate_gate(moe::Hash<>{.table = table, .scale = inf}, 4); }),
+               moe_test::contains("Hash: scale is inf, it must be finite"));
     CHECK(error_of([&] { moe::validate_gate(gate, 3); }) ==
           "Hash: the table gives token id 0 the expert 3 in slot 1, the experts are 0..2");
     CHECK(error_of([&] { moe::validate_gate(gate, 1); }) == "Hash: the table gives 2 experts a token, there are 1");

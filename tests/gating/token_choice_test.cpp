@@ -158,6 +158,10 @@ TEST_CASE("TokenChoice names the values it refuses", "[token_choice][errors]") {
     CHECK_THAT(refusal(Gate{.scale = std::numeric_limits<double>::infinity()}, 8),
                moe_test::contains("TokenChoice: scale is inf"));
     CHECK_THAT(refusal(Gate{.logit_softcap = -1}, 8), moe_test::contains("TokenChoice: logit_softcap is -1"));
+    for (const double wrong : {1e39, 1e-46, std::nan("")}) {  // in float: infinite, 0
+        CHECK_THAT(refusal(Gate{.logit_softcap = wrong}, 8), moe_test::contains("0 (off) or positive and finite"));
+    }
+    CHECK_THAT(refusal(Gate{.scale = -1e39}, 8), moe_test::contains("TokenChoice: scale is -1e+39"));
     CHECK_THAT(refusal(Gate{.normalize = moe::Normalize::lp(0)}, 8), moe_test::contains("Normalize: the p of lp is 0"));
     CHECK_THAT(refusal(Gate{.normalize = moe::Normalize::sum(-1)}, 8), moe_test::contains("of a sum is -1"));
     CHECK_THAT(refusal(Gate{.normalize = moe::Normalize::clamped_sum(std::nan(""))}, 8),
@@ -181,6 +185,8 @@ TEST_CASE("TokenChoice names the groups it refuses", "[token_choice][errors]") {
     using Gate = moe::TokenChoice<moe::Sigmoid>;
     CHECK(refusal(Gate{.groups = {.n_groups = 4, .kept = 2}}, 8) == "no error");
     CHECK(refusal(Gate{.groups = {.n_groups = 0, .kept = 0}}, 8) == "no error");
+    CHECK(refusal(Gate{.groups = {.n_groups = 1, .kept = 4}}, 8) ==
+          "TokenChoice: 4 groups kept of 1; without groups, kept stays 1");
     CHECK(refusal(Gate{.groups = {.n_groups = -1}}, 8) == "TokenChoice: n_groups is -1, it must not be negative");
     CHECK(refusal(Gate{.groups = {.n_groups = 3}}, 8) == "TokenChoice: 3 groups do not divide 8 experts");
     CHECK(refusal(Gate{.groups = {.n_groups = 4, .kept = 5}}, 8) == "TokenChoice: 5 groups kept of 4, it must be 1..4");

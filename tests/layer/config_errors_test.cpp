@@ -135,6 +135,17 @@ TEST_CASE("tensors of experts are exactly those the storage names", "[config][er
           ErrorCode::overflow);
 }
 
+TEST_CASE("weights of a shared expert that the configuration has not are refused, whichever they are", "[config]") {
+    const MoEConfig config = tiny(moe::JoinedAs::concatenated);
+    moe::LayerWeights<float> weights;
+    weights.router = data;
+    weights.experts = moe::expert_weights<float>(config, {.gate_up = data, .down = data}, 3, 5);
+    weights.shared.down = moe::stacked(data, 1, 4, 5);
+    const auto error = error_of([&] { (void)moe::make_layer(config, weights); });
+    CHECK(error.code == ErrorCode::missing);
+    CHECK_THAT(error.text, contains("mixtral has no shared expert, but one was given"));
+}
+
 TEST_CASE("a gated layer with biases needs those of the gate projections", "[config][errors]") {
     MoEConfig config = tiny(moe::JoinedAs::concatenated);
     config.expert_bias = true;

@@ -29,7 +29,7 @@ struct Dense {
     void validate(std::size_t /*n_experts*/) const {
         detail::validate_score(score);
         normalize.validate();
-        require(std::isfinite(scale), ErrorCode::range, "Dense: scale is ", scale, ", it must be finite");
+        detail::check_scale("Dense", scale);
     }
 
     /// `logits` (n_experts), or empty where the score needs none.

@@ -49,7 +49,7 @@ struct Hash {
         }
         detail::validate_score(score);
         normalize.validate();
-        require(std::isfinite(scale), ErrorCode::range, "Hash: scale is ", scale, ", it must be finite");
+        detail::check_scale("Hash", scale);
     }
 
     /// `logits` (n_experts), or empty where the score needs none. Throws Error: missing if the caller gave no token id,

@@ -86,9 +86,13 @@ void TokenChoice<Score>::validate(std::size_t n_experts) const {
             static_cast<int>(select_on));
     require(weight_from <= WeightFrom::sigmoid_of_selected, ErrorCode::range, "TokenChoice: weight_from has no value ",
             static_cast<int>(weight_from));
-    require(std::isfinite(scale), ErrorCode::range, "TokenChoice: scale is ", scale, ", it must be finite");
-    require(logit_softcap >= 0 && std::isfinite(logit_softcap), ErrorCode::range, "TokenChoice: logit_softcap is ",
-            logit_softcap, ", it must be 0 (off) or positive and finite");
+    detail::check_scale("TokenChoice", scale);
+    // Infinite or 0 as a float, it would turn logits into NaN.
+    using Float = std::numeric_limits<float>;
+    require(logit_softcap == 0 || (logit_softcap >= static_cast<double>(Float::min()) &&
+                                   logit_softcap <= static_cast<double>(Float::max())),
+            ErrorCode::range, "TokenChoice: logit_softcap is ", logit_softcap,
+            ", it must be 0 (off) or positive and finite in float");
     require(selection_bias.empty() || selection_bias.size() == n_experts, ErrorCode::shape,
             "TokenChoice: selection_bias has ", selection_bias.size(), " values for ", n_experts, " experts");
     require(per_expert_scale.empty() || per_expert_scale.size() == n_experts, ErrorCode::shape,
@@ -103,6 +107,8 @@ void TokenChoice<Score>::validate_groups(std::size_t n_experts) const {
     require(groups.n_groups >= 0, ErrorCode::range, "TokenChoice: n_groups is ", groups.n_groups,
             ", it must not be negative");
     if (groups.n_groups <= 1) {
+        require(groups.kept <= 1, ErrorCode::range, "TokenChoice: ", groups.kept, " groups kept of ", groups.n_groups,
+                "; without groups, kept stays 1");
         return;
     }
     const auto n_groups = static_cast<std::size_t>(groups.n_groups);

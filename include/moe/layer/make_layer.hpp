@@ -127,6 +127,12 @@ template <WeightElement W, WeightElement RouterElement>
     return {stacked(weights.router, 1, config.n_routed(), config.d_model), weights.router_bias, std::move(gate)};
 }
 
+template <WeightElement W>
+[[nodiscard]] bool all_empty(const ExpertWeights<W>& weights) {
+    return weights.gate.empty() && weights.up.empty() && weights.down.empty() && weights.gate_bias.empty() &&
+           weights.up_bias.empty() && weights.down_bias.empty();
+}
+
 }  // namespace detail
 
 /// Validates `config`, holds the weights against it and composes the layer. Throws Error naming what does not fit.
@@ -146,7 +152,7 @@ template <WeightElement W, WeightElement RouterElement>
           !weights.experts.gate_bias.empty());
     given("hash table", config.gate == GateKind::hash, !weights.hash_table.empty());
     given("constant expert", config.n_constant_experts > 0, !weights.constants.empty());
-    given("shared expert", config.shared_d_ff > 0, !weights.shared.up.empty());
+    given("shared expert", config.shared_d_ff > 0, !detail::all_empty(weights.shared));
     given("gate of the shared expert", config.shared_mode == SharedMode::gated, !weights.shared_gate.empty());
 
     ExpertBank<W, AnyForm> bank(config.form, weights.experts);
