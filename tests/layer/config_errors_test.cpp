@@ -59,7 +59,7 @@ TEST_CASE("a configuration refuses enumerators that are none, and names the numb
     const auto refused = [](const char* text, auto change) {
         check_refused(moe::presets::mixtral(), ErrorCode::range, text, change);
     };
-    refused("gate has no value 3", [](MoEConfig& c) { c.gate = static_cast<moe::GateKind>(3); });
+    refused("gate has no value 4", [](MoEConfig& c) { c.gate = static_cast<moe::GateKind>(4); });
     refused("weight_at has no value 2", [](MoEConfig& c) { c.weight_at = static_cast<moe::WeightAt>(2); });
     refused("shared_mode has no value 3", [](MoEConfig& c) { c.shared_mode = static_cast<moe::SharedMode>(3); });
     refused("gate_up has no value 9", [](MoEConfig& c) { c.storage.gate_up = static_cast<moe::JoinedAs>(9); });
