@@ -2,8 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 #include <span>
+#include <sstream>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -21,6 +25,27 @@ using moe_test::error_of;
 namespace {
 
 bool aligned(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % buffer_alignment == 0; }
+
+#if defined(__linux__)
+/// Whether the mapping that holds `address` carries the flag of madvise(MADV_HUGEPAGE).
+bool huge_pages_asked_for(const void* address) {
+    const auto wanted = reinterpret_cast<std::uintptr_t>(address);
+    std::ifstream maps("/proc/self/smaps");
+    bool inside = false;
+    for (std::string line; std::getline(maps, line);) {
+        std::uintptr_t begin = 0;
+        std::uintptr_t end = 0;
+        char dash = '\0';
+        std::istringstream words(line);
+        if (words >> std::hex >> begin >> dash >> end && dash == '-') {
+            inside = begin <= wanted && wanted < end;
+        } else if (inside && line.rfind("VmFlags:", 0) == 0) {
+            return (line + " ").find(" hg ") != std::string::npos;
+        }
+    }
+    return false;
+}
+#endif
 
 /// Some pieces of odd sizes; returns the bytes used.
 std::size_t lay_out(Arena& arena) {
@@ -48,6 +73,45 @@ TEST_CASE("AlignedBuffer is aligned, moves and may be empty", "[workspace]") {
     CHECK(empty.data() == data);
     CHECK(empty.size() == 100);
 }
+
+TEST_CASE("large buffers begin at a huge page, hold every byte and move", "[workspace]") {
+    constexpr std::size_t odd = 12345;
+    for (const std::size_t bytes : {moe::huge_page_threshold - 1, moe::huge_page_threshold,
+                                    moe::huge_page_threshold + 1, 3 * moe::huge_page, 3 * moe::huge_page + odd}) {
+        INFO(bytes << " bytes");
+        AlignedBuffer buffer(bytes);
+        REQUIRE(buffer.size() == bytes);
+        const auto address = reinterpret_cast<std::uintptr_t>(buffer.data());
+        CHECK(address % (bytes < moe::huge_page_threshold ? buffer_alignment : moe::huge_page) == 0);
+        for (std::size_t i = 0; i < bytes; ++i) {
+            buffer.data()[i] = static_cast<std::byte>(i % 251);
+        }
+        const AlignedBuffer moved(std::move(buffer));
+        CHECK(reinterpret_cast<std::uintptr_t>(moved.data()) == address);
+        std::size_t wrong = 0;
+        for (std::size_t i = 0; i < bytes; ++i) {
+            wrong += moved.data()[i] != static_cast<std::byte>(i % 251) ? 1U : 0U;
+        }
+        CHECK(wrong == 0);
+    }
+    AlignedBuffer large(moe::huge_page_threshold);
+    AlignedBuffer small(1);
+    std::swap(large, small);  // each must be freed with the alignment it was made with
+    CHECK(small.size() == moe::huge_page_threshold);
+    CHECK(large.size() == 1);
+}
+
+#if defined(__linux__)
+TEST_CASE("Linux has been asked for huge pages where a buffer is large", "[workspace]") {
+    if (!std::filesystem::exists("/sys/kernel/mm/transparent_hugepage/enabled")) {
+        SUCCEED("this kernel has no transparent huge pages");
+        return;
+    }
+    const AlignedBuffer large(4 * moe::huge_page);
+    CHECK(huge_pages_asked_for(large.data()));
+    CHECK(huge_pages_asked_for(large.data() + large.size() - 1));
+}
+#endif
 
 TEST_CASE("a dry run of an arena measures exactly what the same code takes", "[workspace]") {
     Arena measure;

@@ -1,4 +1,5 @@
 #include <cstddef>
+#include <limits>
 #include <new>
 #include <vector>
 
@@ -106,6 +107,15 @@ TEST_CASE("the counter counts", "[allocation]") {
     moe_test::fail_allocation(1);
     CHECK_THROWS_AS(moe::AlignedBuffer(100), std::bad_alloc);
     CHECK(moe_test::live_blocks() == live);
+}
+
+TEST_CASE("a large buffer is one allocation, and one of an impossible size is std::bad_alloc", "[allocation]") {
+    CHECK(allocations_of([] { const moe::AlignedBuffer one(moe::huge_page_threshold); }) == 1);
+    constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+    for (const std::size_t bytes : {most, most - 62, most - 63, most - moe::huge_page, most / 2 + 1, most / 2}) {
+        INFO(bytes << " bytes");
+        CHECK_THROWS_AS(moe::AlignedBuffer(bytes), std::bad_alloc);
+    }
 }
 
 TEST_CASE("a workspace that cannot grow keeps what it had", "[allocation]") {

@@ -1,30 +1,35 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <new>
 #include <span>
 #include <type_traits>
 #include <utility>
 
 #include "error.hpp"
+#include "huge_pages.hpp"
 #include "index.hpp"
 
 namespace moe::inline MOE_ABI {
 
-/// Alignment of every buffer the library makes: a cache line, and the widest vector register.
+/// Least alignment of every buffer the library makes: a cache line, and the widest vector register.
 inline constexpr std::size_t buffer_alignment = 64;
 
-/// Uninitialised bytes, aligned to `buffer_alignment`, owned. Movable, not copyable.
+/// Uninitialised bytes, aligned to `buffer_alignment`, owned. Large ones (huge_page_threshold) are aligned to huge
+/// pages, and the system is asked to use these. Movable, not copyable.
 class AlignedBuffer {
 public:
     AlignedBuffer() = default;
 
     /// Throws std::bad_alloc as operator new does.
-    explicit AlignedBuffer(std::size_t bytes)
-        : data_(bytes == 0 ? nullptr
-                           : static_cast<std::byte*>(::operator new (bytes, std::align_val_t{buffer_alignment}))),
-          bytes_(bytes) {}
+    explicit AlignedBuffer(std::size_t bytes) : data_(bytes == 0 ? nullptr : allocate(bytes)), bytes_(bytes) {
+        if (bytes_ >= huge_page_threshold) {
+            prefer_huge_pages(data_, bytes_);
+        }
+    }
 
     AlignedBuffer(AlignedBuffer&& other) noexcept
         : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
@@ -37,7 +42,7 @@ public:
     AlignedBuffer& operator=(const AlignedBuffer&) = delete;
     ~AlignedBuffer() {
         if (data_ != nullptr) {
-            ::operator delete (data_, std::align_val_t{buffer_alignment});
+            ::operator delete(data_, alignment_of(bytes_));
         }
     }
 
@@ -45,6 +50,17 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return bytes_; }
 
 private:
+    [[nodiscard]] static std::align_val_t alignment_of(std::size_t bytes) noexcept {
+        return std::align_val_t{bytes >= huge_page_threshold ? huge_page : buffer_alignment};
+    }
+
+    /// Asks for no more than half the address space, which no system has: standard libraries round a size up to its
+    /// alignment without a look at overflow, and would turn the largest ones into a few bytes.
+    [[nodiscard]] static std::byte* allocate(std::size_t bytes) {
+        constexpr std::size_t most = std::numeric_limits<std::size_t>::max() / 2;
+        return static_cast<std::byte*>(::operator new(std::min(bytes, most), alignment_of(bytes)));
+    }
+
     std::byte* data_ = nullptr;
     std::size_t bytes_ = 0;
 };
