@@ -31,6 +31,8 @@ enum class ErrorCode : unsigned char {
     unknown_type,  ///< a data type this library does not know
     layout,        ///< tensors overlap, leave holes, or disagree with their shape
     not_found,     ///< a tensor that is not in the file
+    format,        ///< a file of another version, format or byte order than this one reads, or was asked for
+    checksum,      ///< the bytes of a file are not those that were written
 };
 
 /// Thrown for every mistake the library detects. `what()` names the function, what was wrong and the values.

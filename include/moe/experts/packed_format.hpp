@@ -22,6 +22,24 @@ concept QuantizedFormat = std::same_as<F, Int8> || std::same_as<F, Int4>;
 template <class F>
 concept PackedFormat = WeightElement<F> || QuantizedFormat<F>;
 
+/// What messages and descriptions call a format.
+template <PackedFormat F>
+[[nodiscard]] constexpr const char* format_name() noexcept {
+    if constexpr (std::same_as<F, float>) {
+        return "float32";
+    } else if constexpr (std::same_as<F, double>) {
+        return "float64";
+    } else if constexpr (std::same_as<F, bfloat16>) {
+        return "bfloat16";
+    } else if constexpr (std::same_as<F, float16>) {
+        return "float16";
+    } else if constexpr (std::same_as<F, Int8>) {
+        return "Int8";
+    } else {
+        return "Int4";
+    }
+}
+
 /// What a bank of packed experts needs to know of its format.
 template <PackedFormat F>
 struct PackedPanel {
