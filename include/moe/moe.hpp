@@ -21,6 +21,7 @@
 #include "gating/hash.hpp"
 #include "gating/sparse_mixer.hpp"
 #include "gating/token_choice.hpp"
+#include "layer/describe.hpp"
 #include "layer/make_layer.hpp"
 #include "layer/moe_config.hpp"
 #include "layer/moe_layer.hpp"

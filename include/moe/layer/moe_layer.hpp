@@ -6,6 +6,7 @@
 
 #include "../core/alignment.hpp"
 #include "../core/overlap.hpp"
+#include "describe.hpp"
 #include "forward_pass.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -52,6 +53,9 @@ public:
     [[nodiscard]] const LayerOptions<T>& options() const noexcept { return options_; }
     [[nodiscard]] std::size_t d_model() const noexcept { return experts_.layout().d_model; }
     [[nodiscard]] std::size_t n_experts() const noexcept { return router_.n_experts(); }
+
+    /// Which kernel each product uses and why, for people: see LayerDescription.
+    [[nodiscard]] LayerDescription describe() const { return moe::describe(*this); }
 
     /// y = (or +=, see ForwardOptions) the layer applied to x; both (n_tokens, d_model), not overlapping (column
     /// windows of one matrix may lie side by side). Throws Error on shapes that disagree and on y overlapping x or the

@@ -36,6 +36,8 @@ public:
     [[nodiscard]] std::size_t outputs() const noexcept { return weight_.outputs(); }
     [[nodiscard]] std::size_t inputs() const noexcept { return weight_.inputs(); }
     [[nodiscard]] std::size_t panels() const noexcept { return divide_up(outputs(), Panel<T>::width); }
+    /// Whether the weights are panels of its own, or gathered from the user's memory at every use.
+    [[nodiscard]] bool is_packed() const noexcept { return panels_ != nullptr; }
 
     /// y (n_rows, one panel of outputs) = x (n_rows, inputs) * weight + bias, stored at `y` + panel with `stride`.
     void compute_panel(std::size_t panel, RowPointers x, T* y, std::size_t stride,
