@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -143,7 +144,21 @@ TEST_CASE("the same experts give the same file on every little-endian processor"
     CHECK(checksum_of.operator()<double>() == 0x294D9A1AAC40D0A0ULL);
     CHECK(checksum_of.operator()<moe::bfloat16>() == 0x009603FE9F78FDF3ULL);
     CHECK(checksum_of.operator()<moe::float16>() == 0x695398812F4C4565ULL);
+    CHECK(checksum_of.operator()<moe::Int4>() == 0x8681B651D7A796BCULL);
     CHECK(checksum_of.operator()<moe::Int8>() == 0x35EAA8A5FCEFA919ULL);
+}
+
+TEST_CASE("codes of 4 bits do not depend on whether the processor fuses a product with a sum", "[io][packed]") {
+    // x / scale lies so close below a half that its product, rounded by itself, reaches it.
+    std::array<float, moe::quantization_group> x{0x1.2022eep+0F, 0x1.8c3008p-1F, 0x1.682bacp-2F, 0x1.b0346ap-3F,
+                                                 -0x1.682ba4p-2F};
+    const moe::QuantizedGroup group = moe::quantize_group(moe::Int4{}, x);
+    CHECK(group.codes[0] == 0);
+    CHECK(group.codes[1] == 2);
+    CHECK(group.codes[2] == 5);
+    CHECK(group.codes[3] == 6);
+    CHECK(group.codes[4] == 10);
+    CHECK(group.codes[5] == 8);
 }
 
 TEST_CASE("data begin at a page and are aligned however the file is read", "[io][packed]") {

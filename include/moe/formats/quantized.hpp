@@ -78,7 +78,9 @@ namespace detail {
     group.scale = finite ? to_float16(scale) : float16{0x7E00U};
     const float inverse = finite ? detail::inverse_scale(scale) : 0.0F;
     for (std::size_t i = 0; i < x.size(); ++i) {
-        const float code = finite ? std::min(15.0F, std::floor(x[i] * inverse + 8.5F)) : 8.0F;
+        // In double the product is exact, so that codes do not depend on whether the compiler fuses it with the sum.
+        const double shifted = static_cast<double>(x[i]) * static_cast<double>(inverse) + 8.5;
+        const float code = finite ? std::min(15.0F, std::floor(static_cast<float>(shifted))) : 8.0F;
         group.codes[i] = static_cast<std::uint8_t>(code);
     }
     return group;
