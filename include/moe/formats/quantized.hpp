@@ -45,7 +45,8 @@ namespace detail {
 }  // namespace detail
 
 /// scale = max |x| / 127, code = x / scale to the nearest, halves away from zero. The error of a weight is at most half
-/// a scale (and the rounding of the scale itself: 2^-11). A NaN or infinity makes the scale NaN.
+/// a scale (and the rounding of the scale itself: 2^-11). A NaN or infinity makes the scale NaN; a scale beyond
+/// binary16, of weights above 8 million, is infinite.
 [[nodiscard]] inline QuantizedGroup quantize_group(Int8, std::span<const float, quantization_group> x) noexcept {
     float largest = 0.0F;
     bool finite = true;
@@ -65,7 +66,8 @@ namespace detail {
 }
 
 /// scale = x / -8 of the x of largest magnitude, which so becomes -8 exactly; code = x / scale to the nearest, at most
-/// 7. A NaN or infinity makes the scale NaN.
+/// 7: of the other sign up to a whole scale is lost. A NaN or infinity makes the scale NaN; a scale beyond binary16, of
+/// weights above half a million, is infinite.
 [[nodiscard]] inline QuantizedGroup quantize_group(Int4, std::span<const float, quantization_group> x) noexcept {
     float largest = 0.0F;
     bool finite = true;
