@@ -1,26 +1,16 @@
 #include "moe/kernels/tile.hpp"
 
+#include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <vector>
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/layer_cases.hpp"
+#include "support/multiply_add.hpp"
 
 namespace {
-
-/// What one step of the documented order is: fused where the machine has it, else a product and a sum.
-template <class T>
-T multiply_add(T a, T b, T c) {
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-    return std::fma(a, b, c);
-#else
-    const T product = a * b;
-    return product + c;
-#endif
-}
 
 template <class T>
 struct Product {
@@ -46,7 +36,7 @@ struct Product {
                 for (std::size_t first = 0; first < depth; first += block) {
                     T sum = 0;
                     for (std::size_t k = first; k < std::min(first + block, depth); ++k) {
-                        sum = multiply_add(a[r * depth + k], panel[k * width + o], sum);
+                        sum = moe_test::multiply_add(a[r * depth + k], panel[k * width + o], sum);
                     }
                     c[r * width + o] = first == 0 ? sum : c[r * width + o] + sum;
                 }
