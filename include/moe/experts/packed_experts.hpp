@@ -98,10 +98,14 @@ public:
         : PackedExperts(bank, AlignedBuffer(), memory, ExecutorRef(executor), compute) {}
 
     /// Experts packed before, in memory that must outlive this object (a mapped file): nothing is copied. Throws
-    /// Error(capacity) when `packed` is shorter than the layout says, Error(alignment).
+    /// Error(capacity) when `packed` is shorter than the layout says, Error(alignment), Error(shape) when the layout is
+    /// of gated experts and the form is not or the reverse, and whatever the form's own validation refuses.
     PackedExperts(Form form, const PackedLayout<F>& layout, std::span<const std::byte> packed,
                   Compute compute = Compute::exact)
         : form_(form), layout_(layout), compute_(compute), data_(packed.data()) {
+        validate_form(form_);
+        require(form_.gated() == this->layout().gated, ErrorCode::shape, "PackedExperts: the experts were packed as ",
+                this->layout().gated ? "gated" : "plain", " ones, the form is ", form_.gated() ? "gated" : "plain");
         check_memory(packed.data(), packed.size());
         check();
     }
