@@ -1,34 +1,11 @@
 #include <cstddef>
-#include <limits>
 #include <vector>
 
-#include "layer/batch_runner.hpp"
+#include "layer/isolation.hpp"
 #include "support/catch.hpp"
 #include "support/executors.hpp"
 
-/// What stands in one token stays in that token.
 namespace {
-
-constexpr double specials[] = {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(),
-                               -std::numeric_limits<double>::infinity()};
-
-/// Spoils element `at` of token `bad` and counts the other tokens whose bits change.
-template <class Layer, class T>
-std::size_t disturbed(const Layer& layer, moe_test::Batch<T> batch, std::size_t bad, std::size_t at, T value, bool in_y,
-                      const std::vector<T>& clean) {
-    (in_y ? batch.y : batch.x)[bad * batch.d_model + at] = value;
-    moe::Workspace workspace;
-    const std::vector<T> y = moe_test::run_tokens(layer, batch, moe_test::first_tokens(batch.n_tokens()), true,
-                                                  workspace, moe_test::ReversedExecutor(3));
-    std::size_t count = 0;
-    for (std::size_t t = 0; t < batch.n_tokens(); ++t) {
-        const auto row = [&](const std::vector<T>& m) {
-            return std::span(m).subspan(t * batch.d_model, batch.d_model);
-        };
-        count += t != bad && !moe_test::same_bits(row(y), row(clean));
-    }
-    return count;
-}
 
 template <class W>
 void check_isolation() {
@@ -46,13 +23,13 @@ void check_isolation() {
             const std::vector<T> clean = moe_test::run_tokens(layer, batch, moe_test::first_tokens(batch.n_tokens()),
                                                               true, workspace, moe::SerialExecutor{});
             REQUIRE(moe_test::all_finite(clean));
-            for (const double special : specials) {
+            for (const double special : moe_test::specials) {
                 const std::size_t bad = draw.size(0, batch.n_tokens() - 1);
                 const std::size_t at = draw.size(0, batch.d_model - 1);
                 INFO("seed " << seed << ", gate " << g << ", " << special << " in token " << bad);
-                REQUIRE(disturbed(layer, batch, bad, at, static_cast<T>(special), false, clean) == 0);
-                REQUIRE(disturbed(packed, batch, bad, at, static_cast<T>(special), false, clean) == 0);
-                REQUIRE(disturbed(layer, batch, bad, at, static_cast<T>(special), true, clean) == 0);
+                REQUIRE(moe_test::disturbed(layer, batch, bad, at, static_cast<T>(special), false, clean) == 0);
+                REQUIRE(moe_test::disturbed(packed, batch, bad, at, static_cast<T>(special), false, clean) == 0);
+                REQUIRE(moe_test::disturbed(layer, batch, bad, at, static_cast<T>(special), true, clean) == 0);
             }
         }
     }

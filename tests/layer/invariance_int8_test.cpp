@@ -1,0 +1,10 @@
+#include "layer/packed_invariance.hpp"
+
+TEST_CASE("a token's bits do not depend on its batch, order, split or the executor: Int8", "[invariance]") {
+    moe_test::check_random_packed_invariance<moe::Int8>(1, moe::Compute::exact);
+    moe_test::check_random_packed_invariance<moe::Int8>(2, moe::Compute::int8);
+}
+TEST_CASE("a token's bits do not change at the limits of tiles, blocks and tasks: Int8", "[invariance]") {
+    moe_test::check_switch_points<moe::Int8>(moe::Compute::exact);
+    moe_test::check_switch_points<moe::Int8>(moe::Compute::int8);
+}
