@@ -18,8 +18,10 @@ namespace moe_test {
 template <class F, class W>
 BankWeights<float> kept_weights(const BankWeights<W>& w) {
     const auto floats = [](const std::vector<W>& values) {
-        std::vector<float> result(values.size());
-        moe::convert_run(values.data(), values.size(), result.data());
+        std::vector<float> result;
+        for (const W& value : values) {
+            result.push_back(moe::load_element(&value));
+        }
         return result;
     };
     Draw nothing(0);
