@@ -1,0 +1,173 @@
+// Times MoE layers of the shapes of real models, beside probes of the machine's limits and beside rivals, all of them
+// in turn within one process. benchmarks/README.md explains what it prints.
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+
+#include "memory.hpp"
+#include "options.hpp"
+#include "report.hpp"
+#include "session.hpp"
+
+namespace {
+
+/// What Google Benchmark shall not print: our table has the columns.
+class QuietReporter final : public benchmark::BenchmarkReporter {
+public:
+    bool ReportContext(const Context&) override { return true; }
+    void ReportRuns(const std::vector<Run>&) override {}
+};
+
+struct RowKey {
+    const bench::Shape* shape;
+    bench::Format format;
+    bench::Compute compute;
+    std::size_t tokens;
+};
+
+std::vector<RowKey> rows_of(const bench::Options& options) {
+    std::vector<RowKey> rows;
+    for (const bench::Shape* shape : options.shapes) {
+        for (const bench::Format format : options.formats) {
+            for (const bench::Compute compute : options.computes) {
+                for (const std::size_t tokens : options.tokens) {
+                    if (bench::supported(format, compute)) {
+                        rows.push_back({shape, format, compute, tokens});
+                    }
+                }
+            }
+        }
+    }
+    return rows;
+}
+
+/// Measures rows, one after the other, keeping the weights from one to the next of the same shape and format.
+class Runner {
+public:
+    explicit Runner(const bench::Options& options)
+        : options_(options),
+          threads_(options.threads),
+          budget_(static_cast<double>(bench::available_memory()) * static_cast<double>(options.memory) / 100),
+          read_(threads_, probe_bytes()) {}
+
+    const bench::Row& measure(const RowKey& key) {
+        if (!session_ || key.shape != shape_ || key.format != format_ || key.compute != compute_) {
+            session_.reset();  // first, there is no room for both
+            session_.emplace(
+                *key.shape, key.format, key.compute,
+                bench::Plan{options_.routing, options_.min_time, options_.quick ? 3U : 7U, budget_, options_.rivals},
+                read_, threads_);
+            shape_ = key.shape;
+            format_ = key.format;
+            compute_ = key.compute;
+            if (!session_->note().empty()) {
+                std::printf("    note on the rows of %s/%s: %s\n", key.shape->name.data(),
+                            bench::info(key.format).name.data(), session_->note().c_str());
+            }
+        }
+        rows_.push_back(session_->measure(key.tokens));
+        std::fputs(bench::table_line(rows_.back()).c_str(), stdout);
+        std::fflush(stdout);
+        return rows_.back();
+    }
+
+    [[nodiscard]] const std::vector<bench::Row>& rows() const noexcept { return rows_; }
+
+private:
+    /// Four times the last-level cache, if there is that much memory to spare.
+    [[nodiscard]] std::size_t probe_bytes() const {
+        const std::size_t wanted = std::max<std::size_t>(4 * bench::last_level_cache(), std::size_t{256} << 20U);
+        return std::min(wanted, std::max<std::size_t>(bench::available_memory() / 8, std::size_t{64} << 20U));
+    }
+
+    bench::Options options_;
+    bench::Threads threads_;
+    double budget_;
+    bench::ReadProbe read_;
+    std::optional<bench::Session> session_;
+    const bench::Shape* shape_ = nullptr;
+    bench::Format format_{};
+    bench::Compute compute_{};
+    std::vector<bench::Row> rows_;
+};
+
+/// Google Benchmark carries a row as one iteration whose time is the median, so that its filter, its output files and
+/// its compare.py work; the rounds inside are ours, because all arms must take turns.
+void register_row(Runner& runner, const RowKey& key) {
+    const std::string name = bench::row_name(*key.shape, key.format, key.compute, key.tokens);
+    benchmark::RegisterBenchmark(name.c_str(),
+                                 [&runner, key](benchmark::State& state) {
+                                     for (auto _ : state) {
+                                         const bench::Row& row = runner.measure(key);
+                                         state.SetIterationTime(row.seconds.median);
+                                         state.counters["of_roofline"] = row.fraction_of_roofline();
+                                     }
+                                 })
+        ->Iterations(1)
+        ->UseManualTime();
+}
+
+void initialize_google(const bench::Options& options) {
+    std::vector<std::string> arguments{"moe_bench"};
+    arguments.insert(arguments.end(), options.google.begin(), options.google.end());
+    std::vector<char*> pointers;
+    for (std::string& argument : arguments) {
+        pointers.push_back(argument.data());
+    }
+    int count = static_cast<int>(pointers.size());
+    pointers.push_back(nullptr);
+    benchmark::Initialize(&count, pointers.data());
+    moe::require(count == 1, moe::ErrorCode::range, "Google Benchmark has no option '",
+                 std::string_view(count > 1 ? pointers[1] : ""), "'");
+}
+
+int run(const bench::Options& options) {
+    const std::vector<RowKey> rows = rows_of(options);
+    if (options.list) {
+        for (const RowKey& key : rows) {
+            std::puts(bench::row_name(*key.shape, key.format, key.compute, key.tokens).c_str());
+        }
+        return 0;
+    }
+    initialize_google(options);
+    Runner runner(options);
+    for (const RowKey& key : rows) {
+        register_row(runner, key);
+    }
+    std::fputs(bench::table_header().c_str(), stdout);
+    QuietReporter quiet;
+    benchmark::RunSpecifiedBenchmarks(&quiet);
+    benchmark::Shutdown();
+    bool wrong = false;
+    for (const bench::Row& row : runner.rows()) {
+        wrong = wrong || row.wrong;
+    }
+    return wrong ? 1 : 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    bench::Options options;
+    try {
+        options = bench::parse_options({argv + 1, static_cast<std::size_t>(argc - 1)});
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "moe_bench: %s\n", error.what());
+        return 2;
+    }
+    if (options.help) {
+        std::fputs(bench::usage().c_str(), stdout);
+        return 0;
+    }
+    try {
+        return run(options);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "moe_bench: %s\n", error.what());
+        return 1;
+    }
+}

@@ -1,0 +1,229 @@
+#include "options.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <iterator>
+#include <optional>
+#include <string_view>
+#include <system_error>
+
+#include <moe/core/error.hpp>
+
+#include "threads.hpp"
+
+namespace bench {
+
+namespace {
+
+template <class Number>
+Number parse_number(std::string_view name, std::string_view text, Number least, Number most) {
+    Number value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool whole = error == std::errc{} && end == text.data() + text.size();
+    moe::require(whole && value >= least && value <= most, moe::ErrorCode::range, name, " is '", text,
+                 "', it must be a number in ", least, "..", most);
+    return value;
+}
+
+/// The parts of a list, and `all` where the text says so.
+template <class T, class Parse>
+std::vector<T> parse_list(std::string_view text, const std::vector<T>& all, Parse&& parse) {
+    if (text == "all") {
+        return all;
+    }
+    std::vector<T> values;
+    for (std::size_t begin = 0; begin <= text.size();) {
+        const std::size_t end = std::min(text.find(',', begin), text.size());
+        values.push_back(parse(text.substr(begin, end - begin)));
+        begin = end + 1;
+    }
+    return values;
+}
+
+/// "a, b, c" of the names of a range.
+template <class Range, class Name>
+std::string joined(const Range& range, Name&& name) {
+    std::string text;
+    for (const auto& value : range) {
+        text += text.empty() ? "" : ", ";
+        text += name(value);
+    }
+    return text;
+}
+
+/// The value of `range` that `name` gives this name to. Throws, listing all of them.
+template <class Range, class Name>
+auto named(std::string_view option, std::string_view text, const Range& range, Name&& name) {
+    const auto found = std::ranges::find(range, text, name);
+    moe::require(found != std::ranges::end(range), moe::ErrorCode::range, option, " is '", text,
+                 "', it must be one of ", std::string_view(joined(range, name)));
+    return *found;
+}
+
+constexpr Routing all_routings[] = {Routing::random, Routing::zipf, Routing::one};
+
+std::vector<const Shape*> default_shapes(bool quick) {
+    std::vector<const Shape*> result;
+    for (const Shape& shape : shapes()) {
+        if (!shape.tiny && (!quick || shape.name == "qwen3-30b-a3b")) {
+            result.push_back(&shape);
+        }
+    }
+    return result;
+}
+
+std::vector<Format> every_format() {
+    std::vector<Format> result;
+    std::ranges::transform(all_formats, std::back_inserter(result), &FormatInfo::format);
+    return result;
+}
+
+std::vector<Compute> every_compute() {
+    std::vector<Compute> result;
+    std::ranges::transform(all_computes, std::back_inserter(result), &ComputeInfo::compute);
+    return result;
+}
+
+std::vector<Rival> parse_rivals(std::string_view text) {
+    if (text == "none") {
+        return {};
+    }
+    std::vector<Rival> rivals = parse_list(text, available_rivals(), [](std::string_view part) {
+        return named("--rivals", part, all_rivals, rival_name);
+    });
+    for (const Rival rival : rivals) {
+        const auto available = available_rivals();
+        moe::require(std::ranges::find(available, rival) != available.end(), moe::ErrorCode::missing, "--rivals names ",
+                     rival_name(rival), ", whose library was not found when this program was built");
+    }
+    return rivals;
+}
+
+const std::vector<std::size_t> all_tokens{1, 2, 4, 8, 16, 32, 64, 128, 512, 2048};
+
+struct Named {
+    std::string_view name;
+    void (*set)(Options&, std::string_view);
+};
+
+constexpr Named options_with_value[] = {
+    {"--shape",
+     [](Options& o, std::string_view v) {
+         o.shapes = parse_list(v, default_shapes(false), [](std::string_view part) {
+             return &*std::ranges::find(
+                 shapes(), named("--shape", part, shapes(), [](const Shape& shape) { return shape.name; }).name,
+                 &Shape::name);
+         });
+     }},
+    {"--format",
+     [](Options& o, std::string_view v) {
+         o.formats = parse_list(v, every_format(), [](std::string_view part) {
+             return named("--format", part, all_formats, [](const FormatInfo& f) { return f.name; }).format;
+         });
+     }},
+    {"--compute",
+     [](Options& o, std::string_view v) {
+         o.computes = parse_list(v, every_compute(), [](std::string_view part) {
+             return named("--compute", part, all_computes, [](const ComputeInfo& c) { return c.name; }).compute;
+         });
+     }},
+    {"--tokens",
+     [](Options& o, std::string_view v) {
+         o.tokens = parse_list(v, all_tokens, [](std::string_view part) {
+             return parse_number<std::size_t>("--tokens", part, 1, 65536);
+         });
+     }},
+    {"--rivals", [](Options& o, std::string_view v) { o.rivals = parse_rivals(v); }},
+    {"--threads",
+     [](Options& o, std::string_view v) { o.threads = parse_number<std::size_t>("--threads", v, 1, most_threads()); }},
+    {"--routing",
+     [](Options& o, std::string_view v) { o.routing = named("--routing", v, all_routings, routing_name); }},
+    {"--min-time",
+     [](Options& o, std::string_view v) { o.min_time = parse_number<double>("--min-time", v, 0.001, 3600); }},
+    {"--memory", [](Options& o, std::string_view v) { o.memory = parse_number<std::size_t>("--memory", v, 1, 90); }},
+    {"--json",
+     [](Options& o, std::string_view v) {
+         moe::require(!v.empty(), moe::ErrorCode::range, "--json needs the name of a file");
+         o.json = v;
+     }},
+};
+
+bool set_flag(std::string_view argument, Options& options) {
+    for (const auto& [name, flag] : {std::pair<std::string_view, bool Options::*>{"--quick", &Options::quick},
+                                     {"--list", &Options::list},
+                                     {"--help", &Options::help}}) {
+        if (argument == name) {
+            options.*flag = true;
+            return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace
+
+Options parse_options(std::span<const char* const> arguments) {
+    Options options;
+    options.quick = std::ranges::find(arguments, std::string_view("--quick")) != arguments.end();
+    options.shapes = default_shapes(options.quick);
+    options.formats = options.quick ? std::vector{Format::f32} : every_format();
+    options.computes = every_compute();
+    options.tokens = options.quick ? std::vector<std::size_t>{1, 8, 64, 512} : all_tokens;
+    options.rivals = available_rivals();
+    options.threads = default_threads();
+    options.min_time = options.quick ? 0.3 : 1.0;
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        const std::string_view argument = arguments[i];
+        if (set_flag(argument, options)) {
+            continue;
+        }
+        if (argument.starts_with("--benchmark_")) {
+            options.google.emplace_back(argument);
+            continue;
+        }
+        const std::size_t equals = argument.find('=');
+        const std::string_view name = argument.substr(0, equals);
+        const auto known = std::ranges::find(options_with_value, name, &Named::name);
+        moe::require(known != std::end(options_with_value), moe::ErrorCode::range, "unknown option '", name,
+                     "'; --help lists them all");
+        if (equals != std::string_view::npos) {
+            known->set(options, argument.substr(equals + 1));
+        } else {
+            moe::require(i + 1 < arguments.size(), moe::ErrorCode::missing, "option ", name, " needs a value");
+            known->set(options, arguments[++i]);
+        }
+    }
+    return options;
+}
+
+std::string usage() {
+    return "usage: moe_bench [options]\n"
+           "Times MoE layers of the shapes of real models beside the limits of this machine and beside rivals.\n"
+           "\n"
+           "  --quick            one shape in float32 at four token counts, less time a row\n"
+           "  --shape NAMES      of: " +
+           joined(shapes(), [](const Shape& shape) { return shape.name; }) +
+           "\n"
+           "                     (default: all but tiny, which exists for tests)\n"
+           "  --format NAMES     of: " +
+           joined(all_formats, [](const FormatInfo& f) { return f.name; }) +
+           "\n"
+           "  --compute NAMES    of: " +
+           joined(all_computes, [](const ComputeInfo& c) { return c.name; }) +
+           "\n"
+           "  --tokens NUMBERS   tokens a batch (default: 1,2,4,8,16,32,64,128,512,2048)\n"
+           "  --rivals NAMES     of: " +
+           joined(all_rivals, rival_name) +
+           "; or none\n"
+           "  --threads N        (default: one for each processor)\n"
+           "  --routing NAME     random, zipf (rank r as often as 1/r) or one (everything to one expert)\n"
+           "  --min-time S       seconds of the library a row (default: 1, quick: 0.3)\n"
+           "  --memory P         percent of the free memory to use at most (default: 55)\n"
+           "  --json FILE        write the rows there\n"
+           "  --list             name the rows and stop\n"
+           "  --help             print this\n"
+           "  --benchmark_...    options of Google Benchmark, e.g. --benchmark_out=FILE, --benchmark_filter=REGEX\n"
+           "NAMES and NUMBERS are lists with commas; `all` is one, too.\n";
+}
+
+}  // namespace bench

@@ -1,0 +1,30 @@
+#include "row.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace bench {
+
+Statistics::Statistics(std::vector<double> values) : samples(values.size()) {
+    if (values.empty()) {
+        return;
+    }
+    std::ranges::sort(values);
+    const std::size_t n = values.size();
+    min = values.front();
+    median = (values[(n - 1) / 2] + values[n / 2]) / 2;
+    p95 = values[static_cast<std::size_t>(std::ceil(0.95 * static_cast<double>(n))) - 1];
+}
+
+double Row::roofline_seconds() const {
+    return std::max(operations / (fma_peak * info(compute).peak), weight_bytes / read_bandwidth);
+}
+
+double Row::fraction_of_roofline() const { return roofline_seconds() / seconds.median; }
+
+double Row::speedup(Rival rival) const {
+    const auto found = rival_seconds.find(rival);
+    return found == rival_seconds.end() ? 0.0 : found->second.median / seconds.median;
+}
+
+}  // namespace bench

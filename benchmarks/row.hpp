@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "arms/rivals.hpp"
+#include "formats.hpp"
+#include "shapes.hpp"
+
+namespace bench {
+
+/// Order statistics of a few samples; all 0 for none.
+struct Statistics {
+    double min = 0;
+    double median = 0;
+    double p95 = 0;
+    std::size_t samples = 0;
+
+    Statistics() = default;
+    explicit Statistics(std::vector<double> values);
+};
+
+/// One line of the result. Figures that were not measured are 0.
+struct Row {
+    const Shape* shape = nullptr;
+    std::size_t n_experts = 0;  ///< as many as fitted
+    std::size_t layers = 0;     ///< in rotation
+    Format format{};
+    Compute compute{};
+    std::size_t tokens = 0;
+    std::size_t threads = 0;
+    Statistics seconds;
+    double operations = 0;
+    double weight_bytes = 0;      ///< of the distinct experts a batch touches, mean over the batches
+    double distinct_experts = 0;  ///< mean
+    double fma_peak = 0;          ///< operations a second, medians of the run
+    double int8_peak = 0;
+    double read_bandwidth = 0;                  ///< bytes a second
+    std::map<Rival, Statistics> rival_seconds;  ///< those that were measured
+    double route_share = 0;
+    double combine_share = 0;
+    std::string kernel;
+    std::string note;  ///< what makes the row mean less than it seems
+    bool wrong = false;
+
+    [[nodiscard]] double roofline_seconds() const;
+    [[nodiscard]] double fraction_of_roofline() const;
+    /// Seconds of the rival over those of the library; 0 if it was not measured.
+    [[nodiscard]] double speedup(Rival rival) const;
+};
+
+}  // namespace bench

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include <moe/core/half.hpp>
+#include <moe/core/random.hpp>
+
+#include "threads.hpp"
+
+namespace bench {
+
+/// Which matrix of a layer: each has its own stream of random values.
+enum class Matrix : unsigned char { gate, up, down, router };
+
+/// Where weights come from: value (row, column) of a matrix is a pure function of these, so every arm can make the same
+/// ones in the order it stores them, on all threads, and nobody needs to keep a copy.
+struct WeightStream {
+    std::uint64_t seed;
+    float amplitude;  ///< values are uniform in [-amplitude, amplitude)
+
+    /// `group` 0 is the routed experts, 1 the shared ones, 2 the dense network; inputs: columns of the matrix.
+    WeightStream(std::size_t layer, std::size_t group, Matrix matrix, std::size_t inputs)
+        : seed(moe::random_bits(0x6d6f65, layer * 64 + group * 8 + static_cast<std::size_t>(matrix))),
+          amplitude(std::sqrt(3.0F / static_cast<float>(inputs))) {}
+
+    [[nodiscard]] float operator()(std::size_t index) const noexcept {
+        return amplitude * (2.0F * moe::random_uniform(seed, index) - 1.0F);
+    }
+};
+
+/// The nearest value of a storage type.
+template <class W>
+[[nodiscard]] inline W stored(float value) noexcept {
+    if constexpr (std::is_same_v<W, moe::bfloat16>) {
+        return moe::to_bfloat16(value);
+    } else if constexpr (std::is_same_v<W, moe::float16>) {
+        return moe::to_float16(value);
+    } else {
+        return value;
+    }
+}
+
+[[nodiscard]] inline float loaded(float value) noexcept { return value; }
+template <class W>
+[[nodiscard]] inline float loaded(W value) noexcept {
+    return moe::to_float(value);
+}
+
+/// target[i] = value first + i of the stream, rounded to `Rounded`, stored as W.
+template <class Rounded, class W>
+void fill(const Threads& threads, const WeightStream& stream, std::size_t first, std::size_t count, W* target) {
+    constexpr std::size_t grain = 4096;
+    threads.split(count, grain, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
+            if constexpr (std::is_same_v<Rounded, W>) {
+                target[i] = stored<W>(stream(first + i));
+            } else {
+                target[i] = loaded(stored<Rounded>(stream(first + i)));
+            }
+        }
+    });
+}
+
+}  // namespace bench
