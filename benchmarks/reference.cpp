@@ -42,16 +42,6 @@ void add_expert(const Shape& shape, std::size_t d_ff, std::size_t group, std::si
     }
 }
 
-/// Calls visit(W{}) with the element type whose values the weights of a format have.
-template <class Visit>
-void visit_rounding(Format format, Visit&& visit) {
-    switch (format) {
-        case Format::f32: return visit(float{});
-        case Format::bf16: return visit(moe::bfloat16{});
-        case Format::f16: return visit(moe::float16{});
-    }
-}
-
 double error_of(std::span<const float> y, const Values& expected) {
     double error = 0;
     double power = 0;

@@ -40,6 +40,18 @@ public:
         run(part);
     }
 
+    /// task(i) for each i below `count`, taken by whoever is free: what a disturbed thread leaves, the others do.
+    template <class Task>
+    void take_turns(std::size_t count, Task&& task) const {
+        moe::TaskQueue queue;
+        auto work = [&](std::size_t, std::size_t) {
+            for (std::size_t i = queue.take(); i < count; i = queue.take()) {
+                task(i);
+            }
+        };
+        run(work);
+    }
+
 private:
     std::size_t n_;
 };

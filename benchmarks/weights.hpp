@@ -8,6 +8,7 @@
 #include <moe/core/half.hpp>
 #include <moe/core/random.hpp>
 
+#include "formats.hpp"
 #include "threads.hpp"
 
 namespace bench {
@@ -62,6 +63,16 @@ void fill(const Threads& threads, const WeightStream& stream, std::size_t first,
             }
         }
     });
+}
+
+/// Calls visit(W{}) with the element type whose values the weights of a format have.
+template <class Visit>
+void visit_rounding(Format format, Visit&& visit) {
+    switch (format) {
+        case Format::f32: return visit(float{});
+        case Format::bf16: return visit(moe::bfloat16{});
+        case Format::f16: return visit(moe::float16{});
+    }
 }
 
 }  // namespace bench

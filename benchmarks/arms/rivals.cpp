@@ -1,11 +1,46 @@
 #include "rivals.hpp"
 
+#include "../reference.hpp"
+#include "dense_arm.hpp"
+#if MOE_BENCH_EIGEN
+#include "eigen_arm.hpp"
+#endif
+#if MOE_BENCH_ONEDNN
+#include "onednn_arm.hpp"
+#endif
+
 namespace bench {
 
-std::vector<Rival> available_rivals() { return {}; }
+std::vector<Rival> available_rivals() {
+    std::vector<Rival> result;
+#if MOE_BENCH_EIGEN
+    result.push_back(Rival::eigen);
+#endif
+#if MOE_BENCH_ONEDNN
+    result.push_back(Rival::onednn);
+#endif
+    result.push_back(Rival::dense);
+    return result;
+}
 
-double rival_layer_bytes(Rival, const Shape& shape, Format) { return 4.0 * static_cast<double>(shape.weights()); }
+double rival_layer_bytes(Rival rival, const Shape& shape, Format format) {
+    if (rival == Rival::dense) {
+        return info(format).bytes_per_weight * 3.0 * static_cast<double>(shape.d_model * dense_d_ff(shape));
+    }
+    return sizeof(float) * static_cast<double>(shape.weights());
+}
 
-std::unique_ptr<Arm> make_rival(Rival, const Shape&, Format, std::size_t, const Threads&) { return nullptr; }
+std::unique_ptr<Arm> make_rival(Rival rival, const Shape& shape, Format format, std::size_t layers,
+                                const Threads& threads) {
+    switch (rival) {
+#if MOE_BENCH_EIGEN
+        case Rival::eigen: return make_eigen_arm(shape, format, layers, threads);
+#endif
+#if MOE_BENCH_ONEDNN
+        case Rival::onednn: return make_onednn_arm(shape, format, layers, threads);
+#endif
+        default: return make_dense_arm(shape, format, layers, threads);
+    }
+}
 
 }  // namespace bench

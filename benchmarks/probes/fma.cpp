@@ -44,11 +44,10 @@ void multiply_and_add(std::size_t turns) {
 }  // namespace
 
 double fma_peak(const Threads& threads) {
-    constexpr std::size_t turns = 600'000;
-    auto work = [](std::size_t, std::size_t) { multiply_and_add(turns); };
-    const double seconds = seconds_of([&] { threads.run(work); });
-    const std::size_t operations = 2 * moe::lanes<float> * n_sums * turns * threads.concurrency();
-    return static_cast<double>(operations) / seconds;
+    constexpr std::size_t turns = 10'000;
+    const std::size_t tasks = 60 * threads.concurrency();
+    const double seconds = seconds_of([&] { threads.take_turns(tasks, [](std::size_t) { multiply_and_add(turns); }); });
+    return static_cast<double>(2 * moe::lanes<float> * n_sums * turns * tasks) / seconds;
 }
 
 }  // namespace bench

@@ -43,10 +43,10 @@ void dot_products(std::size_t turns) {
 }  // namespace
 
 double int8_peak(const Threads& threads) {
-    constexpr std::size_t turns = 600'000;
-    auto work = [](std::size_t, std::size_t) { dot_products(turns); };
-    const double seconds = seconds_of([&] { threads.run(work); });
-    return 2.0 * 64 * static_cast<double>(n_sums * turns * threads.concurrency()) / seconds;
+    constexpr std::size_t turns = 10'000;
+    const std::size_t tasks = 60 * threads.concurrency();
+    const double seconds = seconds_of([&] { threads.take_turns(tasks, [](std::size_t) { dot_products(turns); }); });
+    return 2.0 * 64 * static_cast<double>(n_sums * turns * tasks) / seconds;
 }
 
 #else

@@ -13,9 +13,9 @@ namespace {
 
 using V = moe::Vector<float>;
 
-constexpr std::size_t line = 16;          // floats in a cache line
-constexpr std::size_t n_parts = 8;        // parts of the buffer, one a sample
-constexpr std::size_t grain = 64 * 1024;  // floats a thread's share is a multiple of, for up to 16 streams
+constexpr std::size_t line = 16;                          // floats in a cache line
+constexpr std::size_t n_parts = 8;                        // parts of the buffer, one a sample
+constexpr std::size_t task_size = std::size_t{1} << 21U;  // floats, 8 MB
 
 /// Adds up `count` floats as `Streams` streams side by side, prefetching `ahead` floats before they are needed.
 template <std::size_t Streams>
@@ -49,7 +49,7 @@ void read_streams(const float* data, std::size_t count, std::size_t ahead) {
 
 ReadProbe::ReadProbe(const Threads& threads, std::size_t bytes) : threads_(threads), buffer_(bytes) {
     const std::span<float> values = buffer_.as<float>();
-    threads_.split(values.size(), grain, [&](std::size_t begin, std::size_t end) {
+    threads_.split(values.size(), task_size, [&](std::size_t begin, std::size_t end) {
         std::fill(values.begin() + static_cast<std::ptrdiff_t>(begin),
                   values.begin() + static_cast<std::ptrdiff_t>(end), 1.0F);
     });
@@ -77,9 +77,12 @@ double ReadProbe::run(Loop loop, std::size_t ahead) {
     const std::size_t size = values.size() / n_parts;
     const std::span<const float> part = values.subspan(next_ * size, size);
     next_ = (next_ + 1) % n_parts;
+    const std::size_t tasks = (part.size() + task_size - 1) / task_size;
     const double seconds = seconds_of([&] {
-        threads_.split(part.size(), grain,
-                       [&](std::size_t begin, std::size_t end) { loop(part.data() + begin, end - begin, ahead); });
+        threads_.take_turns(tasks, [&](std::size_t i) {
+            const std::size_t first = i * task_size;
+            loop(part.data() + first, std::min(task_size, part.size() - first), ahead);
+        });
     });
     return static_cast<double>(part.size_bytes()) / seconds;
 }
