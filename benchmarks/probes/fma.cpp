@@ -22,7 +22,7 @@ void multiply_and_add(std::size_t turns) {
     const V a(0.999F * start * 2.0F);
     const V b(0.001F * start * 2.0F);
     std::array<V, n_sums> sum;
-    MOE_UNROLL
+#pragma GCC unroll 24
     for (std::size_t i = 0; i < n_sums; ++i) {
         sum[i] = V(start * static_cast<float>(i));
     }
@@ -33,6 +33,7 @@ void multiply_and_add(std::size_t turns) {
         }
     }
     V total = sum[0];
+#pragma GCC unroll 24
     for (std::size_t i = 1; i < n_sums; ++i) {
         total = moe::multiply_add<float>(a, sum[i], total);
     }

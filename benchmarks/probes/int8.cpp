@@ -21,7 +21,7 @@ void dot_products(std::size_t turns) {
     const __m512i a = _mm512_set1_epi32(start);
     const __m512i b = _mm512_set1_epi32(start ^ 0x01010101);
     __m512i sum[n_sums];  // not std::array: g++ warns of the attributes of a vector type as its argument
-    MOE_UNROLL
+#pragma GCC unroll 24
     for (std::size_t i = 0; i < n_sums; ++i) {
         sum[i] = _mm512_set1_epi32(start + static_cast<int>(i));
     }
@@ -32,6 +32,7 @@ void dot_products(std::size_t turns) {
         }
     }
     __m512i total = sum[0];
+#pragma GCC unroll 24
     for (std::size_t i = 1; i < n_sums; ++i) {
         total = _mm512_xor_si512(total, sum[i]);
     }
