@@ -1,14 +1,18 @@
 // Times MoE layers of the shapes of real models, beside probes of the machine's limits and beside rivals, all of them
 // in turn within one process. benchmarks/README.md explains what it prints.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
-#include <functional>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <benchmark/benchmark.h>
 
+#include "json.hpp"
+#include "machine.hpp"
 #include "memory.hpp"
 #include "options.hpp"
 #include "report.hpp"
@@ -52,8 +56,12 @@ public:
     explicit Runner(const bench::Options& options)
         : options_(options),
           threads_(options.threads),
+          facts_(bench::machine_facts()),
           budget_(static_cast<double>(bench::available_memory()) * static_cast<double>(options.memory) / 100),
-          read_(threads_, probe_bytes()) {}
+          read_(threads_, probe_bytes()) {
+        budget_ -= static_cast<double>(read_.bytes());
+        std::fputs(bench::table_header(facts_, options_).c_str(), stdout);
+    }
 
     const bench::Row& measure(const RowKey& key) {
         if (!session_ || key.shape != shape_ || key.format != format_ || key.compute != compute_) {
@@ -73,21 +81,25 @@ public:
         rows_.push_back(session_->measure(key.tokens));
         std::fputs(bench::table_line(rows_.back()).c_str(), stdout);
         std::fflush(stdout);
+        if (!options_.json.empty()) {  // every time, so that what is interrupted is not lost
+            bench::write_json(options_.json, facts_, options_, rows_);
+        }
         return rows_.back();
     }
 
     [[nodiscard]] const std::vector<bench::Row>& rows() const noexcept { return rows_; }
 
 private:
-    /// Four times the last-level cache, if there is that much memory to spare.
+    /// Four times the last-level cache, but no more than a quarter of what we may use.
     [[nodiscard]] std::size_t probe_bytes() const {
         const std::size_t wanted = std::max<std::size_t>(4 * bench::last_level_cache(), std::size_t{256} << 20U);
-        return std::min(wanted, std::max<std::size_t>(bench::available_memory() / 8, std::size_t{64} << 20U));
+        return std::min(wanted, std::max(static_cast<std::size_t>(budget_ / 4), std::size_t{64} << 20U));
     }
 
     bench::Options options_;
     bench::Threads threads_;
-    double budget_;
+    std::vector<std::pair<std::string, std::string>> facts_;
+    double budget_;  ///< bytes
     bench::ReadProbe read_;
     std::optional<bench::Session> session_;
     const bench::Shape* shape_ = nullptr;
@@ -126,28 +138,36 @@ void initialize_google(const bench::Options& options) {
                  std::string_view(count > 1 ? pointers[1] : ""), "'");
 }
 
-int run(const bench::Options& options) {
-    const std::vector<RowKey> rows = rows_of(options);
+/// Everything that can be wrong with the command line, before anything takes time. False where there is nothing to run.
+bool set_up(std::span<const char* const> arguments, bench::Options& options) {
+    options = bench::parse_options(arguments);
+    if (options.help) {
+        std::fputs(bench::usage().c_str(), stdout);
+        return false;
+    }
     if (options.list) {
-        for (const RowKey& key : rows) {
+        for (const RowKey& key : rows_of(options)) {
             std::puts(bench::row_name(*key.shape, key.format, key.compute, key.tokens).c_str());
         }
-        return 0;
+        return false;
     }
     initialize_google(options);
+    if (!options.json.empty()) {
+        bench::write_json(options.json, bench::machine_facts(), options, {});
+    }
+    return true;
+}
+
+/// Whether all results were right.
+bool run(const bench::Options& options) {
     Runner runner(options);
-    for (const RowKey& key : rows) {
+    for (const RowKey& key : rows_of(options)) {
         register_row(runner, key);
     }
-    std::fputs(bench::table_header().c_str(), stdout);
     QuietReporter quiet;
     benchmark::RunSpecifiedBenchmarks(&quiet);
     benchmark::Shutdown();
-    bool wrong = false;
-    for (const bench::Row& row : runner.rows()) {
-        wrong = wrong || row.wrong;
-    }
-    return wrong ? 1 : 0;
+    return std::ranges::none_of(runner.rows(), &bench::Row::wrong);
 }
 
 }  // namespace
@@ -155,17 +175,15 @@ int run(const bench::Options& options) {
 int main(int argc, char** argv) {
     bench::Options options;
     try {
-        options = bench::parse_options({argv + 1, static_cast<std::size_t>(argc - 1)});
+        if (!set_up({argv + 1, static_cast<std::size_t>(argc - 1)}, options)) {
+            return 0;
+        }
     } catch (const std::exception& error) {
         std::fprintf(stderr, "moe_bench: %s\n", error.what());
         return 2;
     }
-    if (options.help) {
-        std::fputs(bench::usage().c_str(), stdout);
-        return 0;
-    }
     try {
-        return run(options);
+        return run(options) ? 0 : 1;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "moe_bench: %s\n", error.what());
         return 1;

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "options.hpp"
 #include "row.hpp"
@@ -8,7 +10,8 @@
 namespace bench {
 
 /// The lines above the table: the machine, and what the columns are.
-[[nodiscard]] std::string table_header();
+[[nodiscard]] std::string table_header(const std::vector<std::pair<std::string, std::string>>& header,
+                                       const Options& options);
 [[nodiscard]] std::string table_line(const Row& row);
 
 /// Name of a row, e.g. qwen3-30b-a3b/bf16/exact/tokens:64.

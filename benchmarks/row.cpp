@@ -22,6 +22,8 @@ double Row::roofline_seconds() const {
 
 double Row::fraction_of_roofline() const { return roofline_seconds() / seconds.median; }
 
+double Row::fraction_of_peak() const { return operations / seconds.median / (fma_peak * info(compute).peak); }
+
 double Row::speedup(Rival rival) const {
     const auto found = rival_seconds.find(rival);
     return found == rival_seconds.end() ? 0.0 : found->second.median / seconds.median;

@@ -47,6 +47,8 @@ struct Row {
 
     [[nodiscard]] double roofline_seconds() const;
     [[nodiscard]] double fraction_of_roofline() const;
+    /// Of the arithmetic peak of the compute.
+    [[nodiscard]] double fraction_of_peak() const;
     /// Seconds of the rival over those of the library; 0 if it was not measured.
     [[nodiscard]] double speedup(Rival rival) const;
 };

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "input.hpp"
+#include "machine.hpp"
 #include "memory.hpp"
 #include "probes/clock.hpp"
 #include "probes/fma.hpp"
@@ -177,6 +178,26 @@ void Session::rounds(const Batch& batch, moe::MatrixView<float> y, double min_ti
     }
 }
 
+/// Says so where the machine was not ours alone, or the figures scatter.
+void Session::note_noise(const Samples& samples, ProcessorTime before, double wall, Row& row) const {
+    const auto two_digits = [](double value) { return std::to_string(value).substr(0, 4); };
+    const ProcessorTime now = processor_time();
+    const double others = ((now.all - before.all) - (now.own - before.own)) / wall;
+    if (others > 0.1) {
+        row.note += "other programs used " + two_digits(others) + " processors; ";
+    }
+    constexpr double spread = 1.5;
+    if (row.seconds.p95 > spread * row.seconds.min) {
+        row.note += "noisy, p95/min is " + two_digits(row.seconds.p95 / row.seconds.min) + "; ";
+    }
+    const Statistics fma(samples.fma);
+    const Statistics read(samples.read);
+    if (fma.median > spread * fma.min || read.median > spread * read.min) {
+        row.note += "noisy probes, median/min of FMA is " + two_digits(fma.median / fma.min) + ", of memory read " +
+                    two_digits(read.median / read.min) + "; ";
+    }
+}
+
 Row Session::measure(std::size_t tokens) {
     Row row;
     row.shape = full_;
@@ -199,6 +220,8 @@ Row Session::measure(std::size_t tokens) {
     library_->route(batch);
 
     Samples samples;
+    const ProcessorTime before = processor_time();
+    const auto begin = std::chrono::steady_clock::now();
     const std::size_t first = loaded_ < stages_.size() ? loaded_ : 0;  // the rivals that are there need no loading
     for (std::size_t i = 0; i < stages_.size(); ++i) {
         load((first + i) % stages_.size());
@@ -225,12 +248,8 @@ Row Session::measure(std::size_t tokens) {
     for (const auto& [rival, times] : samples.rivals) {
         row.rival_seconds[rival] = Statistics(times);
     }
-    const Statistics probe(row.fma_peak > 0 ? samples.read : std::vector<double>{});
-    constexpr double spread = 1.5;
-    if (row.seconds.p95 > spread * row.seconds.min || probe.median > spread * probe.min) {
-        row.note += "noisy: p95/min " + std::to_string(row.seconds.p95 / row.seconds.min).substr(0, 4) +
-                    ", memory read median/min " + std::to_string(probe.median / probe.min).substr(0, 4) + "; ";
-    }
+    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - begin;
+    note_noise(samples, before, wall.count(), row);
     return row;
 }
 

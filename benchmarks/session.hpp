@@ -8,6 +8,7 @@
 
 #include "arms/library_arm.hpp"
 #include "arms/rivals.hpp"
+#include "machine.hpp"
 #include "probes/read.hpp"
 #include "row.hpp"
 
@@ -42,6 +43,7 @@ private:
     void check(const Batch& batch, moe::MatrixView<float> y, Row& row);
     void rounds(const Batch& batch, moe::MatrixView<float> y, double min_time, Samples& samples);
     void one_round(const Batch& batch, moe::MatrixView<float> y, Samples& samples);
+    void note_noise(const Samples& samples, ProcessorTime before, double wall, Row& row) const;
     [[nodiscard]] Turn next_turn(const Arm& arm, const Batch& batch);
 
     const Shape* full_;

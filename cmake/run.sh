@@ -7,6 +7,7 @@ usage() {
     cat >&2 <<'TEXT'
 usage: sh cmake/run.sh demo [options of examples/generate]   build for this processor and generate text
        sh cmake/run.sh test [options of ctest]               build everything and run the tests
+       sh cmake/run.sh bench [options; --help lists them]    build for this processor and measure speed
 TEXT
     exit 2
 }
@@ -14,7 +15,7 @@ TEXT
 [ $# -gt 0 ] || usage
 command=$1
 shift
-case $command in demo | test) ;; *) usage ;; esac
+case $command in demo | test | bench) ;; *) usage ;; esac
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
@@ -27,6 +28,12 @@ cmake_missing() {
     [ "${version% *}" -lt 3 ] || { [ "${version% *}" -eq 3 ] && [ "${version#* }" -lt 25 ]; }
 }
 
+package_missing() {
+    case $(dpkg-query -W -f '${Status}' "$1" 2>/dev/null || true) in
+        *' installed') return 1 ;;
+    esac
+}
+
 packages=''
 want() { packages="$packages $1"; }
 
@@ -36,13 +43,20 @@ if cmake_missing; then want cmake; fi
 if ! command -v ninja >/dev/null 2>&1; then want ninja-build; fi
 if command -v dpkg-query >/dev/null 2>&1; then
     libraries='libxsimd-dev libeigen3-dev nlohmann-json3-dev'
-    [ "$command" = demo ] || libraries="$libraries catch2 libbenchmark-dev"
+    case $command in
+        test) libraries="$libraries catch2 libbenchmark-dev" ;;
+        bench) libraries="$libraries libbenchmark-dev" ;;
+    esac
     for package in $libraries; do
-        case $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true) in
-            *' installed') ;;
-            *) want "$package" ;;
-        esac
+        if package_missing "$package"; then want "$package"; fi
     done
+fi
+
+as_root=''
+if [ "$(id -u)" -eq 0 ]; then
+    as_root='env'
+elif command -v sudo >/dev/null 2>&1; then
+    as_root='sudo env'
 fi
 
 if [ -n "$packages" ]; then
@@ -51,11 +65,7 @@ if [ -n "$packages" ]; then
              "(missing:$packages)" >&2
         exit 1
     fi
-    if [ "$(id -u)" -eq 0 ]; then
-        as_root=env
-    elif command -v sudo >/dev/null 2>&1; then
-        as_root='sudo env'
-    else
+    if [ -z "$as_root" ]; then
         echo "run.sh: neither root nor sudo; have installed: apt-get install$packages" >&2
         exit 1
     fi
@@ -67,6 +77,15 @@ if [ -n "$packages" ]; then
     }
 fi
 
+# oneDNN is a rival in the benchmark, nothing that is needed: measure without it where it can't be installed
+if [ "$command" = bench ] && [ -n "$as_root" ] && command -v apt-get >/dev/null 2>&1 && package_missing libdnnl-dev; then
+    echo "run.sh: installing libdnnl-dev" >&2
+    {
+        { [ -n "$packages" ] || $as_root DEBIAN_FRONTEND=noninteractive apt-get update -q; } &&
+            $as_root DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends libdnnl-dev
+    } >&2 || echo "run.sh: could not install libdnnl-dev; measuring without oneDNN" >&2
+fi
+
 cd -- "$root"
 jobs=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 case $command in
@@ -75,6 +94,11 @@ case $command in
         cmake --preset release -B build/demo -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_BENCHMARKS=OFF >&2
         cmake --build build/demo --target generate -j "$jobs" >&2
         exec build/demo/examples/generate "$@"
+        ;;
+    bench)
+        cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2
+        cmake --build build/bench --target moe_bench -j "$jobs" >&2
+        exec build/bench/benchmarks/moe_bench "$@"
         ;;
     test)
         cmake --preset release

@@ -150,4 +150,9 @@ std::unique_ptr<Arm> make_eigen_arm(const Shape& shape, Format format, std::size
     return std::make_unique<EigenArm>(shape, format, layers, threads);
 }
 
+std::string eigen_version() {
+    return std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
+           std::to_string(EIGEN_MINOR_VERSION);
+}
+
 }  // namespace bench

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "../formats.hpp"
 #include "../threads.hpp"
@@ -13,5 +14,7 @@ namespace bench {
 /// over the threads; prepare() finds out which is faster for the batch.
 [[nodiscard]] std::unique_ptr<Arm> make_eigen_arm(const Shape& shape, Format format, std::size_t layers,
                                                   const Threads& threads);
+
+[[nodiscard]] std::string eigen_version();
 
 }  // namespace bench

@@ -1,0 +1,72 @@
+#include "json.hpp"
+
+#include <fstream>
+
+#include <nlohmann/json.hpp>
+
+#include <moe/core/error.hpp>
+namespace bench {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// A figure, or null where it was not measured.
+Json measured(double value) { return value > 0 ? Json(value) : Json(nullptr); }
+
+Json to_json(const Row& row, const Options& options) {
+    const double seconds = row.seconds.median;
+    return {
+        {"shape", row.shape->name},
+        {"format", info(row.format).name},
+        {"compute", info(row.compute).name},
+        {"tokens", row.tokens},
+        {"threads", row.threads},
+        {"routing", routing_name(options.routing)},
+        {"seconds",
+         {{"min", measured(row.seconds.min)},
+          {"median", measured(seconds)},
+          {"p95", measured(row.seconds.p95)},
+          {"samples", row.seconds.samples}}},
+        {"tokens_per_second", measured(row.wrong ? 0 : static_cast<double>(row.tokens) / seconds)},
+        {"gflops", measured(row.wrong ? 0 : row.operations / seconds / 1e9)},
+        {"weight_gb_per_second", measured(row.wrong ? 0 : row.weight_bytes / seconds / 1e9)},
+        {"fma_peak", measured(row.fma_peak / 1e9)},
+        {"int8_peak", measured(row.int8_peak / 1e9)},
+        {"read_bandwidth", measured(row.read_bandwidth / 1e9)},
+        {"roofline_seconds", measured(row.wrong ? 0 : row.roofline_seconds())},
+        {"fraction_of_roofline", measured(row.wrong ? 0 : row.fraction_of_roofline())},
+        {"fraction_of_peak", measured(row.wrong ? 0 : row.fraction_of_peak())},
+        {"speedup_eigen", measured(row.speedup(Rival::eigen))},
+        {"speedup_onednn", measured(row.speedup(Rival::onednn))},
+        {"speedup_dense", measured(row.speedup(Rival::dense))},
+        {"route_share", row.route_share},
+        {"combine_share", row.combine_share},
+        {"kernel", row.kernel},
+        {"n_experts", row.n_experts},
+        {"distinct_experts", row.distinct_experts},
+        {"layers", row.layers},
+        {"correct", !row.wrong},
+        {"note", row.note},
+    };
+}
+
+}  // namespace
+
+void write_json(const std::string& path, const std::vector<std::pair<std::string, std::string>>& header,
+                const Options& options, const std::vector<Row>& rows) {
+    Json facts = Json::object();
+    for (const auto& [name, value] : header) {
+        facts[name] = value;
+    }
+    Json lines = Json::array();
+    for (const Row& row : rows) {
+        lines.push_back(to_json(row, options));
+    }
+    std::ofstream file(path);
+    file << Json{{"header", facts}, {"rows", lines}}.dump(2) << '\n';
+    file.close();
+    moe::require(file.good(), moe::ErrorCode::file, "cannot write '", std::string_view(path), "'");
+}
+
+}  // namespace bench

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "options.hpp"
+#include "row.hpp"
+
+namespace bench {
+
+/// Writes header (machine_facts) and rows to `path`, in place of what was there. Throws moe::Error(file).
+void write_json(const std::string& path, const std::vector<std::pair<std::string, std::string>>& header,
+                const Options& options, const std::vector<Row>& rows);
+
+}  // namespace bench
