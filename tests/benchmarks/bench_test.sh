@@ -1,0 +1,96 @@
+#!/bin/sh
+# shellcheck disable=SC2317  # the cases are called by name, at the end
+# usage: bench_test.sh CASE MOE_BENCH CHECK_JSON SCRATCH_DIR THREADS
+# Runs the benchmark program as a user would. THREADS is 1 where the program is built without OpenMP.
+set -eu
+case=$1
+program=$2
+check_json=$3
+scratch=$4
+threads=$5
+
+rm -rf "$scratch"
+mkdir -p "$scratch"
+out=$scratch/stdout
+err=$scratch/stderr
+failures=0
+
+complain() {
+    echo "FAILED: $*" >&2
+    failures=$((failures + 1))
+}
+
+# run STATUS ARGUMENT...: the program must end with STATUS
+run() {
+    wanted=$1
+    shift
+    status=0
+    "$program" "$@" >"$out" 2>"$err" || status=$?
+    if [ "$status" -ne "$wanted" ]; then
+        complain "exit status $status instead of $wanted of: moe_bench $*"
+        cat "$out" "$err" >&2
+    fi
+}
+
+# refused PATTERN ARGUMENT...: ends with status 2 and one line on stderr, in which PATTERN is found
+refused() {
+    pattern=$1
+    shift
+    run 2 "$@"
+    [ "$(wc -l <"$err")" -eq 1 ] || complain "not one line on stderr of: moe_bench $*"
+    grep -q -- "$pattern" "$err" || complain "no '$pattern' in '$(cat "$err")' of: moe_bench $*"
+    [ ! -s "$out" ] || complain "something on stdout of: moe_bench $*"
+}
+
+test_bad_options() {
+    refused "unknown option '--batch'" --batch 5
+    refused "unknown option 'mixtral-8x7b'" mixtral-8x7b
+    refused "'gpt-5', it must be one of mixtral-8x7b, qwen3-30b-a3b" --shape gpt-5
+    refused "'', it must be one of" --shape tiny,
+    refused "'q8', it must be one of f32" --format f32,q8
+    refused "'fast', it must be one of exact" --compute fast
+    refused "'skewed', it must be one of random, zipf, one" --routing skewed
+    refused "'blas', it must be one of eigen, onednn, dense" --rivals blas
+    for bad in 0 -1 65537 4x '' 1,,2; do refused '--tokens is ' --tokens "$bad"; done
+    for bad in 0 -1 1025 two; do refused "--threads is '$bad'" --threads "$bad"; done
+    for bad in 0 -1 nan x; do refused "--min-time is '$bad'" --min-time "$bad"; done
+    for bad in 0 91 x; do refused "--memory is '$bad'" --memory "$bad"; done
+    refused '--json needs a value' --json
+    refused 'cannot write' --json "$scratch/none/rows.json"
+    refused "no option '--benchmark_speed" --benchmark_speed=1
+}
+
+test_list() {
+    run 0 --list
+    for shape in mixtral-8x7b qwen3-30b-a3b deepseek-v2-lite olmoe-1b-7b gpt-oss-20b deepseek-v3-slice; do
+        for format in f32 bf16 f16; do
+            [ "$(grep -c "^$shape/$format/exact/tokens:" "$out")" -eq 10 ] || complain "not 10 rows of $shape/$format"
+        done
+    done
+    if grep -q tiny "$out"; then complain 'the shape of the tests is listed'; fi
+    run 0 --list --shape=tiny,olmoe-1b-7b --format bf16 --tokens 3,1
+    printf 'tiny/bf16/exact/tokens:3\ntiny/bf16/exact/tokens:1\nolmoe-1b-7b/bf16/exact/tokens:3\n' >"$scratch/wanted"
+    printf 'olmoe-1b-7b/bf16/exact/tokens:1\n' >>"$scratch/wanted"
+    cmp "$out" "$scratch/wanted" >&2 || complain 'other rows than asked for'
+    run 0 --help
+    for option in quick shape format compute tokens rivals threads routing min-time memory json list; do
+        grep -q "^  --$option " "$out" || complain "--help does not name --$option"
+    done
+}
+
+test_quick() {
+    set -- --quick --shape tiny --min-time 0.01 --memory 2 --threads "$threads"
+    run 0 "$@" --tokens 5 --json "$scratch/rows.json" "--benchmark_out=$scratch/google.json"
+    grep -q '^tiny  *f32  *exact  *5 ' "$out" || complain "no row in: $(cat "$out")"
+    "$check_json" "$scratch/rows.json" tiny 5 "$threads" || complain "$scratch/rows.json"
+    grep -q '"name": "tiny/f32/exact/tokens:5' "$scratch/google.json" || complain "the file of Google Benchmark"
+    # the file of the test itself: other values must be noticed
+    if "$check_json" "$scratch/rows.json" tiny 6 "$threads" 2>"$err"; then complain 'check_json lets 6 tokens pass'; fi
+    for routing in zipf one; do
+        run 0 "$@" --tokens 9 --routing "$routing" --format all
+        [ "$(grep -c '^tiny ' "$out")" -eq 3 ] || complain "not three rows with --routing $routing"
+    done
+}
+
+"test_$case"
+exit "$((failures != 0))"
