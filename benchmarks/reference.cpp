@@ -1,6 +1,7 @@
 #include "reference.hpp"
 
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "weights.hpp"
@@ -11,34 +12,34 @@ namespace {
 
 using Values = std::vector<double>;
 
+/// result[i] = row first_row + i of a matrix times x.
+template <class W>
+Values multiply(const Threads& threads, const WeightStream& matrix, std::size_t first_row, std::size_t rows,
+                const Values& x) {
+    Values result(rows);
+    threads.split(rows, 16, [&](std::size_t begin, std::size_t end) {
+        std::vector<float> row(x.size());
+        for (std::size_t i = begin; i < end; ++i) {
+            rounded_values<W>(matrix, (first_row + i) * x.size(), row);
+            result[i] = std::inner_product(row.begin(), row.end(), x.begin(), 0.0);
+        }
+    });
+    return result;
+}
+
 /// y += weight * down * (silu(gate x) . (up x)) with expert `e` of a group.
 template <class W>
-void add_expert(const Shape& shape, std::size_t d_ff, std::size_t group, std::size_t e, double weight,
-                std::span<const float> x, Values& y) {
+void add_expert(const Threads& threads, const Shape& shape, std::size_t d_ff, std::size_t group, std::size_t e,
+                double weight, const Values& x, Values& y) {
     const std::size_t d = shape.d_model;
-    const auto value = [](const WeightStream& stream, std::size_t index) {
-        return static_cast<double>(loaded(stored<W>(stream(index))));
-    };
-    const WeightStream gate(0, group, Matrix::gate, d);
-    const WeightStream up(0, group, Matrix::up, d);
-    const WeightStream down(0, group, Matrix::down, d_ff);
-    const std::size_t offset = e * d_ff * d;
-    Values hidden(d_ff);
+    Values hidden = multiply<W>(threads, WeightStream(0, group, Matrix::gate, d), e * d_ff, d_ff, x);
+    const Values up = multiply<W>(threads, WeightStream(0, group, Matrix::up, d), e * d_ff, d_ff, x);
     for (std::size_t i = 0; i < d_ff; ++i) {
-        double g = 0;
-        double u = 0;
-        for (std::size_t k = 0; k < d; ++k) {
-            g += value(gate, offset + i * d + k) * static_cast<double>(x[k]);
-            u += value(up, offset + i * d + k) * static_cast<double>(x[k]);
-        }
-        hidden[i] = g / (1.0 + std::exp(-g)) * u;
+        hidden[i] = hidden[i] / (1.0 + std::exp(-hidden[i])) * up[i];
     }
+    const Values output = multiply<W>(threads, WeightStream(0, group, Matrix::down, d_ff), e * d, d, hidden);
     for (std::size_t i = 0; i < d; ++i) {
-        double sum = 0;
-        for (std::size_t k = 0; k < d_ff; ++k) {
-            sum += value(down, offset + i * d_ff + k) * hidden[k];
-        }
-        y[i] += weight * sum;
+        y[i] += weight * output[i];
     }
 }
 
@@ -55,28 +56,31 @@ double error_of(std::span<const float> y, const Values& expected) {
 
 }  // namespace
 
-double reference_error(const Shape& shape, Format format, const Batch& batch, std::size_t variant,
-                       moe::MatrixView<const float> y) {
+double reference_error(const Threads& threads, const Shape& shape, Format format, const Batch& batch,
+                       std::size_t variant, moe::MatrixView<const float> y) {
     const std::size_t t = batch.tokens() - 1;
     const auto plan = batch.plans[variant].view();
+    const Values x(batch.x.row(t), batch.x.row(t) + shape.d_model);
     Values expected(shape.d_model, 0.0);
     visit_rounding(format, [&]<class W>(W) {
         for (std::size_t a = plan.token_offsets[t]; a < plan.token_offsets[t + 1]; ++a) {
-            add_expert<W>(shape, shape.d_ff, 0, static_cast<std::size_t>(plan.experts[a]),
-                          static_cast<double>(plan.weights[a]), batch.x.row_span(t), expected);
+            add_expert<W>(threads, shape, shape.d_ff, 0, static_cast<std::size_t>(plan.experts[a]),
+                          static_cast<double>(plan.weights[a]), x, expected);
         }
         if (shape.shared_d_ff > 0) {
-            add_expert<W>(shape, shape.shared_d_ff, 1, 0, 1.0, batch.x.row_span(t), expected);
+            add_expert<W>(threads, shape, shape.shared_d_ff, 1, 0, 1.0, x, expected);
         }
     });
     return error_of(y.row_span(t), expected);
 }
 
-double dense_error(const Shape& shape, Format format, const Batch& batch, moe::MatrixView<const float> y) {
+double dense_error(const Threads& threads, const Shape& shape, Format format, const Batch& batch,
+                   moe::MatrixView<const float> y) {
     const std::size_t t = batch.tokens() - 1;
+    const Values x(batch.x.row(t), batch.x.row(t) + shape.d_model);
     Values expected(shape.d_model, 0.0);
-    visit_rounding(
-        format, [&]<class W>(W) { add_expert<W>(shape, dense_d_ff(shape), 2, 0, 1.0, batch.x.row_span(t), expected); });
+    visit_rounding(format,
+                   [&]<class W>(W) { add_expert<W>(threads, shape, dense_d_ff(shape), 2, 0, 1.0, x, expected); });
     return error_of(y.row_span(t), expected);
 }
 

@@ -115,7 +115,7 @@ void Session::check(const Batch& batch, moe::MatrixView<float> y, Row& row) {
     };
     const Turn first{};
     library_->run(batch, first, y);
-    const double error = reference_error(shape_, format_, batch, first.variant, y);
+    const double error = reference_error(threads_, shape_, format_, batch, first.variant, y);
     if (!(error <= tolerance(format_, compute_))) {
         complain(library_->name(), error);
     }
@@ -123,7 +123,7 @@ void Session::check(const Batch& batch, moe::MatrixView<float> y, Row& row) {
     for (const auto& [rival, arm] : rivals_) {
         arm->run(batch, first, y);
         const double difference =
-            rival == Rival::dense ? dense_error(shape_, format_, batch, y) : relative_error(y, expected);
+            rival == Rival::dense ? dense_error(threads_, shape_, format_, batch, y) : relative_error(y, expected);
         if (!(difference <= tolerance(format_, compute_))) {
             complain(arm->name(), difference);
         }

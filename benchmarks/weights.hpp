@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 #include <moe/core/half.hpp>
@@ -50,17 +51,31 @@ template <class W>
     return moe::to_float(value);
 }
 
-/// target[i] = value first + i of the stream, rounded to `Rounded`, stored as W.
-template <class Rounded, class W>
-void fill(const Threads& threads, const WeightStream& stream, std::size_t first, std::size_t count, W* target) {
+/// out[i] = value first + i of the stream as a format keeps it. `first` and the size are multiples of 32 and a row of
+/// every matrix is one as well, so that a format that quantises groups of 32 along a row can specialise this.
+template <class Rounded>
+void rounded_values(const WeightStream& stream, std::size_t first, std::span<float> out) {
+    for (std::size_t i = 0; i < out.size(); ++i) {
+        out[i] = loaded(stored<Rounded>(stream(first + i)));
+    }
+}
+
+/// The same on all threads.
+template <class Rounded>
+void fill_rounded(const Threads& threads, const WeightStream& stream, std::size_t first, std::span<float> out) {
     constexpr std::size_t grain = 4096;
-    threads.split(count, grain, [&](std::size_t begin, std::size_t end) {
+    threads.split(out.size(), grain, [&](std::size_t begin, std::size_t end) {
+        rounded_values<Rounded>(stream, first + begin, out.subspan(begin, end - begin));
+    });
+}
+
+/// target[i] = value i of the stream as an element type.
+template <class W>
+void fill_stored(const Threads& threads, const WeightStream& stream, std::span<W> target) {
+    constexpr std::size_t grain = 4096;
+    threads.split(target.size(), grain, [&](std::size_t begin, std::size_t end) {
         for (std::size_t i = begin; i < end; ++i) {
-            if constexpr (std::is_same_v<Rounded, W>) {
-                target[i] = stored<W>(stream(first + i));
-            } else {
-                target[i] = loaded(stored<Rounded>(stream(first + i)));
-            }
+            target[i] = stored<W>(stream(i));
         }
     });
 }

@@ -60,7 +60,7 @@ void fill_expert(const Threads& threads, const Shape& shape, std::size_t layer, 
     const std::size_t group = e < shape.n_experts ? 0 : 1;
     const std::size_t first = group == 0 ? e * size : 0;
     const auto one = [&](Matrix matrix, std::size_t inputs) {
-        fill<Rounded>(threads, WeightStream(layer, group, matrix, inputs), first, size, target);
+        fill_rounded<Rounded>(threads, WeightStream(layer, group, matrix, inputs), first, {target, size});
         target += size;
     };
     one(Matrix::gate, shape.d_model);

@@ -47,7 +47,7 @@ template <class MakeBank>
 std::unique_ptr<LibraryLayer> layer_of(const Shape& shape, const std::span<const std::int32_t>* table,
                                        const Threads& threads, MakeBank&& make_bank) {
     std::vector<float> router(shape.n_experts * shape.d_model);
-    fill<float>(threads, WeightStream(0, 0, Matrix::router, shape.d_model), 0, router.size(), router.data());
+    fill_stored<float>(threads, WeightStream(0, 0, Matrix::router, shape.d_model), router);
     DrawnChoice gate;
     gate.choice.top_k = static_cast<int>(shape.top_k);
     gate.choice.normalize = true;

@@ -20,9 +20,9 @@ struct SourceWeights {
     SourceWeights(std::size_t experts, std::size_t model, std::size_t ff, std::size_t layer, std::size_t group,
                   const Threads& threads)
         : memory(3 * experts * model * ff * sizeof(W)), n_experts(experts), d_model(model), d_ff(ff) {
-        fill<W>(threads, WeightStream(layer, group, Matrix::gate, d_model), 0, size(), matrix(0));
-        fill<W>(threads, WeightStream(layer, group, Matrix::up, d_model), 0, size(), matrix(1));
-        fill<W>(threads, WeightStream(layer, group, Matrix::down, d_ff), 0, size(), matrix(2));
+        fill_stored<W>(threads, WeightStream(layer, group, Matrix::gate, d_model), {matrix(0), size()});
+        fill_stored<W>(threads, WeightStream(layer, group, Matrix::up, d_model), {matrix(1), size()});
+        fill_stored<W>(threads, WeightStream(layer, group, Matrix::down, d_ff), {matrix(2), size()});
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return n_experts * d_model * d_ff; }
