@@ -90,9 +90,9 @@ public:
     [[nodiscard]] const std::vector<bench::Row>& rows() const noexcept { return rows_; }
 
 private:
-    /// Four times the last-level cache, but no more than a quarter of what we may use.
+    /// Three times the last-level cache, but no more than a quarter of what we may use.
     [[nodiscard]] std::size_t probe_bytes() const {
-        const std::size_t wanted = std::max<std::size_t>(4 * bench::last_level_cache(), std::size_t{256} << 20U);
+        const std::size_t wanted = std::max<std::size_t>(3 * bench::last_level_cache(), std::size_t{256} << 20U);
         return std::min(wanted, std::max(static_cast<std::size_t>(budget_ / 4), std::size_t{64} << 20U));
     }
 
@@ -145,8 +145,11 @@ bool set_up(std::span<const char* const> arguments, bench::Options& options) {
         std::fputs(bench::usage().c_str(), stdout);
         return false;
     }
+    const std::vector<RowKey> rows = rows_of(options);
+    moe::require(!rows.empty(), moe::ErrorCode::range,
+                 "none of the formats asked for has one of the computes asked for");
     if (options.list) {
-        for (const RowKey& key : rows_of(options)) {
+        for (const RowKey& key : rows) {
             std::puts(bench::row_name(*key.shape, key.format, key.compute, key.tokens).c_str());
         }
         return false;
