@@ -47,7 +47,7 @@ Json to_json(const Row& row, const Options& options) {
         {"distinct_experts", row.distinct_experts},
         {"layers", row.layers},
         {"correct", !row.wrong},
-        {"note", row.note},
+        {"note", row.setup_note + row.note},
     };
 }
 

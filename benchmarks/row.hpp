@@ -42,7 +42,8 @@ struct Row {
     double route_share = 0;
     double combine_share = 0;
     std::string kernel;
-    std::string note;  ///< what makes the row mean less than it seems
+    std::string setup_note;  ///< the same for all rows of these weights
+    std::string note;        ///< what makes the row mean less than it seems
     bool wrong = false;
 
     [[nodiscard]] double roofline_seconds() const;

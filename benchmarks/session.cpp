@@ -209,6 +209,7 @@ Row Session::measure(std::size_t tokens) {
     row.tokens = tokens;
     row.threads = threads_.concurrency();
     row.kernel = library_->kernel();
+    row.setup_note = note_;
 
     const RoutingTable table(shape_, plan_.routing, tokens);
     const std::vector<float> x = random_input(tokens * shape_.d_model);
