@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -40,13 +41,16 @@ std::vector<typename Source::value_type> run_experts(const Source& source,
         hiddens.push_back(&hidden[r * hidden_stride]);
     }
     const auto one = [](std::size_t) { return T(1); };
+    constexpr std::size_t together = 3;
     for (std::size_t e = 0; e < source.n_experts(); ++e) {
-        for (std::size_t panel = 0; panel < layout.hidden_panels(); ++panel) {
-            moe::compute_hidden(source, e, panel, inputs, one, hidden.data(), hidden_stride, scratch);
+        for (std::size_t panel = 0; panel < layout.hidden_panels(); panel += together) {
+            moe::compute_hidden(source, e, {panel, std::min(together, layout.hidden_panels() - panel)}, inputs, one,
+                                hidden.data(), hidden_stride, scratch);
         }
-        for (std::size_t panel = 0; panel < layout.output_panels(); ++panel) {
+        for (std::size_t panel = 0; panel < layout.output_panels(); panel += together) {
             moe::add_output(
-                source, e, panel, hiddens, one, [&](std::size_t r) { return e * n_rows + r; },
+                source, e, {panel, std::min(together, layout.output_panels() - panel)}, hiddens, one,
+                [&](std::size_t r) { return e * n_rows + r; },
                 moe::view(y.data(), source.n_experts() * n_rows, layout.d_model), scratch);
         }
     }

@@ -1,6 +1,9 @@
 #include "moe/kernels/panel_product.hpp"
 
+#include <algorithm>
 #include <cstddef>
+#include <cstring>
+#include <span>
 #include <vector>
 
 #include "kernels/quantized_cases.hpp"
@@ -55,11 +58,16 @@ struct Rows {
     }
 };
 
+template <class Element>
+moe::PackedPanels one_panel(const std::vector<Element>& panel) {
+    return {reinterpret_cast<const std::byte*>(panel.data()), 1, panel.size() * sizeof(Element)};
+}
+
 /// rows * panel, the panel (k, width) gathered as values of the compute type.
 template <class T>
 std::vector<T> gathered(Scratch<T>& scratch, moe::RowPointers rows, std::size_t k, const std::vector<T>& panel) {
     return scratch.sums(rows.size(), [&](const moe::PanelScratch<T>& s) {
-        moe::multiply_gathered<T>(rows, k, s, [&](std::size_t first, std::size_t depth, T* buffer) {
+        moe::multiply_gathered<T>(rows, k, 1, s, [&](std::size_t, std::size_t first, std::size_t depth, T* buffer) {
             std::copy_n(&panel[first * width_of<T>], depth * width_of<T>, buffer);
         });
     });
@@ -89,7 +97,7 @@ void check_packed() {
             moe::convert_run(panel.data(), panel.size(), values.data());
             const std::vector<T> expected = gathered<T>(scratch, rows.pointers, k, values);
             const auto product = [&](moe::RowPointers some, const auto& s) {
-                moe::multiply_packed(some, k, panel.data(), s);
+                moe::multiply_packed<W>(some, k, one_panel(panel), s);
             };
             REQUIRE(moe_test::same_bits(scratch.sums(n, [&](const auto& s) { product(rows.pointers, s); }), expected));
             check_rows_alone<T>(scratch, rows.pointers, expected, product);
@@ -112,7 +120,7 @@ void check_dequantized() {
             }
             const std::vector<float> expected = gathered<float>(scratch, rows.pointers, k, values);
             const auto product = [&](moe::RowPointers some, const auto& s) {
-                moe::multiply_dequantized<F>(some, k, panel.bytes.data(), s);
+                moe::multiply_dequantized<F>(some, k, one_panel(panel.bytes), s);
             };
             REQUIRE(moe_test::same_bits(scratch.sums(n, [&](const auto& s) { product(rows.pointers, s); }), expected));
             check_rows_alone<float>(scratch, rows.pointers, expected, product);
@@ -131,14 +139,61 @@ void check_quantized() {
             const moe_test::CodedRows rows(draw, n, k, F::zero_point, false);
             const std::vector<float> expected = plain_product(rows, panel);
             REQUIRE(moe_test::same_bits(
-                scratch.sums(n,
-                             [&](const auto& s) { moe::multiply_quantized<F>(rows.rows, k, panel.bytes.data(), s); }),
+                scratch.sums(
+                    n, [&](const auto& s) { moe::multiply_quantized<F>(rows.rows, k, one_panel(panel.bytes), s); }),
                 expected));
         }
     }
 }
 
+/// Several panels in one call, each with a gap behind it, have the bits of each alone.
+template <class Multiply>
+void check_together(std::size_t n_rows, std::size_t panel_bytes, const std::vector<std::byte>& memory,
+                    const Multiply& multiply) {
+    const std::size_t stride = panel_bytes + 64;
+    const std::size_t size = n_rows * width_of<float>;
+    Scratch<float> scratch;
+    for (std::size_t count = 1; count <= moe::max_task_panels; ++count) {
+        INFO(count << " panels, " << n_rows << " rows");
+        multiply(moe::PackedPanels{memory.data(), count, stride}, scratch.panel);
+        const std::vector<float> together(scratch.panel.sums.begin(),
+                                          scratch.panel.sums.begin() + static_cast<std::ptrdiff_t>(count * size));
+        for (std::size_t i = 0; i < count; ++i) {
+            multiply(moe::PackedPanels{memory.data() + i * stride, 1, stride}, scratch.panel);
+            REQUIRE(moe_test::same_bits(std::span<const float>(together).subspan(i * size, size),
+                                        std::span<const float>(scratch.panel.sums_of(0, n_rows), size)));
+        }
+    }
+}
+
 }  // namespace
+
+TEST_CASE("panels multiplied together have the bits of each alone", "[product]") {
+    for (const std::size_t n : {1U, 6U, 7U, 40U}) {
+        for (const std::size_t k : {5U, 128U, 300U}) {
+            moe_test::Draw draw(n * 1000 + k);
+            const Rows<float> rows(draw, n, k);
+            const std::size_t floats = k * width_of<float> * sizeof(float);
+            std::vector<std::byte> memory((floats + 64) * moe::max_task_panels);
+            const auto values = moe_test::random_elements<float>(draw, memory.size() / sizeof(float), 1);
+            std::memcpy(memory.data(), values.data(), memory.size());
+            check_together(n, floats, memory, [&](const moe::PackedPanels& panels, const auto& s) {
+                moe::multiply_packed<float>(rows.pointers, k, panels, s);
+            });
+            const moe_test::CodedRows coded(draw, n, k, moe::Int4::zero_point, false);
+            const std::size_t bytes = moe::QuantizedPanel<moe::Int4>::bytes(k);
+            std::vector<std::byte> codes((bytes + 64) * moe::max_task_panels);
+            for (std::size_t i = 0; i < moe::max_task_panels; ++i) {
+                const moe_test::CodedPanel<moe::Int4> panel(draw, k, false);
+                std::copy(panel.bytes.begin(), panel.bytes.end(),
+                          codes.begin() + static_cast<std::ptrdiff_t>(i * (bytes + 64)));
+            }
+            check_together(n, bytes, codes, [&](const moe::PackedPanels& panels, const auto& s) {
+                moe::multiply_quantized<moe::Int4>(coded.rows, k, panels, s);
+            });
+        }
+    }
+}
 
 TEST_CASE("packed panels of values give the bits of gathered ones: float, double", "[product]") {
     check_packed<float>();

@@ -79,7 +79,7 @@ TEST_CASE("1 to 6 quantised rows give the bits of the documented order: Int4, pa
 TEST_CASE("the accumulators of a quantised tile fit in the registers, and its strips fill the panel", "[quantized]") {
     for (std::size_t rows = 1; rows <= moe::Panel<float>::tile_rows; ++rows) {
         const std::size_t vectors = moe::detail::quantized_tile_vectors(rows);
-        CHECK(((2 * rows + 1) * vectors + 2 <= moe::vector_registers || vectors == 1));
+        CHECK(((rows + 1) * vectors + 2 <= moe::vector_registers || vectors == 1));
         CHECK(width / moe::arch::IntegerLanes::size % vectors == 0);
     }
 }

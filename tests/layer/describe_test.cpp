@@ -44,13 +44,13 @@ struct OwnSource {
     [[nodiscard]] moe::PanelLayout<float> layout() const { return bank.layout(); }
     [[nodiscard]] moe::AnyForm form() const { return bank.form(); }
     [[nodiscard]] moe::ActivationFormat<float> activations() const { return {}; }
-    void multiply_hidden(std::size_t e, std::size_t panel, moe::RowPointers rows,
+    void multiply_hidden(std::size_t e, moe::PanelRange panels, moe::RowPointers rows,
                          const moe::PanelScratch<float>& scratch) const {
-        bank.multiply_hidden(e, panel, rows, scratch);
+        bank.multiply_hidden(e, panels, rows, scratch);
     }
-    void multiply_output(std::size_t e, std::size_t panel, moe::RowPointers rows,
+    void multiply_output(std::size_t e, moe::PanelRange panels, moe::RowPointers rows,
                          const moe::PanelScratch<float>& scratch) const {
-        bank.multiply_output(e, panel, rows, scratch);
+        bank.multiply_output(e, panels, rows, scratch);
     }
     void hidden_bias(std::size_t e, std::size_t panel, float* row) const { bank.hidden_bias(e, panel, row); }
     void output_bias(std::size_t e, std::size_t panel, float* row) const { bank.output_bias(e, panel, row); }

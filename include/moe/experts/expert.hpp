@@ -62,7 +62,7 @@ public:
                                                         : reinterpret_cast<const std::byte*>(x.row(t));
                 }
                 compute_hidden(
-                    bank_, 0, panel, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
+                    bank_, 0, {panel, 1}, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
                     memory.hidden.data() + tokens.first * strides.hidden, strides.hidden, scratch);
             });
         run(threads, x.rows(), bank_.layout().output_panels(), memory,
@@ -74,7 +74,7 @@ public:
                     std::fill_n(y.row(t) + first, std::min(Panel<T>::width, d_model() - first), T(0));
                 }
                 add_output(
-                    bank_, 0, panel, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
+                    bank_, 0, {panel, 1}, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
                     [&](std::size_t r) { return tokens.first + r; }, y, scratch);
             });
     }

@@ -88,18 +88,18 @@ public:
     // PanelSource.
 
     [[nodiscard]] static ActivationFormat<value_type> activations() noexcept { return {}; }
-    void multiply_hidden(std::size_t e, std::size_t panel, RowPointers rows,
+    void multiply_hidden(std::size_t e, PanelRange panels, RowPointers rows,
                          const PanelScratch<value_type>& scratch) const {
-        multiply_gathered<value_type>(rows, layout_.d_model, scratch,
-                                      [&](std::size_t first, std::size_t depth, value_type* block) {
-                                          gather_hidden(e, panel, first, depth, block);
+        multiply_gathered<value_type>(rows, layout_.d_model, panels.count, scratch,
+                                      [&](std::size_t i, std::size_t first, std::size_t depth, value_type* block) {
+                                          gather_hidden(e, panels.first + i, first, depth, block);
                                       });
     }
-    void multiply_output(std::size_t e, std::size_t panel, RowPointers rows,
+    void multiply_output(std::size_t e, PanelRange panels, RowPointers rows,
                          const PanelScratch<value_type>& scratch) const {
-        multiply_gathered<value_type>(rows, layout_.d_ff, scratch,
-                                      [&](std::size_t first, std::size_t depth, value_type* block) {
-                                          gather_output(e, panel, first, depth, block);
+        multiply_gathered<value_type>(rows, layout_.d_ff, panels.count, scratch,
+                                      [&](std::size_t i, std::size_t first, std::size_t depth, value_type* block) {
+                                          gather_output(e, panels.first + i, first, depth, block);
                                       });
     }
     void hidden_bias(std::size_t e, std::size_t panel, value_type* row) const noexcept {

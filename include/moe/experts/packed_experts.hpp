@@ -131,13 +131,13 @@ public:
             return {};
         }
     }
-    void multiply_hidden(std::size_t e, std::size_t panel, RowPointers rows,
+    void multiply_hidden(std::size_t e, PanelRange panels, RowPointers rows,
                          const PanelScratch<value_type>& scratch) const {
-        PackedPanel<F>::multiply(rows, d_model(), data_ + layout_.hidden_panel(e, panel), scratch, compute_);
+        multiply(rows, d_model(), layout_.hidden_panel(e, panels.first), panels.count, scratch);
     }
-    void multiply_output(std::size_t e, std::size_t panel, RowPointers rows,
+    void multiply_output(std::size_t e, PanelRange panels, RowPointers rows,
                          const PanelScratch<value_type>& scratch) const {
-        PackedPanel<F>::multiply(rows, d_ff(), data_ + layout_.output_panel(e, panel), scratch, compute_);
+        multiply(rows, d_ff(), layout_.output_panel(e, panels.first), panels.count, scratch);
     }
     void hidden_bias(std::size_t e, std::size_t panel, value_type* row) const noexcept {
         copy_bias(layout_.hidden_bias(e, panel), row);
@@ -172,6 +172,11 @@ private:
                 " bytes are needed, the memory given holds ", size);
         require(reinterpret_cast<std::uintptr_t>(data) % buffer_alignment == 0, ErrorCode::alignment,
                 "PackedExperts: the memory must be aligned to ", buffer_alignment, " bytes");
+    }
+
+    void multiply(RowPointers rows, std::size_t k, std::size_t offset, std::size_t n_panels,
+                  const PanelScratch<value_type>& scratch) const {
+        PackedPanel<F>::multiply(rows, k, {data_ + offset, n_panels, PackedPanel<F>::bytes(k)}, scratch, compute_);
     }
 
     void copy_bias(std::size_t offset, value_type* row) const noexcept {

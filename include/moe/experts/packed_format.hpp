@@ -56,9 +56,9 @@ struct PackedPanel {
         std::transform(block, block + depth * Panel<value_type>::width, to, round_to);
     }
 
-    static void multiply(RowPointers rows, std::size_t k, const std::byte* panel,
+    static void multiply(RowPointers rows, std::size_t k, const PackedPanels& panels,
                          const PanelScratch<value_type>& scratch, Compute /*compute*/) {
-        multiply_packed(rows, k, reinterpret_cast<const F*>(panel), scratch);
+        multiply_packed<F>(rows, k, panels, scratch);
     }
 
 private:
@@ -90,12 +90,12 @@ struct PackedPanel<F> {
         }
     }
 
-    static void multiply(RowPointers rows, std::size_t k, const std::byte* panel, const PanelScratch<float>& scratch,
-                         Compute compute) {
+    static void multiply(RowPointers rows, std::size_t k, const PackedPanels& panels,
+                         const PanelScratch<float>& scratch, Compute compute) {
         if (compute == Compute::int8) {
-            multiply_quantized<F>(rows, k, panel, scratch);
+            multiply_quantized<F>(rows, k, panels, scratch);
         } else {
-            multiply_dequantized<F>(rows, k, panel, scratch);
+            multiply_dequantized<F>(rows, k, panels, scratch);
         }
     }
 };

@@ -49,18 +49,24 @@ struct ActivationFormat {
     }
 };
 
+/// Neighbouring panels of one expert, at most max_task_panels.
+struct PanelRange {
+    std::size_t first;
+    std::size_t count;
+};
+
 /// Where an FFN finds its weights: the user's memory (ExpertBank) or panels packed once (PackedExperts).
-/// multiply_hidden and multiply_output leave rows * panel in scratch.sums; rows are of the source's ActivationFormat.
+/// multiply_hidden and multiply_output leave rows * panels in scratch.sums; rows are of the source's ActivationFormat.
 /// The biases fill a row of Panel<T>::width, zero where there is none.
 template <class S>
-concept PanelSource = requires(const S& source, std::size_t n, typename S::value_type* row, RowPointers rows,
-                               const PanelScratch<typename S::value_type>& scratch) {
+concept PanelSource = requires(const S& source, std::size_t n, typename S::value_type* row, PanelRange panels,
+                               RowPointers rows, const PanelScratch<typename S::value_type>& scratch) {
     { source.n_experts() } -> std::same_as<std::size_t>;
     { source.layout() } -> std::convertible_to<PanelLayout<typename S::value_type>>;
     { source.form() } -> std::convertible_to<typename S::form_type>;
     { source.activations() } -> std::same_as<ActivationFormat<typename S::value_type>>;
-    source.multiply_hidden(n, n, rows, scratch);
-    source.multiply_output(n, n, rows, scratch);
+    source.multiply_hidden(n, panels, rows, scratch);
+    source.multiply_output(n, panels, rows, scratch);
     source.hidden_bias(n, n, row);
     source.output_bias(n, n, row);
 };

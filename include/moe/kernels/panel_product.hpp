@@ -17,6 +17,10 @@ namespace moe::inline MOE_ABI {
 /// cache.
 inline constexpr std::size_t max_task_rows = 192;
 
+/// Panels multiplied together: for each block of k, the rows' values are fetched from far memory for the first panel
+/// and found in the first caches by the others. Their sums, 48 KB a panel at most, share the second level.
+inline constexpr std::size_t max_task_panels = 8;
+
 /// Rows of activations, one pointer each: to values of the compute type, or to the bytes of a quantised row.
 using RowPointers = std::span<const std::byte* const>;
 
@@ -24,15 +28,29 @@ using RowPointers = std::span<const std::byte* const>;
 template <class T>
 struct PanelScratch {
     std::span<T> block;                ///< (Panel<T>::depth, Panel<T>::width): a block gathered, converted or expanded
-    std::span<T> sums;                 ///< (max_task_rows, Panel<T>::width)
+    std::span<T> sums;                 ///< (max_task_panels, n_rows <= max_task_rows, Panel<T>::width)
     std::span<const std::byte*> rows;  ///< (max_task_rows)
 
     static constexpr std::size_t block_size = Panel<T>::depth * Panel<T>::width;
-    static constexpr std::size_t sums_size = max_task_rows * Panel<T>::width;
+    static constexpr std::size_t sums_size = max_task_panels * max_task_rows * Panel<T>::width;
 
     [[nodiscard]] static PanelScratch take(Arena& arena) {
         return {arena.take<T>(block_size), arena.take<T>(sums_size), arena.take<const std::byte*>(max_task_rows)};
     }
+
+    /// The sums of panel `i` of a product of `n_rows` rows: (n_rows, Panel<T>::width).
+    [[nodiscard]] T* sums_of(std::size_t i, std::size_t n_rows) const noexcept {
+        return sums.data() + i * n_rows * Panel<T>::width;
+    }
+};
+
+/// `count` neighbouring packed panels, `stride` bytes from one to the next.
+struct PackedPanels {
+    const std::byte* first;
+    std::size_t count;
+    std::size_t stride;
+
+    [[nodiscard]] const std::byte* operator[](std::size_t i) const noexcept { return first + i * stride; }
 };
 
 namespace detail {
@@ -42,125 +60,171 @@ namespace detail {
 template <class Tile>
 MOE_ALWAYS_INLINE void for_each_tile(std::size_t n_rows, Tile&& tile) {
     const std::size_t n_tiles = divide_up(n_rows, Panel<float>::tile_rows);
-    std::size_t first = 0;
-    for (std::size_t i = 0; i < n_tiles; ++i) {
-        const std::size_t end = n_rows * (i + 1) / n_tiles;
-        tile(first, end - first, i);
-        first = end;
+    const std::size_t height = n_rows / n_tiles;
+    const std::size_t higher = n_rows % n_tiles;
+    for (std::size_t i = 0, first = 0; i < n_tiles; ++i) {
+        const std::size_t rows = height + (i < higher ? 1 : 0);
+        tile(first, rows, i);
+        first += rows;
     }
 }
 
-/// What tile `index` of `n_tiles` asks for while it works on a block: its share of the block that follows, spread over
-/// `steps` steps of the kernel, in whole lines a step.
-[[nodiscard]] inline Prefetch share_of(const std::byte* next, std::size_t bytes, std::size_t index, std::size_t n_tiles,
-                                       std::size_t steps) noexcept {
-    const std::size_t lines = divide_up(bytes, Prefetch::line);
-    const std::size_t per_step = divide_up(lines, std::min<std::size_t>(n_tiles, 4) * steps);
-    const std::size_t begin = index * per_step * steps;
-    return begin < lines ? Prefetch{next + begin * Prefetch::line, per_step} : Prefetch{};
-}
+/// What the tiles of a block ask for while they work on it: the block that follows, shared evenly among them and over
+/// the `steps` steps of each. A core has few requests under way at once, and its own loads wait behind them: all lines
+/// in the first four tiles of 22 cost a tenth of the speed, 46 in one burst as much. Without bytes: nothing.
+class BlockPrefetch {
+public:
+    BlockPrefetch() = default;
+    BlockPrefetch(std::size_t bytes, std::size_t n_rows, std::size_t steps) noexcept
+        : lines_(divide_up(bytes, Prefetch::line)) {
+        const std::size_t n_tiles = divide_up(n_rows, Panel<float>::tile_rows);
+        per_step_ = divide_up(lines_, n_tiles * steps);
+        per_tile_ = per_step_ * steps;
+    }
 
-/// The tiles of one block of float weights.
+    [[nodiscard]] BlockPrefetch from(const std::byte* next) const noexcept {
+        BlockPrefetch result = *this;
+        result.next_ = next;
+        return result;
+    }
+
+    [[nodiscard]] Prefetch tile(std::size_t index) const noexcept {
+        const std::size_t begin = index * per_tile_;
+        return begin < lines_ ? Prefetch{next_ + begin * Prefetch::line, per_step_} : Prefetch{};
+    }
+
+private:
+    const std::byte* next_ = nullptr;
+    std::size_t lines_ = 0;
+    std::size_t per_step_ = 0;
+    std::size_t per_tile_ = 0;
+};
+
+/// The tiles of one block of float weights, from input `first` on, into `sums`.
 template <class W>
-void multiply_block(RowPointers rows, std::size_t first, const W* weights, std::size_t depth,
-                    const PanelScratch<ComputeType<W>>& scratch, const std::byte* next, std::size_t next_bytes) {
+void multiply_block(RowPointers rows, std::size_t first, const W* weights, std::size_t depth, ComputeType<W>* sums,
+                    const BlockPrefetch& prefetch) {
     using T = ComputeType<W>;
-    const std::size_t n_tiles = divide_up(rows.size(), Panel<T>::tile_rows);
     for_each_tile(rows.size(), [&](std::size_t r, std::size_t count, std::size_t index) {
         std::array<const T*, Panel<T>::tile_rows> at{};
         for (std::size_t i = 0; i < count; ++i) {
             at[i] = reinterpret_cast<const T*>(rows[r + i]) + first;
         }
-        multiply_tile(count, at.data(), weights, depth, scratch.sums.data() + r * Panel<T>::width, first != 0,
-                      share_of(next, next_bytes, index, n_tiles, Panel<T>::depth));
+        multiply_tile(count, at.data(), weights, depth, sums + r * Panel<T>::width, first != 0, prefetch.tile(index));
     });
+}
+
+/// Calls block(i, b, at, next) for block b of panel i, a block of each panel before the next of any: `at` is the
+/// block's first byte and `next` that of the one after it.
+template <class Block>
+void for_each_block(const PackedPanels& panels, std::size_t n_blocks, std::size_t block_bytes, Block&& block) {
+    for (std::size_t b = 0; b < n_blocks; ++b) {
+        for (std::size_t i = 0; i < panels.count; ++i) {
+            const bool last = i + 1 == panels.count;
+            const std::byte* const next = last && b + 1 < n_blocks ? panels[0] + (b + 1) * block_bytes
+                                                                   : panels[i + 1] + (last ? 0 : b) * block_bytes;
+            block(i, b, panels[i] + b * block_bytes, next);
+        }
+    }
 }
 
 }  // namespace detail
 
-/// scratch.sums (n_rows, width) = rows (n_rows, k) * panel (k, width), with weights gathered block by block:
-/// `gather(first, depth, buffer)` fills (depth, width).
+/// scratch.sums (n_panels, n_rows, width) = rows (n_rows, k) * panels (k, width), with weights gathered block by block:
+/// `gather(panel, first, depth, buffer)` fills (depth, width).
 template <class T, class Gather>
-void multiply_gathered(RowPointers rows, std::size_t k, const PanelScratch<T>& scratch, Gather&& gather) {
+void multiply_gathered(RowPointers rows, std::size_t k, std::size_t n_panels, const PanelScratch<T>& scratch,
+                       Gather&& gather) {
     for (std::size_t first = 0; first < k; first += Panel<T>::depth) {
         const std::size_t depth = std::min(Panel<T>::depth, k - first);
-        gather(first, depth, scratch.block.data());
-        detail::multiply_block<T>(rows, first, scratch.block.data(), depth, scratch, nullptr, 0);
+        for (std::size_t i = 0; i < n_panels; ++i) {
+            gather(i, first, depth, scratch.block.data());
+            detail::multiply_block<T>(rows, first, scratch.block.data(), depth, scratch.sums_of(i, rows.size()), {});
+        }
     }
 }
 
-/// The same with a packed panel of float, double or 16-bit weights. 16-bit weights are converted in registers for one
+/// The same with packed panels of float, double or 16-bit weights. 16-bit weights are converted in registers for one
 /// tile and once into scratch for more.
 template <class W>
-void multiply_packed(RowPointers rows, std::size_t k, const W* panel, const PanelScratch<ComputeType<W>>& scratch) {
+void multiply_packed(RowPointers rows, std::size_t k, const PackedPanels& panels,
+                     const PanelScratch<ComputeType<W>>& scratch) {
     using T = ComputeType<W>;
     constexpr std::size_t block_bytes = Panel<T>::depth * Panel<T>::width * sizeof(W);
-    for (std::size_t first = 0; first < k; first += Panel<T>::depth) {
-        const std::size_t depth = std::min(Panel<T>::depth, k - first);
-        const W* const weights = panel + first * Panel<T>::width;
-        const auto* const next = reinterpret_cast<const std::byte*>(weights) + block_bytes;
-        if constexpr (!std::is_same_v<W, T>) {
-            if (!loads_converted<W> || rows.size() > Panel<T>::tile_rows) {
-                convert_run(weights, depth * Panel<T>::width, scratch.block.data());
-                detail::multiply_block<T>(rows, first, scratch.block.data(), depth, scratch, next, block_bytes);
-                continue;
-            }
-        }
-        detail::multiply_block<W>(rows, first, weights, depth, scratch, next, block_bytes);
-    }
+    const bool in_registers = std::is_same_v<W, T> || (loads_converted<W> && rows.size() <= Panel<T>::tile_rows);
+    const detail::BlockPrefetch prefetch(block_bytes, rows.size(), Panel<T>::depth / Prefetch::interval);
+    detail::for_each_block(panels, divide_up(k, Panel<T>::depth), block_bytes,
+                           [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {
+                               const std::size_t first = b * Panel<T>::depth;
+                               const std::size_t depth = std::min(Panel<T>::depth, k - first);
+                               const W* const weights = reinterpret_cast<const W*>(at);
+                               T* const sums = scratch.sums_of(i, rows.size());
+                               if (in_registers) {
+                                   detail::multiply_block<W>(rows, first, weights, depth, sums, prefetch.from(next));
+                               } else {
+                                   convert_run(weights, depth * Panel<T>::width, scratch.block.data());
+                                   detail::multiply_block<T>(rows, first, scratch.block.data(), depth, sums,
+                                                             prefetch.from(next));
+                               }
+                           });
 }
 
-/// The same with a quantised panel, its weights as floats: float accuracy against the dequantised weights.
+/// The same with quantised panels, their weights as floats: float accuracy against the dequantised weights.
 template <class Format>
-void multiply_dequantized(RowPointers rows, std::size_t k, const std::byte* panel, const PanelScratch<float>& scratch) {
+void multiply_dequantized(RowPointers rows, std::size_t k, const PackedPanels& panels,
+                          const PanelScratch<float>& scratch) {
     constexpr std::size_t groups = Panel<float>::depth / quantization_group;
     constexpr std::size_t group_bytes = QuantizedPanel<Format>::group_bytes;
-    for (std::size_t first = 0; first < k; first += Panel<float>::depth) {
-        const std::size_t depth = std::min(Panel<float>::depth, k - first);
-        const std::byte* const block = panel + first / quantization_group * group_bytes;
-        for (std::size_t g = 0; g * quantization_group < depth; ++g) {
-            decode_group<Format>(block + g * group_bytes,
-                                 scratch.block.data() + g * quantization_group * Panel<float>::width);
-        }
-        detail::multiply_block<float>(rows, first, scratch.block.data(), depth, scratch, block + groups * group_bytes,
-                                      groups * group_bytes);
-    }
+    const detail::BlockPrefetch prefetch(groups * group_bytes, rows.size(), Panel<float>::depth / Prefetch::interval);
+    detail::for_each_block(panels, divide_up(k, Panel<float>::depth), groups * group_bytes,
+                           [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {
+                               const std::size_t first = b * Panel<float>::depth;
+                               const std::size_t depth = std::min(Panel<float>::depth, k - first);
+                               for (std::size_t g = 0; g * quantization_group < depth; ++g) {
+                                   decode_group<Format>(
+                                       at + g * group_bytes,
+                                       scratch.block.data() + g * quantization_group * Panel<float>::width);
+                               }
+                               detail::multiply_block<float>(rows, first, scratch.block.data(), depth,
+                                                             scratch.sums_of(i, rows.size()), prefetch.from(next));
+                           });
 }
 
 /// The same with quantised rows and integer dot products; see multiply_quantized_tile for the order of summation.
 template <class Format>
-void multiply_quantized(RowPointers rows, std::size_t k, const std::byte* panel, const PanelScratch<float>& scratch) {
+void multiply_quantized(RowPointers rows, std::size_t k, const PackedPanels& panels,
+                        const PanelScratch<float>& scratch) {
     // 8 groups of 8-bit codes are 17 KB: they stay in the first level with the rows that stream past them
     constexpr std::size_t block_groups = Panel<float>::depth / 16;
-    constexpr std::size_t steps = block_groups * (Format::zero_point == 8 ? 4 : 8);
     constexpr std::size_t group_bytes = QuantizedPanel<Format>::group_bytes;
     const QuantizedRows layout{k};
-    const std::size_t n_tiles = divide_up(rows.size(), Panel<float>::tile_rows);
-    for (std::size_t first = 0; first < layout.groups(); first += block_groups) {
-        const std::size_t groups = std::min(block_groups, layout.groups() - first);
-        const std::byte* const block = panel + first * group_bytes;
-        const auto tiles = [&]<class C>(C, const std::byte* codes, std::size_t n_steps) {
-            detail::for_each_tile(rows.size(), [&](std::size_t r, std::size_t count, std::size_t index) {
-                multiply_quantized_tile<C>(count, rows.data() + r, layout, first, codes, groups,
-                                           scratch.sums.data() + r * Panel<float>::width, first != 0,
-                                           detail::share_of(block + block_groups * group_bytes,
-                                                            block_groups * group_bytes, index, n_tiles, n_steps));
-            });
-        };
-        if constexpr (Format::zero_point == 8) {
-            if (n_tiles > 1) {
+    const bool expands = Format::zero_point == 8 && rows.size() > Panel<float>::tile_rows;
+    const detail::BlockPrefetch prefetch(block_groups * group_bytes, rows.size(), block_groups);
+    detail::for_each_block(
+        panels, divide_up(layout.groups(), block_groups), block_groups * group_bytes,
+        [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {
+            const std::size_t first = b * block_groups;
+            const std::size_t groups = std::min(block_groups, layout.groups() - first);
+            const auto tiles = [&]<class C>(C, const std::byte* codes) {
+                detail::for_each_tile(rows.size(), [&](std::size_t r, std::size_t count, std::size_t index) {
+                    multiply_quantized_tile<C>(count, rows.data() + r, layout, first, codes, groups,
+                                               scratch.sums_of(i, rows.size()) + r * Panel<float>::width, first != 0,
+                                               prefetch.from(next).tile(index));
+                });
+            };
+            if (!expands) {
+                return tiles(Codes<Format>{}, at);
+            }
+            if constexpr (Format::zero_point == 8) {
                 auto* const expanded = reinterpret_cast<std::byte*>(scratch.block.data());
                 static_assert(block_groups * QuantizedPanel<Int8>::group_bytes <=
                               PanelScratch<float>::block_size * sizeof(float));
                 for (std::size_t g = 0; g < groups; ++g) {
-                    detail::expand_codes(block + g * group_bytes, expanded + g * QuantizedPanel<Int8>::group_bytes);
+                    detail::expand_codes(at + g * group_bytes, expanded + g * QuantizedPanel<Int8>::group_bytes);
                 }
-                tiles(Codes<Format, true>{}, expanded, 2 * steps);
-                continue;
+                tiles(Codes<Format, true>{}, expanded);
             }
-        }
-        tiles(Codes<Format>{}, block, steps);
-    }
+        });
 }
 
 }  // namespace moe::inline MOE_ABI

@@ -102,6 +102,14 @@ inline void quantize_groups(const QuantizedRows& layout, std::size_t first, std:
     }
 }
 
+/// Columns [first, first + columns) of a row, where both are whole groups; those beyond k do not exist.
+inline void quantize_columns(const QuantizedRows& layout, std::size_t first, std::size_t columns, const float* x,
+                             int zero_point, std::byte* row) noexcept {
+    const std::size_t group = first / quantization_group;
+    quantize_groups(layout, group, std::min(columns / quantization_group, layout.groups() - group), x, layout.k - first,
+                    zero_point, row);
+}
+
 /// A whole row. Complexity O(k).
 inline void quantize_row(const QuantizedRows& layout, const float* x, int zero_point, std::byte* row) noexcept {
     quantize_groups(layout, 0, layout.groups(), x, layout.k, zero_point, row);

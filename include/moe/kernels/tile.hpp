@@ -45,10 +45,11 @@ template <class T>
     return vectors;
 }
 
-/// Memory a kernel asks for while it computes: `lines` cache lines for every value of k, from `next` on. The hardware
-/// follows a stream but stops at each page of 4 KB and knows nothing of the next panel.
+/// Memory a kernel asks for while it computes: `lines` cache lines in every step, from `next` on. The hardware follows
+/// a stream but stops at each page of 4 KB and knows nothing of the next panel.
 struct Prefetch {
     static constexpr std::size_t line = 64;
+    static constexpr std::size_t interval = 4;  ///< values of k in a step of a float tile
 
     const std::byte* next = nullptr;
     std::size_t lines = 0;
@@ -85,12 +86,14 @@ MOE_ALWAYS_INLINE void multiply_strip(const std::array<const ComputeType<W>*, Ro
         }
     }
     for (std::size_t k = 0; k < depth; ++k) {
+        if (k % Prefetch::interval == 0) {
+            ahead.step();
+        }
         std::array<Vector<T>, Vectors> weight;
         MOE_UNROLL
         for (std::size_t v = 0; v < Vectors; ++v) {
             weight[v] = load_converted(panel + k * Panel<T>::width + v * lanes<T>);
         }
-        ahead.step();
         MOE_UNROLL
         for (std::size_t r = 0; r < Rows; ++r) {
             const Vector<T> x(row[r][k]);

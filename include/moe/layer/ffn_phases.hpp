@@ -8,7 +8,7 @@
 
 namespace moe::inline MOE_ABI::detail {
 
-/// Phase::hidden: tasks (expert, block of rows, panel), then those of the shared experts.
+/// Phase::hidden: tasks (expert, block of rows, chunk of panels), then those of the shared experts.
 template <class Layer>
 class HiddenPhase {
 public:
@@ -44,8 +44,9 @@ private:
                        1;
         const auto e = static_cast<std::size_t>(pass_.memory.active[i]);
         const std::size_t panels = experts.layout().hidden_panels();
-        const std::size_t block = (task - first_task[i]) / panels;
-        const std::size_t panel = (task - first_task[i]) % panels;
+        const std::size_t chunks = divide_up(panels, pass_.hidden_chunk);
+        const std::size_t block = (task - first_task[i]) / chunks;
+        const std::size_t first_panel = (task - first_task[i]) % chunks * pass_.hidden_chunk;
         const std::size_t first = plan.expert_offsets[e] + block * max_task_rows;
         const std::size_t count = std::min<std::size_t>(max_task_rows, plan.expert_offsets[e + 1] - first);
         const RowPointers rows = point_at(scratch, count, [&](std::size_t r) {
@@ -53,7 +54,7 @@ private:
         });
         const bool scaled = pass_.layer->options().weight_at == WeightAt::input;
         compute_hidden(
-            experts, e, panel, rows,
+            experts, e, {first_panel, std::min(pass_.hidden_chunk, panels - first_panel)}, rows,
             [&](std::size_t r) { return scaled ? plan.weights[plan.assignments[first + r]] : T(1); },
             pass_.memory.hidden.data() + first * shape_.hidden_stride, shape_.hidden_stride, scratch);
     }
@@ -72,8 +73,8 @@ private:
                     return input(first + r, own_rows ? pass_.memory.shared_inputs : pass_.memory.inputs, in_stride);
                 });
                 return compute_hidden(
-                    shared, 0, task / blocks, rows, [](std::size_t) { return T(1); }, hidden + first * stride, stride,
-                    scratch);
+                    shared, 0, {task / blocks, 1}, rows, [](std::size_t) { return T(1); }, hidden + first * stride,
+                    stride, scratch);
             }
             task -= n_tasks;
             hidden += shape_.n_tokens * stride;
@@ -90,7 +91,7 @@ private:
     const PassShape& shape_;
 };
 
-/// Phase::output: tasks (panel of y, block of tokens), each from nothing to the finished sum.
+/// Phase::output: tasks (group of panels of y, block of tokens), each from nothing to the finished sum.
 template <class Layer>
 class OutputPhase {
 public:
@@ -100,90 +101,105 @@ public:
 
     void work(std::size_t ith) const {
         const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
-        const std::size_t panels = pass_.layer->experts().layout().output_panels();
         // A panel reads the weights of every expert once: cut the tokens only when there are too few panels to share.
         constexpr std::size_t tasks_per_worker = 4;
-        const std::size_t wanted = divide_up(shape_.n_workers * tasks_per_worker, panels);
+        const std::size_t wanted = divide_up(shape_.n_workers * tasks_per_worker, shape_.output_panels);
         const std::size_t blocks = std::clamp<std::size_t>(shape_.n_tokens / max_task_rows, 1, wanted);
         TaskQueue& queue = pass_.queue(Phase::output);
-        for (std::size_t task = queue.take(); task < panels * blocks; task = queue.take()) {
-            const std::size_t block = task / panels;
-            task_of(task % panels, shape_.n_tokens * block / blocks, shape_.n_tokens * (block + 1) / blocks, scratch);
+        for (std::size_t task = queue.take(); task < pass_.output_groups * blocks; task = queue.take()) {
+            const std::size_t group = task / blocks;
+            const std::size_t block = task % blocks;
+            work_on({pass_.memory.first_panel[group], pass_.memory.first_panel[group + 1]},
+                    {shape_.n_tokens * block / blocks, shape_.n_tokens * (block + 1) / blocks}, scratch);
         }
     }
 
 private:
-    /// Columns of one panel of y for tokens [begin, end).
-    void task_of(std::size_t panel, std::size_t begin, std::size_t end, const PanelScratch<T>& scratch) const {
-        const std::size_t first = panel * Panel<T>::width;
-        const std::size_t columns = std::min(Panel<T>::width, pass_.x.cols() - first);
-        const std::span<const T> bias = pass_.layer->options().output_bias;
-        for (std::size_t t = begin; t < end; ++t) {
-            T* const row = pass_.y.row(t) + first;
-            if (!pass_.options.accumulate) {
-                std::fill_n(row, columns, T(0));
-            }
-            if (!bias.empty()) {
-                add_scaled(T(1), bias.data() + first, columns, row);
-            }
+    using Range = typename PassState<Layer>::Range;
+
+    void work_on(Range panels, Range tokens, const PanelScratch<T>& scratch) const {
+        for (std::size_t panel = panels.begin; panel < panels.end; ++panel) {
+            begin_sums(panel, tokens);
         }
         const T scale = pass_.layer->routed_weight();
         for (const ExpertId e : pass_.memory.active.first(pass_.n_active)) {
-            add_routed(static_cast<std::size_t>(e), panel, begin, end, scale, scratch);
+            add_routed(static_cast<std::size_t>(e), panels, tokens, scale, scratch);
         }
-        add_null(first, columns, begin, end, scale);
-        add_shared(panel, begin, end, scratch);
+        for (std::size_t panel = panels.begin; panel < panels.end; ++panel) {
+            add_null(panel, tokens, scale);
+        }
+        add_shared(panels, tokens, scratch);
     }
 
-    void add_routed(std::size_t e, std::size_t panel, std::size_t begin, std::size_t end, T scale,
-                    const PanelScratch<T>& scratch) const {
+    [[nodiscard]] std::size_t columns(std::size_t panel) const noexcept {
+        return std::min(Panel<T>::width, pass_.x.cols() - panel * Panel<T>::width);
+    }
+
+    /// y = (or stays) plus the bias.
+    void begin_sums(std::size_t panel, Range tokens) const {
+        const std::size_t first = panel * Panel<T>::width;
+        const std::span<const T> bias = pass_.layer->options().output_bias;
+        for (std::size_t t = tokens.begin; t < tokens.end; ++t) {
+            T* const row = pass_.y.row(t) + first;
+            if (!pass_.options.accumulate) {
+                std::fill_n(row, columns(panel), T(0));
+            }
+            if (!bias.empty()) {
+                add_scaled(T(1), bias.data() + first, columns(panel), row);
+            }
+        }
+    }
+
+    void add_routed(std::size_t e, Range panels, Range tokens, T scale, const PanelScratch<T>& scratch) const {
         const PlanView<T>& plan = pass_.plan;
         const bool weighted = pass_.layer->options().weight_at == WeightAt::output;
-        const auto range = pass_.entries(e, begin, end);
+        const Range range = pass_.entries(e, tokens.begin, tokens.end);
         for (std::size_t i = range.begin; i < range.end; i += max_task_rows) {
             const std::size_t count = std::min(max_task_rows, range.end - i);
             const RowPointers rows = point_at(scratch, count, [&](std::size_t r) {
                 return pass_.memory.hidden.data() + (i + r) * shape_.hidden_stride;
             });
             add_output(
-                pass_.layer->experts(), e, panel, rows,
+                pass_.layer->experts(), e, {panels.begin, panels.end - panels.begin}, rows,
                 [&](std::size_t r) { return weighted ? scale * plan.weights[plan.assignments[i + r]] : scale; },
                 [&](std::size_t r) { return plan.tokens[i + r]; }, pass_.y, scratch);
         }
     }
 
-    void add_null(std::size_t first, std::size_t columns, std::size_t begin, std::size_t end, T scale) const {
+    void add_null(std::size_t panel, Range tokens, T scale) const {
+        const std::size_t first = panel * Panel<T>::width;
         const PlanView<T>& plan = pass_.plan;
         const NullExperts<T>& null = pass_.layer->options().null_experts;
         const std::size_t identity = pass_.layer->experts().n_experts() + null.n_zero;
         const std::size_t constant = identity + null.n_identity;
         for (std::size_t e = identity; e < shape_.n_experts; ++e) {
-            const auto range = pass_.entries(e, begin, end);
+            const Range range = pass_.entries(e, tokens.begin, tokens.end);
             for (std::size_t i = range.begin; i < range.end; ++i) {
                 const std::size_t t = plan.tokens[i];
                 const T* const value = e < constant ? pass_.x.row(t) : null.constants.row(e - constant);
-                add_scaled(scale * plan.weights[plan.assignments[i]], value + first, columns, pass_.y.row(t) + first);
+                add_scaled(scale * plan.weights[plan.assignments[i]], value + first, columns(panel),
+                           pass_.y.row(t) + first);
             }
         }
     }
 
-    void add_shared(std::size_t panel, std::size_t begin, std::size_t end, const PanelScratch<T>& scratch) const {
+    void add_shared(Range panels, Range tokens, const PanelScratch<T>& scratch) const {
         const std::byte* hidden = pass_.memory.shared_hidden.data();
         const T scale = pass_.layer->shared_weight();
         for (std::size_t s = 0; s < shape_.n_shared; ++s) {
             const auto& shared = pass_.layer->shared().experts()[s];
             const std::size_t stride = shared.activations().hidden_stride(shared.layout());
-            for (std::size_t t = begin; t < end; t += max_task_rows) {
-                const std::size_t count = std::min(max_task_rows, end - t);
+            const auto weight = [&](std::size_t t) {
+                return shape_.shared_gated ? scale * pass_.memory.shared_weights[t * shape_.n_shared + s] : scale;
+            };
+            for (std::size_t t = tokens.begin; t < tokens.end; t += max_task_rows) {
+                const std::size_t count = std::min(max_task_rows, tokens.end - t);
                 const RowPointers rows =
                     point_at(scratch, count, [&](std::size_t r) { return hidden + (t + r) * stride; });
                 add_output(
-                    shared, 0, panel, rows,
-                    [&](std::size_t r) {
-                        return shape_.shared_gated ? scale * pass_.memory.shared_weights[(t + r) * shape_.n_shared + s]
-                                                   : scale;
-                    },
-                    [&](std::size_t r) { return t + r; }, pass_.y, scratch);
+                    shared, 0, {panels.begin, panels.end - panels.begin}, rows,
+                    [&](std::size_t r) { return weight(t + r); }, [&](std::size_t r) { return t + r; }, pass_.y,
+                    scratch);
             }
             hidden += shape_.n_tokens * stride;
         }

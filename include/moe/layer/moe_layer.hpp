@@ -144,6 +144,7 @@ public:
         if (route_only) {
             return shape;
         }
+        shape.output_panels = experts_.layout().output_panels();
         shape.hidden_stride = experts_.activations().hidden_stride(experts_.layout());
         shape.input_stride = experts_.activations().input_stride(experts_.layout());
         shape.n_shared = shared_.experts().size();

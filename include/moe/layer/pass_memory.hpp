@@ -15,10 +15,11 @@ namespace moe::inline MOE_ABI {
 struct PassShape {
     std::size_t n_tokens = 0;
     std::size_t n_workers = 0;
-    std::size_t n_experts = 0;            ///< null experts included
-    std::size_t max_per_token = 0;        ///< 0 when the plan is given
-    std::size_t max_assignments = 0;      ///< of the plan to be made, or of the one given
-    std::size_t router_outputs = 0;       ///< 0 when no logits are computed
+    std::size_t n_experts = 0;        ///< null experts included
+    std::size_t max_per_token = 0;    ///< 0 when the plan is given
+    std::size_t max_assignments = 0;  ///< of the plan to be made, or of the one given
+    std::size_t router_outputs = 0;   ///< 0 when no logits are computed
+    std::size_t output_panels = 0;
     std::size_t hidden_stride = 0;        ///< bytes of a row of hidden activations
     std::size_t input_stride = 0;         ///< bytes of a quantised row of x; 0 when x is used as it is
     std::size_t shared_input_stride = 0;  ///< the same for the shared experts, when they need other rows
@@ -49,6 +50,7 @@ struct PassMemory {
     std::span<ExpertId> batch_order;
     PlanStorage<T> plan;
     std::span<std::size_t> first_task;   ///< (n_experts + 1)
+    std::span<std::size_t> first_panel;  ///< (output_panels + 1): where groups of output panels begin
     std::span<ExpertId> active;          ///< (n_experts): those with tokens
     std::span<std::byte> inputs;         ///< (n_tokens, input_stride)
     std::span<std::byte> shared_inputs;  ///< (n_tokens, shared_input_stride)
@@ -81,6 +83,7 @@ struct PassMemory {
             memory.batch_order = arena.take<ExpertId>(t + shape.n_experts);
         }
         memory.first_task = arena.take<std::size_t>(shape.n_experts + 1);
+        memory.first_panel = arena.take<std::size_t>(shape.output_panels + 1);
         memory.active = arena.take<ExpertId>(shape.n_experts);
         memory.inputs = take_bytes(t, shape.input_stride);
         memory.shared_inputs = take_bytes(t, shape.shared_input_stride);

@@ -25,7 +25,9 @@ struct PassState {
     PassShape shape;
     PassMemory<T> memory;
     PlanView<T> plan;
-    std::size_t n_active = 0;  ///< experts with tokens
+    std::size_t n_active = 0;       ///< experts with tokens
+    std::size_t hidden_chunk = 1;   ///< panels of a task of the hidden phase
+    std::size_t output_groups = 0;  ///< groups of panels of the output phase
 
     /// One a phase, a cache line each.
     struct alignas(buffer_alignment) Queue {

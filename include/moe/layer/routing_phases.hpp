@@ -131,7 +131,24 @@ private:
     const PassMemory<T>& memory_;
 };
 
-/// Phase::plan: sorts the choices by expert and counts the tasks of the next phase. One worker, O(assignments).
+/// Panels of a task of the output phase at most: each keeps a column of y at hand beside its sums.
+inline constexpr std::size_t max_output_group = max_task_panels / 2;
+
+/// Cuts the output panels into groups, large ones first: each takes its share of what is left, so that the last are
+/// single panels and all workers end together.
+template <class Layer>
+void group_output_panels(PassState<Layer>& pass) {
+    const std::size_t panels = pass.shape.output_panels;
+    std::size_t panel = 0;
+    pass.output_groups = 0;
+    while (panel < panels) {
+        pass.memory.first_panel[pass.output_groups++] = panel;
+        panel += std::clamp<std::size_t>((panels - panel) / (2 * pass.shape.n_workers), 1, max_output_group);
+    }
+    pass.memory.first_panel[pass.output_groups] = panels;
+}
+
+/// Phase::plan: sorts the choices by expert and cuts the next phases into tasks. One worker, O(assignments).
 template <class Layer>
 void make_plan(PassState<Layer>& pass) {
     using T = typename Layer::value_type;
@@ -147,19 +164,29 @@ void make_plan(PassState<Layer>& pass) {
                                   MatrixView<const T>(memory.chosen_weights.data(), shape.n_tokens, k, k),
                                   shape.n_experts, memory.plan);
     }
+    const auto blocks_of = [&pass](std::size_t e) {
+        return divide_up(std::size_t{pass.plan.expert_offsets[e + 1] - pass.plan.expert_offsets[e]}, max_task_rows);
+    };
     const std::size_t n_experts = pass.layer->experts().n_experts();
     const std::size_t panels = pass.layer->experts().layout().hidden_panels();
+    std::size_t blocks = 0;
+    for (std::size_t e = 0; e < n_experts; ++e) {
+        blocks += blocks_of(e);
+    }
+    constexpr std::size_t tasks_per_worker = 32;
+    pass.hidden_chunk =
+        std::clamp<std::size_t>(blocks * panels / (shape.n_workers * tasks_per_worker), 1, max_task_panels);
     std::size_t task = 0;
     pass.n_active = 0;
     for (std::size_t e = 0; e < n_experts; ++e) {
-        const std::size_t tokens = pass.plan.expert_offsets[e + 1] - pass.plan.expert_offsets[e];
-        if (tokens > 0) {
+        if (blocks_of(e) > 0) {
             memory.first_task[pass.n_active] = task;
             memory.active[pass.n_active++] = static_cast<ExpertId>(e);
-            task += divide_up(tokens, max_task_rows) * panels;
+            task += blocks_of(e) * divide_up(panels, pass.hidden_chunk);
         }
     }
     memory.first_task[pass.n_active] = task;
+    group_output_panels(pass);
 }
 
 }  // namespace moe::inline MOE_ABI::detail

@@ -44,10 +44,11 @@ public:
                        const PanelScratch<T>& scratch) const {
         const std::size_t first = panel * Panel<T>::width;
         if (panels_ != nullptr) {
-            multiply_packed(x, inputs(), packed_panel(panel), scratch);
+            const std::size_t bytes = inputs() * Panel<T>::width * sizeof(W);
+            multiply_packed<W>(x, inputs(), {panels_->data() + panel * bytes, 1, bytes}, scratch);
         } else {
-            multiply_gathered<T>(x, inputs(), scratch, [&](std::size_t k, std::size_t depth, T* buffer) {
-                detail::pack_columns(weight_, 0, first, Panel<T>::width, k, depth, buffer);
+            multiply_gathered<T>(x, inputs(), 1, scratch, [&](std::size_t, std::size_t k, std::size_t depth, T* block) {
+                detail::pack_columns(weight_, 0, first, Panel<T>::width, k, depth, block);
             });
         }
         const std::size_t columns = std::min(Panel<T>::width, outputs() - first);
@@ -71,7 +72,7 @@ public:
             executor.run([&](std::size_t, std::size_t) {
                 for (std::size_t panel = queue.take(); panel < panels(); panel = queue.take()) {
                     detail::pack_columns(weight_, 0, panel * Panel<T>::width, Panel<T>::width, 0, inputs(),
-                                         const_cast<W*>(result.packed_panel(panel)));
+                                         reinterpret_cast<W*>(memory->data()) + panel * inputs() * Panel<T>::width);
                 }
             });
         }
@@ -79,10 +80,6 @@ public:
     }
 
 private:
-    [[nodiscard]] const W* packed_panel(std::size_t panel) const noexcept {
-        return reinterpret_cast<const W*>(panels_->data()) + panel * inputs() * Panel<T>::width;
-    }
-
     WeightStack<W> weight_;
     std::span<const W> bias_;
     std::shared_ptr<const AlignedBuffer> panels_;
