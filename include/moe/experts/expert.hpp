@@ -94,21 +94,19 @@ private:
     struct Memory {
         std::span<std::byte> hidden;
         std::span<std::byte> inputs;
-        std::span<T> values;
-        std::span<const std::byte*> rows;
-
-        static constexpr std::size_t block = PanelScratch<T>::block_size;
-        static constexpr std::size_t sums = PanelScratch<T>::sums_size;
+        std::span<std::byte> workers;
+        std::size_t worker_bytes;
 
         static Memory take(Arena& arena, const Strides& strides, std::size_t n_tokens, std::size_t n_workers) {
+            Arena measure;
+            (void)PanelScratch<T>::take(measure);
             return {arena.take<std::byte>(checked_multiply(n_tokens, strides.hidden)),
                     arena.take<std::byte>(checked_multiply(n_tokens, strides.input)),
-                    arena.take<T>(checked_multiply(n_workers, block + sums)),
-                    arena.take<const std::byte*>(checked_multiply(n_workers, max_task_rows))};
+                    arena.take<std::byte>(checked_multiply(n_workers, measure.used())), measure.used()};
         }
         [[nodiscard]] PanelScratch<T> worker(std::size_t ith) const {
-            const auto mine = values.subspan(ith * (block + sums), block + sums);
-            return {mine.first(block), mine.subspan(block), rows.subspan(ith * max_task_rows, max_task_rows)};
+            Arena mine(workers.data() + ith * worker_bytes, worker_bytes);
+            return PanelScratch<T>::take(mine);
         }
     };
 

@@ -31,11 +31,10 @@ struct PanelScratch {
     std::span<T> sums;                 ///< (max_task_panels, n_rows <= max_task_rows, Panel<T>::width)
     std::span<const std::byte*> rows;  ///< (max_task_rows)
 
-    static constexpr std::size_t block_size = Panel<T>::depth * Panel<T>::width;
-    static constexpr std::size_t sums_size = max_task_panels * max_task_rows * Panel<T>::width;
-
     [[nodiscard]] static PanelScratch take(Arena& arena) {
-        return {arena.take<T>(block_size), arena.take<T>(sums_size), arena.take<const std::byte*>(max_task_rows)};
+        return {arena.take<T>(Panel<T>::depth * Panel<T>::width),
+                arena.take<T>(max_task_panels * max_task_rows * Panel<T>::width),
+                arena.take<const std::byte*>(max_task_rows)};
     }
 
     /// The sums of panel `i` of a product of `n_rows` rows: (n_rows, Panel<T>::width).
@@ -218,7 +217,7 @@ void multiply_quantized(RowPointers rows, std::size_t k, const PackedPanels& pan
             if constexpr (Format::zero_point == 8) {
                 auto* const expanded = reinterpret_cast<std::byte*>(scratch.block.data());
                 static_assert(block_groups * QuantizedPanel<Int8>::group_bytes <=
-                              PanelScratch<float>::block_size * sizeof(float));
+                              Panel<float>::depth * Panel<float>::width * sizeof(float));
                 for (std::size_t g = 0; g < groups; ++g) {
                     detail::expand_codes(at + g * group_bytes, expanded + g * QuantizedPanel<Int8>::group_bytes);
                 }

@@ -36,6 +36,11 @@ struct WorkerMemory {
     PanelScratch<T> panel;
     std::span<T> selection_scratch;       ///< (4 * n_experts)
     std::span<ExpertId> selection_order;  ///< (n_experts)
+
+    [[nodiscard]] static WorkerMemory take(Arena& arena, std::size_t n_experts) {
+        return {PanelScratch<T>::take(arena), arena.take<T>(checked_multiply(4, n_experts)),
+                arena.take<ExpertId>(n_experts)};
+    }
 };
 
 /// All memory of one forward pass, cut from a workspace. Grows linearly with n_tokens:
@@ -56,10 +61,8 @@ struct PassMemory {
     std::span<std::byte> shared_inputs;  ///< (n_tokens, shared_input_stride)
     std::span<std::byte> hidden;         ///< (max_assignments, hidden_stride), by expert
     std::span<std::byte> shared_hidden;  ///< (n_shared of (n_tokens, its stride))
-    std::span<T> worker_values;
-    std::span<const std::byte*> worker_rows;
-    std::span<ExpertId> worker_ids;
-    std::size_t values_per_worker = 0;
+    std::span<std::byte> workers;        ///< one slice a worker, each of whole cache lines
+    std::size_t worker_bytes = 0;
     std::size_t n_experts = 0;
 
     [[nodiscard]] static PassMemory lay_out(Arena& arena, const PassShape& shape) {
@@ -89,26 +92,17 @@ struct PassMemory {
         memory.shared_inputs = take_bytes(t, shape.shared_input_stride);
         memory.hidden = take_bytes(shape.max_assignments, shape.hidden_stride);
         memory.shared_hidden = take_bytes(t, shape.shared_hidden);
-        // One padded slice a worker, so that no two share a cache line.
         memory.n_experts = shape.n_experts;
-        memory.values_per_worker =
-            round_up(PanelScratch<T>::block_size + PanelScratch<T>::sums_size + checked_multiply(4, shape.n_experts),
-                     buffer_alignment);
-        memory.worker_values = take(shape.n_workers, memory.values_per_worker);
-        memory.worker_rows = arena.take<const std::byte*>(checked_multiply(shape.n_workers, max_task_rows));
-        memory.worker_ids =
-            arena.take<ExpertId>(checked_multiply(shape.n_workers, round_up(shape.n_experts, buffer_alignment)));
+        Arena measure;
+        (void)WorkerMemory<T>::take(measure, shape.n_experts);
+        memory.worker_bytes = measure.used();
+        memory.workers = take_bytes(shape.n_workers, memory.worker_bytes);
         return memory;
     }
 
     [[nodiscard]] WorkerMemory<T> worker(std::size_t ith) const {
-        constexpr std::size_t block = PanelScratch<T>::block_size;
-        constexpr std::size_t sums = PanelScratch<T>::sums_size;
-        const auto values = worker_values.subspan(ith * values_per_worker, values_per_worker);
-        return {
-            {values.first(block), values.subspan(block, sums), worker_rows.subspan(ith * max_task_rows, max_task_rows)},
-            values.subspan(block + sums, 4 * n_experts),
-            worker_ids.subspan(ith * round_up(n_experts, buffer_alignment), n_experts)};
+        Arena arena(workers.data() + ith * worker_bytes, worker_bytes);
+        return WorkerMemory<T>::take(arena, n_experts);
     }
 };
 
