@@ -76,12 +76,9 @@ void add_output(const S& source, std::size_t e, PanelRange panels, RowPointers h
         source.output_bias(e, panels.first + i, bias.data());
         const std::size_t first = (panels.first + i) * Panel<T>::width;
         const std::size_t columns = std::min(Panel<T>::width, source.layout().d_model - first);
-        T* sums = scratch.sums_of(i, hidden.size());
+        const T* sums = scratch.sums_of(i, hidden.size());
         for (std::size_t r = 0; r < hidden.size(); ++r, sums += Panel<T>::width) {
-            for (std::size_t c = 0; c < Panel<T>::width; c += lanes<T>) {
-                store(sums + c, Vector<T>(load(sums + c) + load(bias.data() + c)));
-            }
-            add_scaled(weight(r), sums, columns, y.row(row(r)) + first);
+            add_scaled_sum(weight(r), sums, bias.data(), columns, y.row(row(r)) + first);
         }
     }
 }

@@ -27,4 +27,20 @@ inline void add_scaled(T weight, const T* source, std::size_t columns, T* target
     }
 }
 
+/// target[0, columns) += weight * (source + bias)[0, columns), in the same way. `source` and `bias` are whole vectors.
+template <class T>
+inline void add_scaled_sum(T weight, const T* source, const T* bias, std::size_t columns, T* target) noexcept {
+    const Vector<T> w(weight);
+    std::size_t c = 0;
+    for (; c + lanes<T> <= columns; c += lanes<T>) {
+        const Vector<T> sum = load(source + c) + load(bias + c);
+        store(target + c, multiply_add<T>(w, sum, load(target + c)));
+    }
+    if (c < columns) {
+        std::array<T, lanes<T>> sum;
+        store(sum.data(), Vector<T>(load(source + c) + load(bias + c)));
+        add_scaled(weight, sum.data(), columns - c, target + c);
+    }
+}
+
 }  // namespace moe::inline MOE_ABI

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -10,7 +10,6 @@
 
 #include "../core/index.hpp"
 #include "../formats/quantized.hpp"
-#include "simd.hpp"
 
 namespace moe::inline MOE_ABI {
 
@@ -39,45 +38,32 @@ struct QuantizedRows {
 namespace detail {
 
 /// Codes of one group from `x` (32 values), which may hold anything: a NaN or infinity makes the scale NaN, so that
-/// every output of the row is NaN, and only of that row.
+/// every output of the row is NaN, and only of that row. Loops of a constant length over integers, which compilers
+/// vectorise: as integers magnitudes are ordered, NaN above infinity above all others, and their maximum may be taken
+/// in any order.
 inline void quantize_activations(const float* x, int zero_point, std::byte* codes, GroupScale& meta) noexcept {
     // 1.5 * 2^23: adding it rounds to the nearest integer, ties to even, in the lowest bits of the sum
     constexpr float magic = 12582912.0F;
-    std::array<float, lanes<float>> magnitudes;
-    std::array<float, lanes<float>> poison;
-    Vector<float> largest(0.0F);
-    Vector<float> zero(0.0F);
-    for (std::size_t i = 0; i < quantization_group; i += lanes<float>) {
-        const Vector<float> value = load(x + i);
-        const Vector<float> magnitude = xsimd::abs(value);
-        largest = xsimd::select(magnitude > largest, magnitude, largest);
-        zero = zero + value * Vector<float>(0.0F);  // NaN unless all are finite
-    }
-    store(magnitudes.data(), largest);
-    store(poison.data(), zero);
-    float amax = 0.0F;
-    float all_finite = 0.0F;
-    for (std::size_t i = 0; i < lanes<float>; ++i) {
-        amax = std::max(amax, magnitudes[i]);
-        all_finite += poison[i];
-    }
-    const bool finite = all_finite == 0.0F;
-    const float inverse = finite ? inverse_scale(amax / 127.0F) : 0.0F;
-    std::array<float, quantization_group> rounded;
-    for (std::size_t i = 0; i < quantization_group; i += lanes<float>) {
-        const Vector<float> scaled = load(x + i) * Vector<float>(inverse);
-        store(rounded.data() + i, Vector<float>(scaled + Vector<float>(magic)));
-    }
-    std::int32_t sum = 0;
+    constexpr std::uint32_t magic_bits = 0x4B400000U;
+    constexpr std::uint32_t infinity_bits = 0x7F800000U;
+    std::uint32_t largest = 0;
     for (std::size_t i = 0; i < quantization_group; ++i) {
-        std::int32_t bits;
-        std::memcpy(&bits, &rounded[i], sizeof bits);
-        const std::int32_t code = finite ? bits - 0x4B400000 : 0;
-        codes[i] = static_cast<std::byte>(static_cast<std::uint8_t>(code));
-        sum += code;
+        largest = std::max(largest, std::bit_cast<std::uint32_t>(x[i]) & 0x7FFFFFFFU);
     }
-    meta.scale = finite ? amax / 127.0F : std::numeric_limits<float>::quiet_NaN();
-    meta.offset = -zero_point * sum;
+    const bool finite = largest < infinity_bits;
+    const float scale = finite ? std::bit_cast<float>(largest) / 127.0F : std::numeric_limits<float>::quiet_NaN();
+    const float inverse = finite ? inverse_scale(scale) : 0.0F;
+    std::array<std::uint32_t, quantization_group> rounded;
+    std::uint32_t sum = 0;
+    for (std::size_t i = 0; i < quantization_group; ++i) {
+        rounded[i] = std::bit_cast<std::uint32_t>(x[i] * inverse + magic) - magic_bits;
+        sum += rounded[i];
+    }
+    for (std::size_t i = 0; i < quantization_group; ++i) {
+        codes[i] = static_cast<std::byte>(static_cast<std::uint8_t>(finite ? rounded[i] : 0));
+    }
+    meta.scale = scale;
+    meta.offset = finite ? -zero_point * static_cast<std::int32_t>(sum) : 0;
 }
 
 }  // namespace detail
