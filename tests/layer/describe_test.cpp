@@ -100,7 +100,8 @@ void check_storage_type(const std::string& name) {
         CHECK_THAT(product->reason, contains("pack the layer"));
     }
     const LayerDescription packed = moe::describe(moe::pack(layer));
-    for (const ProductDescription* product : {&packed.router, &packed.hidden, &packed.output, &packed.shared}) {
+    for (const ProductDescription* product :
+         {&packed.router, &packed.hidden, &packed.output, &packed.shared, &packed.shared_gate}) {
         check_float_tile<T>(*product);
         CHECK(product->weights == "packed " + name);
         CHECK_THAT(product->reason, contains(packed_reason<W>(name)));

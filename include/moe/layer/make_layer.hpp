@@ -204,7 +204,8 @@ template <class F = detail::Same, class R, class Experts, class Shared, Executor
     }
     return MoELayer<R, Routed, PackedShared>(
         layer.router().packed(executor), Routed(layer.experts(), executor, compute),
-        shared.empty() ? PackedShared{} : PackedShared(std::move(shared), layer.shared().mode(), layer.shared().gate()),
+        shared.empty() ? PackedShared{}
+                       : PackedShared(std::move(shared), layer.shared().mode(), layer.shared().gate().packed(executor)),
         layer.options());
 }
 
