@@ -55,26 +55,27 @@ public:
             quantize(threads, x, strides.input, memory);
         }
         run(threads, x.rows(), bank_.layout().hidden_panels(), memory,
-            [&](std::size_t panel, auto tokens, const auto& scratch) {
+            [&](PanelRange panels, auto tokens, const auto& scratch) {
                 for (std::size_t r = 0; r < tokens.count; ++r) {
                     const std::size_t t = tokens.first + r;
                     scratch.rows[r] = strides.input > 0 ? memory.inputs.data() + t * strides.input
                                                         : reinterpret_cast<const std::byte*>(x.row(t));
                 }
                 compute_hidden(
-                    bank_, 0, {panel, 1}, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
+                    bank_, 0, panels, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
                     memory.hidden.data() + tokens.first * strides.hidden, strides.hidden, scratch);
             });
         run(threads, x.rows(), bank_.layout().output_panels(), memory,
-            [&](std::size_t panel, auto tokens, const auto& scratch) {
-                const std::size_t first = panel * Panel<T>::width;
+            [&](PanelRange panels, auto tokens, const auto& scratch) {
+                const std::size_t first = panels.first * Panel<T>::width;
+                const std::size_t columns = std::min(panels.count * Panel<T>::width, d_model() - first);
                 for (std::size_t r = 0; r < tokens.count; ++r) {
                     const std::size_t t = tokens.first + r;
                     scratch.rows[r] = memory.hidden.data() + t * strides.hidden;
-                    std::fill_n(y.row(t) + first, std::min(Panel<T>::width, d_model() - first), T(0));
+                    std::fill_n(y.row(t) + first, columns, T(0));
                 }
                 add_output(
-                    bank_, 0, {panel, 1}, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
+                    bank_, 0, panels, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
                     [&](std::size_t r) { return tokens.first + r; }, y, scratch);
             });
     }
@@ -122,19 +123,23 @@ private:
         }
     }
 
-    /// Every (panel, block of tokens) once, on the workers of `threads`.
+    /// Every (chunk of panels, block of tokens) once, on the workers of `threads`.
     template <class Task>
     static void run(const ExecutorRef& threads, std::size_t n_tokens, std::size_t panels, const Memory& memory,
                     Task&& task) {
         const std::size_t blocks = divide_up(n_tokens, max_task_rows);
+        const std::size_t chunk = panels_per_task(blocks * panels, threads.concurrency());
+        const std::size_t n_tasks = blocks * divide_up(panels, chunk);
         TaskQueue queue;
         threads.run([&](std::size_t ith, std::size_t nth) {
             require(ith < nth && nth <= threads.concurrency(), ErrorCode::range, "Expert: worker ", ith, " of ", nth,
                     ", the executor announced ", threads.concurrency());
             const PanelScratch<T> scratch = memory.worker(ith);
-            for (std::size_t i = queue.take(); i < blocks * panels; i = queue.take()) {
+            for (std::size_t i = queue.take(); i < n_tasks; i = queue.take()) {
+                const std::size_t panel = i / blocks * chunk;
                 const std::size_t first = i % blocks * max_task_rows;
-                task(i / blocks, Tokens{first, std::min(max_task_rows, n_tokens - first)}, scratch);
+                task(PanelRange{panel, std::min(chunk, panels - panel)},
+                     Tokens{first, std::min(max_task_rows, n_tokens - first)}, scratch);
             }
         });
     }

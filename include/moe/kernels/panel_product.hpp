@@ -21,6 +21,13 @@ inline constexpr std::size_t max_task_rows = 192;
 /// and found in the first caches by the others. Their sums, 48 KB a panel at most, share the second level.
 inline constexpr std::size_t max_task_panels = 8;
 
+/// Panels of a task when there are `n_panels` to multiply in all: few where that would leave a worker without enough
+/// tasks to end with the others.
+[[nodiscard]] constexpr std::size_t panels_per_task(std::size_t n_panels, std::size_t n_workers) noexcept {
+    constexpr std::size_t tasks_per_worker = 32;
+    return std::clamp<std::size_t>(n_panels / (n_workers * tasks_per_worker), 1, max_task_panels);
+}
+
 /// Rows of activations, one pointer each: to values of the compute type, or to the bytes of a quantised row.
 using RowPointers = std::span<const std::byte* const>;
 
@@ -70,7 +77,9 @@ MOE_ALWAYS_INLINE void for_each_tile(std::size_t n_rows, Tile&& tile) {
 
 /// What the tiles of a block ask for while they work on it: the block that follows, shared evenly among them and over
 /// the `steps` steps of each. A core has few requests under way at once, and its own loads wait behind them: all lines
-/// in the first four tiles of 22 cost a tenth of the speed, 46 in one burst as much. Without bytes: nothing.
+/// in the first four tiles of 22 cost a tenth of the speed, 46 in one burst as much. Tried and slower: every second,
+/// fourth or eighth line in the hope that the hardware fetches the others, other cache levels, fewer lines than the
+/// block has. Without bytes: nothing.
 class BlockPrefetch {
 public:
     BlockPrefetch() = default;

@@ -138,6 +138,11 @@ MOE_ALWAYS_INLINE void multiply_quantized_strip(const std::array<const std::byte
 /// Order of summation, the same for any number of rows: the dot product of a group is an exact integer; float(dot) *
 /// (weight scale * activation scale) is added group by group with one fused multiply-add each, in order of k.
 ///
+/// Eight dot products need three more operations (convert, scale, add), so 72 % of the peak is the most a group of 32
+/// allows; 60 % is reached from the cache. Tried and slower: 6 x 2 tiles with their sums in registers (57 %), a loop
+/// over k that is not unrolled (25 %: spills). Tried and no faster: the matrix unit of newer Xeons (AMX), whose 16 x 16
+/// integers go through memory to be scaled: 1.05 times at 128 rows an expert, less below.
+///
 /// `row` points to the first byte of each row, `first_group` is the group the panel block begins at.
 template <class C, std::size_t Rows>
 MOE_NOINLINE void multiply_quantized_tile(const std::byte* const* rows, const QuantizedRows& layout,

@@ -23,7 +23,7 @@ public:
         const std::size_t blocks = divide_up(shape_.n_tokens, max_task_rows);
         std::size_t n_tasks = routed;
         for (const auto& shared : pass_.layer->shared().experts()) {
-            n_tasks += blocks * shared.layout().hidden_panels();
+            n_tasks += blocks * shared_chunks(shared);
         }
         TaskQueue& queue = pass_.queue(Phase::hidden);
         for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
@@ -59,11 +59,16 @@ private:
             pass_.memory.hidden.data() + first * shape_.hidden_stride, shape_.hidden_stride, scratch);
     }
 
+    template <class Bank>
+    [[nodiscard]] std::size_t shared_chunks(const Bank& shared) const noexcept {
+        return divide_up(shared.layout().hidden_panels(), pass_.shared_chunk);
+    }
+
     void shared_task(std::size_t task, std::size_t blocks, const PanelScratch<T>& scratch) const {
         std::byte* hidden = pass_.memory.shared_hidden.data();
         for (const auto& shared : pass_.layer->shared().experts()) {
             const std::size_t stride = shared.activations().hidden_stride(shared.layout());
-            const std::size_t n_tasks = blocks * shared.layout().hidden_panels();
+            const std::size_t n_tasks = blocks * shared_chunks(shared);
             if (task < n_tasks) {
                 const std::size_t first = task % blocks * max_task_rows;
                 const std::size_t count = std::min(max_task_rows, shape_.n_tokens - first);
@@ -72,9 +77,10 @@ private:
                 const RowPointers rows = point_at(scratch, count, [&](std::size_t r) {
                     return input(first + r, own_rows ? pass_.memory.shared_inputs : pass_.memory.inputs, in_stride);
                 });
+                const std::size_t panel = task / blocks * pass_.shared_chunk;
                 return compute_hidden(
-                    shared, 0, {task / blocks, 1}, rows, [](std::size_t) { return T(1); }, hidden + first * stride,
-                    stride, scratch);
+                    shared, 0, {panel, std::min(pass_.shared_chunk, shared.layout().hidden_panels() - panel)}, rows,
+                    [](std::size_t) { return T(1); }, hidden + first * stride, stride, scratch);
             }
             task -= n_tasks;
             hidden += shape_.n_tokens * stride;

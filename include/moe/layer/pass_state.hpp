@@ -27,6 +27,7 @@ struct PassState {
     PlanView<T> plan;
     std::size_t n_active = 0;       ///< experts with tokens
     std::size_t hidden_chunk = 1;   ///< panels of a task of the hidden phase
+    std::size_t shared_chunk = 1;   ///< the same for the shared experts
     std::size_t output_groups = 0;  ///< groups of panels of the output phase
 
     /// One a phase, a cache line each.

@@ -173,9 +173,12 @@ void make_plan(PassState<Layer>& pass) {
     for (std::size_t e = 0; e < n_experts; ++e) {
         blocks += blocks_of(e);
     }
-    constexpr std::size_t tasks_per_worker = 32;
-    pass.hidden_chunk =
-        std::clamp<std::size_t>(blocks * panels / (shape.n_workers * tasks_per_worker), 1, max_task_panels);
+    pass.hidden_chunk = panels_per_task(blocks * panels, shape.n_workers);
+    std::size_t shared_panels = 0;
+    for (const auto& shared : pass.layer->shared().experts()) {
+        shared_panels += shared.layout().hidden_panels();
+    }
+    pass.shared_chunk = panels_per_task(divide_up(shape.n_tokens, max_task_rows) * shared_panels, shape.n_workers);
     std::size_t task = 0;
     pass.n_active = 0;
     for (std::size_t e = 0; e < n_experts; ++e) {
