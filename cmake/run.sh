@@ -93,7 +93,8 @@ case $command in
         # without Catch2 and Google Benchmark, which the demo does not need; what the tests want is left as it is
         cmake --preset release -B build/demo -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_BENCHMARKS=OFF >&2
         cmake --build build/demo --target generate -j "$jobs" >&2
-        exec build/demo/examples/generate "$@"
+        # threads that sleep while they wait: on a busy machine those that spin keep the others from their work
+        OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} exec build/demo/examples/generate "$@"
         ;;
     bench)
         cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2

@@ -11,6 +11,7 @@
 #include "check.hpp"
 #include "load_chart.hpp"
 #include "model.hpp"
+#include "naive_moe.hpp"
 #include "options.hpp"
 #include "sampler.hpp"
 
@@ -92,6 +93,11 @@ void print_speed(const char* name, const Speed& speed) {
     }
 }
 
+void print_comparison(const MoESpeed& speed) {
+    std::printf("  MoE blocks alone, %3zu token%s at once %9.0f tokens/s, %.1f times the %.0f of a naive Eigen loop\n",
+                speed.tokens, speed.tokens == 1 ? " " : "s", speed.library, speed.library / speed.naive, speed.naive);
+}
+
 int run(const Options& options) {
     Eigen::setNbThreads(1);  // --threads is about the MoE layers; and Eigen's threads may change bits
     const Threads threads = make_threads(options.threads);
@@ -116,6 +122,9 @@ int run(const Options& options) {
     std::printf("speed on %zu thread%s\n", threads.concurrency(), threads.concurrency() == 1 ? "" : "s");
     print_speed("prefill", {checks.text_tokens, checks.text_seconds});
     print_speed("decode", decode);
+    for (const MoESpeed& speed : compare_with_naive(model, options.model, threads)) {
+        print_comparison(speed);
+    }
     return 0;
 }
 

@@ -80,7 +80,7 @@ Decoder::Decoder(const Model& model, const Threads& threads) : model_(&model), t
     }
 }
 
-Matrix Decoder::append(std::span<const std::int32_t> tokens) {
+Matrix Decoder::append(std::span<const std::int32_t> tokens, std::vector<Matrix>* moe_inputs) {
     const Eigen::Index limit = model_->config().max_positions;
     moe::require(std::cmp_less_equal(tokens.size(), limit - position_), moe::ErrorCode::capacity, "a text of ",
                  unsigned_size(position_) + tokens.size(), " tokens is longer than the ", limit,
@@ -94,6 +94,9 @@ Matrix Decoder::append(std::span<const std::int32_t> tokens) {
         options.accumulate = true;  // x += moe(input)
         options.observer = observers_.empty() ? nullptr : observers_[i];
         layer.moe.forward(moe::view(input), moe::view(x), workspace_, threads_, options);
+        if (moe_inputs != nullptr) {
+            moe_inputs->push_back(input);
+        }
     }
     position_ += x.rows();
     return model_->logits(x);

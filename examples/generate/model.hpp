@@ -67,8 +67,8 @@ public:
     [[nodiscard]] Eigen::Index position() const noexcept { return position_; }
 
     /// Appends `tokens` and returns the logits (n, vocab_size) of what follows each of them. Throws moe::Error when the
-    /// text gets longer than the model's positions.
-    Matrix append(std::span<const std::int32_t> tokens);
+    /// text gets longer than the model's positions. Adds to `moe_inputs`, where given, what each MoE block reads.
+    Matrix append(std::span<const std::int32_t> tokens, std::vector<Matrix>* moe_inputs = nullptr);
 
     /// Forgets the text.
     void restart() noexcept { position_ = 0; }

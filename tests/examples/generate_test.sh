@@ -46,7 +46,7 @@ refused() {
 # prints PATTERN: a line of stdout matches
 prints() { grep -q -- "$1" "$out" || complain "no line with '$1' in: $(cat "$out")"; }
 
-without_speed() { grep -v -e 'tokens/s$' -e '^speed on' "$out"; }
+without_speed() { grep -v -e 'tokens/s$' -e '^speed on' -e '^  MoE blocks alone' "$out"; }
 
 # A copy of the model in $copy that a test may damage.
 fresh_copy() {
@@ -75,6 +75,8 @@ test_text() {
     prints '^     7 .*%$'
     prints '^  prefill  *512 tokens  *[0-9]* tokens/s$'
     prints '^  decode  *60 tokens  *[0-9]* tokens/s$'
+    prints '^  MoE blocks alone,   1 token  at once  *[0-9]* tokens/s, [0-9.]* times the [0-9]* of a naive Eigen loop$'
+    prints '^  MoE blocks alone, 256 tokens at once  *[0-9]* tokens/s, [0-9.]* times the [0-9]* of a naive Eigen loop$'
     run 0 --prompt=JULIET: --length=5 --temperature=0
     prints '^JULIET:$'
     run 0 --help
