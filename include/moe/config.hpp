@@ -35,11 +35,13 @@
 #endif
 
 #if defined(__AVX512VNNI__)
-#define MOE_ISA_VNNI n
+#define MOE_ISA_DOT n
 #elif defined(__AVXVNNI__)
-#define MOE_ISA_VNNI a
+#define MOE_ISA_DOT a
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define MOE_ISA_DOT d
 #else
-#define MOE_ISA_VNNI
+#define MOE_ISA_DOT
 #endif
 
 #if defined(__AVX512VBMI__)
@@ -93,15 +95,15 @@
 #define MOE_ABI_EXCEPTIONS _nothrow
 #endif
 
-#define MOE_PASTE_(level, core, vnni, vbmi, bf16, fp16, amx, fma, f16c, bmi2, exceptions)                              \
-    v0_##level##_##core##vnni##vbmi##bf16##fp16##amx##fma##f16c##bmi2##exceptions
-#define MOE_PASTE(level, core, vnni, vbmi, bf16, fp16, amx, fma, f16c, bmi2, exceptions)                               \
-    MOE_PASTE_(level, core, vnni, vbmi, bf16, fp16, amx, fma, f16c, bmi2, exceptions)
+#define MOE_PASTE_(level, core, dot, vbmi, bf16, fp16, amx, fma, f16c, bmi2, exceptions)                               \
+    v0_##level##_##core##dot##vbmi##bf16##fp16##amx##fma##f16c##bmi2##exceptions
+#define MOE_PASTE(level, core, dot, vbmi, bf16, fp16, amx, fma, f16c, bmi2, exceptions)                                \
+    MOE_PASTE_(level, core, dot, vbmi, bf16, fp16, amx, fma, f16c, bmi2, exceptions)
 
 /// Name of the inline namespace, e.g. `v0_avx2_fsm`: version, level, one letter for each extension beside
 /// it (letters, because the name is part of every symbol).
 #define MOE_ABI                                                                                                        \
-    MOE_PASTE(MOE_ISA_LEVEL, MOE_ISA_AVX512_CORE, MOE_ISA_VNNI, MOE_ISA_VBMI, MOE_ISA_BF16, MOE_ISA_FP16, MOE_ISA_AMX, \
+    MOE_PASTE(MOE_ISA_LEVEL, MOE_ISA_AVX512_CORE, MOE_ISA_DOT, MOE_ISA_VBMI, MOE_ISA_BF16, MOE_ISA_FP16, MOE_ISA_AMX,  \
               MOE_ISA_FMA, MOE_ISA_F16C, MOE_ISA_BMI2, MOE_ABI_EXCEPTIONS)
 
 #define MOE_STRINGIFY_(text) #text
