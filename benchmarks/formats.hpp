@@ -6,8 +6,11 @@
 namespace bench {
 
 /// How the library stores the weights, and how it computes with them.
-enum class Format : unsigned char { f32, bf16, f16 };
-enum class Compute : unsigned char { exact };
+enum class Format : unsigned char { f32, bf16, f16, int8, int4 };
+enum class Compute : unsigned char {
+    exact,  ///< products in float32
+    int8,   ///< activations quantised to 8 bits, integer dot products
+};
 
 struct FormatInfo {
     Format format;
@@ -15,9 +18,9 @@ struct FormatInfo {
     double bytes_per_weight;  ///< scales of groups included
 };
 inline constexpr std::array all_formats{
-    FormatInfo{Format::f32, "f32", 4.0},
-    FormatInfo{Format::bf16, "bf16", 2.0},
-    FormatInfo{Format::f16, "f16", 2.0},
+    FormatInfo{Format::f32, "f32", 4.0},         FormatInfo{Format::bf16, "bf16", 2.0},
+    FormatInfo{Format::f16, "f16", 2.0},         FormatInfo{Format::int8, "int8", 34.0 / 32},
+    FormatInfo{Format::int4, "int4", 18.0 / 32},
 };
 
 struct ComputeInfo {
@@ -27,6 +30,7 @@ struct ComputeInfo {
 };
 inline constexpr std::array all_computes{
     ComputeInfo{Compute::exact, "exact", 1.0},
+    ComputeInfo{Compute::int8, "int8", 4.0},
 };
 
 [[nodiscard]] constexpr const FormatInfo& info(Format format) noexcept {
@@ -36,11 +40,21 @@ inline constexpr std::array all_computes{
     return all_computes[static_cast<unsigned>(compute)];
 }
 
+[[nodiscard]] constexpr bool quantized(Format format) noexcept {
+    return format == Format::int8 || format == Format::int4;
+}
 /// Whether the library can compute so with weights of this format; other combinations are left out.
-[[nodiscard]] constexpr bool supported(Format, Compute) noexcept { return true; }
+[[nodiscard]] constexpr bool supported(Format format, Compute compute) noexcept {
+    return compute == Compute::exact || quantized(format);
+}
 
-/// Largest normalised mean squared error of a result against the rounded weights' in double before it counts as wrong.
-/// A mistake makes an error near 1.
-[[nodiscard]] constexpr double tolerance(Format, Compute) noexcept { return 1e-10; }
+/// What is measured where the command line names no compute: the fastest of a format.
+[[nodiscard]] constexpr Compute default_compute(Format format) noexcept {
+    return quantized(format) ? Compute::int8 : Compute::exact;
+}
+
+/// Largest normalised mean squared error of a result against the rounded weights' in double before it counts as wrong:
+/// for integers what the library promises for normal inputs. A mistake makes an error near 1.
+[[nodiscard]] constexpr double tolerance(Compute compute) noexcept { return compute == Compute::int8 ? 2e-4 : 1e-10; }
 
 }  // namespace bench

@@ -40,6 +40,7 @@ Json to_json(const Row& row, const Options& options) {
         {"speedup_eigen", measured(row.speedup(Rival::eigen))},
         {"speedup_onednn", measured(row.speedup(Rival::onednn))},
         {"speedup_dense", measured(row.speedup(Rival::dense))},
+        {"nmse", measured(row.nmse)},
         {"route_share", row.route_share},
         {"combine_share", row.combine_share},
         {"kernel", row.kernel},

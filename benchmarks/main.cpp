@@ -38,7 +38,8 @@ std::vector<RowKey> rows_of(const bench::Options& options) {
     std::vector<RowKey> rows;
     for (const bench::Shape* shape : options.shapes) {
         for (const bench::Format format : options.formats) {
-            for (const bench::Compute compute : options.computes) {
+            const std::vector<bench::Compute> fastest{bench::default_compute(format)};
+            for (const bench::Compute compute : options.computes.empty() ? fastest : options.computes) {
                 for (const std::size_t tokens : options.tokens) {
                     if (bench::supported(format, compute)) {
                         rows.push_back({shape, format, compute, tokens});

@@ -167,7 +167,6 @@ Options parse_options(std::span<const char* const> arguments) {
     options.quick = std::ranges::find(arguments, std::string_view("--quick")) != arguments.end();
     options.shapes = default_shapes(options.quick);
     options.formats = options.quick ? std::vector{Format::f32} : every_format();
-    options.computes = every_compute();
     options.tokens = options.quick ? std::vector<std::size_t>{1, 8, 64, 512} : all_tokens;
     options.rivals = available_rivals();
     options.threads = default_threads();
@@ -211,6 +210,7 @@ std::string usage() {
            "  --compute NAMES    of: " +
            joined(all_computes, [](const ComputeInfo& c) { return c.name; }) +
            "\n"
+           "                     (default: int8 for int8 and int4, exact for the others)\n"
            "  --tokens NUMBERS   tokens a batch (default: 1,2,4,8,16,32,64,128,512,2048)\n"
            "  --rivals NAMES     of: " +
            joined(all_rivals, rival_name) +

@@ -16,7 +16,7 @@ namespace bench {
 struct Options {
     std::vector<const Shape*> shapes;
     std::vector<Format> formats;
-    std::vector<Compute> computes;
+    std::vector<Compute> computes;  ///< empty: the default of each format
     std::vector<std::size_t> tokens;
     std::vector<Rival> rivals;
     std::size_t threads = 1;

@@ -62,7 +62,7 @@ double reference_error(const Threads& threads, const Shape& shape, Format format
     const auto plan = batch.plans[variant].view();
     const Values x(batch.x.row(t), batch.x.row(t) + shape.d_model);
     Values expected(shape.d_model, 0.0);
-    visit_rounding(format, [&]<class W>(W) {
+    visit_format(format, [&]<class W>(W) {
         for (std::size_t a = plan.token_offsets[t]; a < plan.token_offsets[t + 1]; ++a) {
             add_expert<W>(threads, shape, shape.d_ff, 0, static_cast<std::size_t>(plan.experts[a]),
                           static_cast<double>(plan.weights[a]), x, expected);
@@ -79,8 +79,7 @@ double dense_error(const Threads& threads, const Shape& shape, Format format, co
     const std::size_t t = batch.tokens() - 1;
     const Values x(batch.x.row(t), batch.x.row(t) + shape.d_model);
     Values expected(shape.d_model, 0.0);
-    visit_rounding(format,
-                   [&]<class W>(W) { add_expert<W>(threads, shape, dense_d_ff(shape), 2, 0, 1.0, x, expected); });
+    visit_format(format, [&]<class W>(W) { add_expert<W>(threads, shape, dense_d_ff(shape), 2, 0, 1.0, x, expected); });
     return error_of(y.row_span(t), expected);
 }
 

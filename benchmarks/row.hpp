@@ -39,6 +39,7 @@ struct Row {
     double int8_peak = 0;
     double read_bandwidth = 0;                  ///< bytes a second
     std::map<Rival, Statistics> rival_seconds;  ///< those that were measured
+    double nmse = 0;                            ///< of the result against the rounded weights' in double
     double route_share = 0;
     double combine_share = 0;
     std::string kernel;

@@ -38,17 +38,20 @@ Session::Session(const Shape& shape, Format format, Compute compute, Plan plan, 
     library_ = std::make_unique<LibraryArm>(shape_, format_, compute_, layers_, threads_);
 }
 
-/// As many experts, then as many layers in rotation, as the budget allows. Packing needs the weights twice for a
-/// moment; later a rival takes the place of the source.
+/// As many experts, then as many layers in rotation, as the budget allows, beside either the expert that is being
+/// packed or, later, a rival.
 void Session::fit_memory() {
     const double packed = info(format_).bytes_per_weight;
-    double beside = packed;
+    const double packing =
+        (sizeof(float) + packed) * static_cast<double>(std::max(shape_.expert_weights(), shape_.shared_weights()));
+    double rivals = 0;  // bytes a weight
     for (const Rival rival : plan_.rivals) {
-        beside = std::max(beside, rival_layer_bytes(rival, shape_, format_) / static_cast<double>(shape_.weights()));
+        rivals = std::max(rivals, rival_layer_bytes(rival, shape_, format_) / static_cast<double>(shape_.weights()));
     }
-    const double expert = (packed + beside) * static_cast<double>(shape_.expert_weights());
-    const double shared = (packed + beside) * static_cast<double>(shape_.shared_weights());
-    const auto fitting = static_cast<std::size_t>(std::max(0.0, (plan_.budget - shared) / expert));
+    const double expert = (packed + rivals) * static_cast<double>(shape_.expert_weights());
+    const double shared = (packed + rivals) * static_cast<double>(shape_.shared_weights());
+    const double besides = std::max(shared, packed * static_cast<double>(shape_.shared_weights()) + packing);
+    const auto fitting = static_cast<std::size_t>(std::max(0.0, (plan_.budget - besides) / expert));
     if (fitting < shape_.n_experts) {
         shape_.n_experts = std::max(fitting, shape_.top_k);
         note_ +=
@@ -56,7 +59,8 @@ void Session::fit_memory() {
     }
     const double layer = packed * static_cast<double>(shape_.weights());
     const double wanted = std::ceil(10.0 * static_cast<double>(last_level_cache()) / layer);
-    const double possible = std::floor((plan_.budget - beside * static_cast<double>(shape_.weights())) / layer);
+    const double possible =
+        std::floor((plan_.budget - std::max(rivals * static_cast<double>(shape_.weights()), packing)) / layer);
     const double layers = std::max(1.0, std::min({wanted, possible, 256.0}));
     layers_ = static_cast<std::size_t>(layers);
     if (layers < wanted) {
@@ -97,7 +101,7 @@ void Session::load(std::size_t stage) {
         const double bytes = rival_layer_bytes(rival, shape_, format_);
         const double wanted = std::ceil(10.0 * static_cast<double>(last_level_cache()) / bytes);
         const auto layers = static_cast<std::size_t>(std::clamp(left / bytes, 1.0, std::min(wanted, 64.0)));
-        rivals_[rival] = make_rival(rival, shape_, format_, layers, threads_);
+        rivals_[rival] = make_rival(rival, shape_, format_, compute_, layers, threads_);
     }
     loaded_ = stage;
 }
@@ -116,7 +120,8 @@ void Session::check(const Batch& batch, moe::MatrixView<float> y, Row& row) {
     const Turn first{};
     library_->run(batch, first, y);
     const double error = reference_error(threads_, shape_, format_, batch, first.variant, y);
-    if (!(error <= tolerance(format_, compute_))) {
+    row.nmse = error;
+    if (!(error <= tolerance(compute_))) {
         complain(library_->name(), error);
     }
     const std::vector<float> expected(y.data(), y.data() + y.rows() * y.cols());
@@ -124,7 +129,7 @@ void Session::check(const Batch& batch, moe::MatrixView<float> y, Row& row) {
         arm->run(batch, first, y);
         const double difference =
             rival == Rival::dense ? dense_error(threads_, shape_, format_, batch, y) : relative_error(y, expected);
-        if (!(difference <= tolerance(format_, compute_))) {
+        if (!(difference <= tolerance(compute_))) {
             complain(arm->name(), difference);
         }
     }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +9,7 @@
 
 #include <moe/core/half.hpp>
 #include <moe/core/random.hpp>
+#include <moe/formats/quantized.hpp>
 
 #include "formats.hpp"
 #include "threads.hpp"
@@ -51,42 +53,57 @@ template <class W>
     return moe::to_float(value);
 }
 
-/// out[i] = value first + i of the stream as a format keeps it. `first` and the size are multiples of 32 and a row of
-/// every matrix is one as well, so that a format that quantises groups of 32 along a row can specialise this.
-template <class Rounded>
+/// out[i] = value first + i of the stream as format F keeps it: an element type, moe::Int8 or moe::Int4. `first` and
+/// the size are multiples of 32 and a row of every matrix is one as well, so that groups of 32 along a row stay whole.
+template <class F>
 void rounded_values(const WeightStream& stream, std::size_t first, std::span<float> out) {
-    for (std::size_t i = 0; i < out.size(); ++i) {
-        out[i] = loaded(stored<Rounded>(stream(first + i)));
+    if constexpr (requires { F::zero_point; }) {
+        std::array<float, moe::quantization_group> values;
+        for (std::size_t begin = 0; begin < out.size(); begin += values.size()) {
+            for (std::size_t i = 0; i < values.size(); ++i) {
+                values[i] = stream(first + begin + i);
+            }
+            const moe::QuantizedGroup group = moe::quantize_group(F{}, values);
+            for (std::size_t i = 0; i < values.size(); ++i) {
+                out[begin + i] = moe::dequantize<F>(group, i);
+            }
+        }
+    } else {
+        for (std::size_t i = 0; i < out.size(); ++i) {
+            out[i] = loaded(stored<F>(stream(first + i)));
+        }
     }
 }
 
 /// The same on all threads.
-template <class Rounded>
+template <class F>
 void fill_rounded(const Threads& threads, const WeightStream& stream, std::size_t first, std::span<float> out) {
     constexpr std::size_t grain = 4096;
     threads.split(out.size(), grain, [&](std::size_t begin, std::size_t end) {
-        rounded_values<Rounded>(stream, first + begin, out.subspan(begin, end - begin));
+        rounded_values<F>(stream, first + begin, out.subspan(begin, end - begin));
     });
 }
 
-/// target[i] = value i of the stream as an element type.
+/// target[i] = value first + i of the stream as an element type.
 template <class W>
-void fill_stored(const Threads& threads, const WeightStream& stream, std::span<W> target) {
+void fill_stored(const Threads& threads, const WeightStream& stream, std::size_t first, std::span<W> target) {
     constexpr std::size_t grain = 4096;
     threads.split(target.size(), grain, [&](std::size_t begin, std::size_t end) {
         for (std::size_t i = begin; i < end; ++i) {
-            target[i] = stored<W>(stream(i));
+            target[i] = stored<W>(stream(first + i));
         }
     });
 }
 
-/// Calls visit(W{}) with the element type whose values the weights of a format have.
+/// Calls visit(F{}) with what the library calls a format: an element type, moe::Int8 or moe::Int4.
 template <class Visit>
-void visit_rounding(Format format, Visit&& visit) {
+void visit_format(Format format, Visit&& visit) {
     switch (format) {
         case Format::f32: return visit(float{});
         case Format::bf16: return visit(moe::bfloat16{});
         case Format::f16: return visit(moe::float16{});
+        case Format::int8: return visit(moe::Int8{});
+        case Format::int4: return visit(moe::Int4{});
     }
 }
 

@@ -71,7 +71,7 @@ void fill_expert(const Threads& threads, const Shape& shape, std::size_t layer, 
 /// The same, rounded as a format asks.
 inline void fill_expert(const Threads& threads, const Shape& shape, Format format, std::size_t layer, std::size_t e,
                         float* target) {
-    visit_rounding(format, [&]<class W>(W) { fill_expert<W>(threads, shape, layer, e, target); });
+    visit_format(format, [&]<class W>(W) { fill_expert<W>(threads, shape, layer, e, target); });
 }
 
 }  // namespace bench

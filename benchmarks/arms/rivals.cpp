@@ -1,7 +1,8 @@
 #include "rivals.hpp"
 
 #include "../reference.hpp"
-#include "dense_arm.hpp"
+#include "../weights.hpp"
+#include "format_arms.hpp"
 #if MOE_BENCH_EIGEN
 #include "eigen_arm.hpp"
 #endif
@@ -30,7 +31,7 @@ double rival_layer_bytes(Rival rival, const Shape& shape, Format format) {
     return sizeof(float) * static_cast<double>(shape.weights());
 }
 
-std::unique_ptr<Arm> make_rival(Rival rival, const Shape& shape, Format format, std::size_t layers,
+std::unique_ptr<Arm> make_rival(Rival rival, const Shape& shape, Format format, Compute compute, std::size_t layers,
                                 const Threads& threads) {
     switch (rival) {
 #if MOE_BENCH_EIGEN
@@ -39,8 +40,11 @@ std::unique_ptr<Arm> make_rival(Rival rival, const Shape& shape, Format format, 
 #if MOE_BENCH_ONEDNN
         case Rival::onednn: return make_onednn_arm(shape, format, layers, threads);
 #endif
-        default: return make_dense_arm(shape, format, layers, threads);
+        default: break;
     }
+    std::unique_ptr<Arm> dense;
+    visit_format(format, [&]<class F>(F) { dense = make_dense_of<F>(shape, compute, layers, threads); });
+    return dense;
 }
 
 }  // namespace bench

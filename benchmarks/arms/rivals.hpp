@@ -30,8 +30,9 @@ inline constexpr Rival all_rivals[] = {Rival::eigen, Rival::onednn, Rival::dense
 /// Bytes of the weights that one layer of a rival needs.
 [[nodiscard]] double rival_layer_bytes(Rival rival, const Shape& shape, Format format);
 
-/// With the values of the library's weights, so rounded to `format`. `rival` must be available.
-[[nodiscard]] std::unique_ptr<Arm> make_rival(Rival rival, const Shape& shape, Format format, std::size_t layers,
-                                              const Threads& threads);
+/// With the values of the library's weights, so rounded to `format`; only the dense network has a `compute`, the others
+/// multiply in float32. `rival` must be available.
+[[nodiscard]] std::unique_ptr<Arm> make_rival(Rival rival, const Shape& shape, Format format, Compute compute,
+                                              std::size_t layers, const Threads& threads);
 
 }  // namespace bench

@@ -49,6 +49,7 @@ test_bad_options() {
     refused "'', it must be one of" --shape tiny,
     refused "'q8', it must be one of f32" --format f32,q8
     refused "'fast', it must be one of exact" --compute fast
+    refused 'none of the formats' --format f32,bf16 --compute int8
     refused "'skewed', it must be one of random, zipf, one" --routing skewed
     refused "'blas', it must be one of eigen, onednn, dense" --rivals blas
     for bad in 0 -1 65537 4x '' 1,,2; do refused '--tokens is ' --tokens "$bad"; done
@@ -63,15 +64,19 @@ test_bad_options() {
 test_list() {
     run 0 --list
     for shape in mixtral-8x7b qwen3-30b-a3b deepseek-v2-lite olmoe-1b-7b gpt-oss-20b deepseek-v3-slice; do
-        for format in f32 bf16 f16; do
-            [ "$(grep -c "^$shape/$format/exact/tokens:" "$out")" -eq 10 ] || complain "not 10 rows of $shape/$format"
+        for row in f32/exact bf16/exact f16/exact int8/int8 int4/int8; do
+            [ "$(grep -c "^$shape/$row/tokens:" "$out")" -eq 10 ] || complain "not 10 rows of $shape/$row"
         done
     done
+    if grep -q 'int[84]/exact' "$out"; then complain 'exact products of integers are listed unasked'; fi
     if grep -q tiny "$out"; then complain 'the shape of the tests is listed'; fi
     run 0 --list --shape=tiny,olmoe-1b-7b --format bf16 --tokens 3,1
     printf 'tiny/bf16/exact/tokens:3\ntiny/bf16/exact/tokens:1\nolmoe-1b-7b/bf16/exact/tokens:3\n' >"$scratch/wanted"
     printf 'olmoe-1b-7b/bf16/exact/tokens:1\n' >>"$scratch/wanted"
     cmp "$out" "$scratch/wanted" >&2 || complain 'other rows than asked for'
+    run 0 --list --shape tiny --format f16,int4 --compute all --tokens 3
+    printf 'tiny/f16/exact/tokens:3\ntiny/int4/exact/tokens:3\ntiny/int4/int8/tokens:3\n' >"$scratch/wanted"
+    cmp "$out" "$scratch/wanted" >&2 || complain 'other computes than the formats have'
     run 0 --help
     for option in quick shape format compute tokens rivals threads routing min-time memory json list; do
         grep -q "^  --$option " "$out" || complain "--help does not name --$option"
@@ -88,8 +93,10 @@ test_quick() {
     if "$check_json" "$scratch/rows.json" tiny 6 "$threads" 2>"$err"; then complain 'check_json lets 6 tokens pass'; fi
     for routing in zipf one; do
         run 0 "$@" --tokens 9 --routing "$routing" --format all
-        [ "$(grep -c '^tiny ' "$out")" -eq 3 ] || complain "not three rows with --routing $routing"
+        [ "$(grep -c '^tiny ' "$out")" -eq 5 ] || complain "not five rows with --routing $routing"
     done
+    run 0 "$@" --tokens 9 --rivals none --format int8,int4 --compute exact
+    [ "$(grep -c '^tiny  *int[84]  *exact  *9 ' "$out")" -eq 2 ] || complain "not two exact rows in: $(cat "$out")"
 }
 
 "test_$case"

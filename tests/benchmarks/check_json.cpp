@@ -48,6 +48,7 @@ void check_row(const Json& row, const std::string& shape, int tokens, int thread
                              "roofline_seconds", "fraction_of_roofline", "speedup_dense"}) {
         check_number(row, name, small, large);
     }
+    check_number(row, "nmse", 0, 1e-10);
     check_number(row, "route_share", 0, 1);
     check_number(row, "combine_share", 0, 1);
     for (const char* name : {"int8_peak", "speedup_eigen", "speedup_onednn"}) {  // not on every machine
