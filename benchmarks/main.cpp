@@ -11,6 +11,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include "bars.hpp"
 #include "json.hpp"
 #include "machine.hpp"
 #include "memory.hpp"
@@ -79,7 +80,8 @@ public:
                             bench::info(key.format).name.data(), session_->note().c_str());
             }
         }
-        rows_.push_back(session_->measure(key.tokens));
+        rows_.push_back(
+            session_->measure(key.tokens, options_.scaling || (options_.bars && key.tokens == bench::scaling_tokens)));
         std::fputs(bench::table_line(rows_.back()).c_str(), stdout);
         std::fflush(stdout);
         if (!options_.json.empty()) {  // every time, so that what is interrupted is not lost
@@ -171,6 +173,9 @@ bool run(const bench::Options& options) {
     QuietReporter quiet;
     benchmark::RunSpecifiedBenchmarks(&quiet);
     benchmark::Shutdown();
+    if (options.bars || options.scaling) {
+        std::fputs(bench::bars_text(runner.rows(), bench::built_table()).c_str(), stdout);
+    }
     return std::ranges::none_of(runner.rows(), &bench::Row::wrong);
 }
 

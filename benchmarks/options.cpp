@@ -9,6 +9,7 @@
 
 #include <moe/core/error.hpp>
 
+#include "bars.hpp"
 #include "threads.hpp"
 
 namespace bench {
@@ -150,6 +151,8 @@ constexpr Named options_with_value[] = {
 
 bool set_flag(std::string_view argument, Options& options) {
     for (const auto& [name, flag] : {std::pair<std::string_view, bool Options::*>{"--quick", &Options::quick},
+                                     {"--bars", &Options::bars},
+                                     {"--scaling", &Options::scaling},
                                      {"--list", &Options::list},
                                      {"--help", &Options::help}}) {
         if (argument == name) {
@@ -160,17 +163,34 @@ bool set_flag(std::string_view argument, Options& options) {
     return false;
 }
 
+/// What is measured where the command line does not say: --bars and --scaling have rows of their own, and --quick makes
+/// them shorter, or measures fewer of the others.
+void set_defaults(std::span<const char* const> arguments, Options& options) {
+    const auto given = [&](std::string_view flag) { return std::ranges::find(arguments, flag) != arguments.end(); };
+    const bool quick = given("--quick");
+    options.threads = default_threads();
+    if (given("--bars") || given("--scaling")) {
+        std::ranges::transform(bar_shapes, std::back_inserter(options.shapes), find_shape);
+        options.formats = every_format();
+        options.tokens = {scaling_tokens};
+        if (given("--bars")) {
+            options.tokens.assign(std::begin(bar_tokens), std::end(bar_tokens));
+        }
+        options.min_time = quick ? 0.05 : 0.5;
+        return;
+    }
+    options.shapes = default_shapes(quick);
+    options.formats = quick ? std::vector{Format::f32} : every_format();
+    options.tokens = quick ? std::vector<std::size_t>{1, 8, 64, 512} : all_tokens;
+    options.rivals = available_rivals();
+    options.min_time = quick ? 0.3 : 1.0;
+}
+
 }  // namespace
 
 Options parse_options(std::span<const char* const> arguments) {
     Options options;
-    options.quick = std::ranges::find(arguments, std::string_view("--quick")) != arguments.end();
-    options.shapes = default_shapes(options.quick);
-    options.formats = options.quick ? std::vector{Format::f32} : every_format();
-    options.tokens = options.quick ? std::vector<std::size_t>{1, 8, 64, 512} : all_tokens;
-    options.rivals = available_rivals();
-    options.threads = default_threads();
-    options.min_time = options.quick ? 0.3 : 1.0;
+    set_defaults(arguments, options);
     for (std::size_t i = 0; i < arguments.size(); ++i) {
         const std::string_view argument = arguments[i];
         if (set_flag(argument, options)) {
@@ -200,6 +220,8 @@ std::string usage() {
            "Times MoE layers of the shapes of real models beside the limits of this machine and beside rivals.\n"
            "\n"
            "  --quick            one shape in float32 at four token counts, less time a row\n"
+           "  --bars             the rows that have a figure to reach, without rivals, and which reach it\n"
+           "  --scaling          also on one thread, and with all tokens on one expert (default: at 512 tokens)\n"
            "  --shape NAMES      of: " +
            joined(shapes(), [](const Shape& shape) { return shape.name; }) +
            "\n"

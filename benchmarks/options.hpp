@@ -25,6 +25,8 @@ struct Options {
     std::size_t memory = 55;          ///< percent of the memory that is free at the start
     std::string json;                 ///< file for the rows; empty: none
     std::vector<std::string> google;  ///< --benchmark_... options, for Google Benchmark
+    bool bars = false;
+    bool scaling = false;
     bool quick = false;
     bool list = false;
     bool help = false;

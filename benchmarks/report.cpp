@@ -1,18 +1,10 @@
 #include "report.hpp"
 
-#include <array>
-#include <cstdio>
+#include "formatted.hpp"
 
 namespace bench {
 
 namespace {
-
-template <class... Values>
-std::string formatted(const char* format, Values... values) {
-    std::array<char, 512> text{};
-    std::snprintf(text.data(), text.size(), format, values...);
-    return text.data();
-}
 
 /// "2.31x", or "-" where there is nothing to compare with.
 std::string times(double factor) { return factor > 0 ? formatted("%.2fx", factor) : "-"; }
@@ -43,15 +35,14 @@ std::string table_line(const Row& row) {
         row.fma_peak / 1e9, row.int8_peak / 1e9, row.read_bandwidth / 1e9, row.fraction_of_roofline(),
         row.fraction_of_peak(), times(row.speedup(Rival::eigen)).c_str(), times(row.speedup(Rival::onednn)).c_str(),
         times(row.speedup(Rival::dense)).c_str(), 100 * row.route_share);
+    if (row.one_thread.samples > 0) {
+        line += formatted("    1 thread: %.2f times as long; all tokens on one expert: %.2f times as long\n",
+                          row.speedup_threads(), row.one_expert_slowdown());
+    }
     if (!row.note.empty()) {
         line += "    note: " + row.note + "\n";
     }
     return line;
-}
-
-std::string row_name(const Shape& shape, Format format, Compute compute, std::size_t tokens) {
-    return std::string(shape.name) + "/" + std::string(info(format).name) + "/" + std::string(info(compute).name) +
-           "/tokens:" + std::to_string(tokens);
 }
 
 }  // namespace bench

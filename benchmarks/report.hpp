@@ -14,7 +14,4 @@ namespace bench {
                                        const Options& options);
 [[nodiscard]] std::string table_line(const Row& row);
 
-/// Name of a row, e.g. qwen3-30b-a3b/bf16/exact/tokens:64.
-[[nodiscard]] std::string row_name(const Shape& shape, Format format, Compute compute, std::size_t tokens);
-
 }  // namespace bench

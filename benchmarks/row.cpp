@@ -24,9 +24,20 @@ double Row::fraction_of_roofline() const { return roofline_seconds() / seconds.m
 
 double Row::fraction_of_peak() const { return operations / seconds.median / (fma_peak * info(compute).peak); }
 
+double Row::fraction_of_read() const { return weight_bytes / seconds.median / read_bandwidth; }
+
+double Row::speedup_threads() const { return one_thread.median / seconds.median; }
+
+double Row::one_expert_slowdown() const { return one_expert.median / seconds.median; }
+
 double Row::speedup(Rival rival) const {
     const auto found = rival_seconds.find(rival);
     return found == rival_seconds.end() ? 0.0 : found->second.median / seconds.median;
+}
+
+std::string row_name(const Shape& shape, Format format, Compute compute, std::size_t tokens) {
+    return std::string(shape.name) + "/" + std::string(info(format).name) + "/" + std::string(info(compute).name) +
+           "/tokens:" + std::to_string(tokens);
 }
 
 }  // namespace bench

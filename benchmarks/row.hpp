@@ -39,7 +39,9 @@ struct Row {
     double int8_peak = 0;
     double read_bandwidth = 0;                  ///< bytes a second
     std::map<Rival, Statistics> rival_seconds;  ///< those that were measured
-    double nmse = 0;                            ///< of the result against the rounded weights' in double
+    Statistics one_thread;                      ///< seconds
+    Statistics one_expert;
+    double nmse = 0;  ///< of the result against the rounded weights' in double
     double route_share = 0;
     double combine_share = 0;
     std::string kernel;
@@ -51,8 +53,17 @@ struct Row {
     [[nodiscard]] double fraction_of_roofline() const;
     /// Of the arithmetic peak of the compute.
     [[nodiscard]] double fraction_of_peak() const;
+    /// Weights read a second over what memory gives.
+    [[nodiscard]] double fraction_of_read() const;
+    /// Seconds on one thread over those on all; 0 if it was not measured.
+    [[nodiscard]] double speedup_threads() const;
+    /// Seconds with every assignment to one expert over those of the row; 0 if it was not measured.
+    [[nodiscard]] double one_expert_slowdown() const;
     /// Seconds of the rival over those of the library; 0 if it was not measured.
     [[nodiscard]] double speedup(Rival rival) const;
 };
+
+/// Name of a row, e.g. qwen3-30b-a3b/bf16/exact/tokens:64.
+[[nodiscard]] std::string row_name(const Shape& shape, Format format, Compute compute, std::size_t tokens);
 
 }  // namespace bench

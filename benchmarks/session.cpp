@@ -21,6 +21,9 @@ struct Session::Samples {
     std::vector<double> int8;
     std::vector<double> read;
     std::vector<double> route_share;
+    const Batch* one_expert_batch = nullptr;  ///< null where scaling is not measured
+    std::vector<double> one_expert;
+    std::vector<double> one_thread;
     std::map<Rival, std::vector<double>> rivals;
 };
 
@@ -111,18 +114,34 @@ Turn Session::next_turn(const Arm& arm, const Batch& batch) {
     return {turn % arm.layers(), turn % batch.table->variants()};
 }
 
+namespace {
+
+/// body() for a moment, and at least once; its times are added to `times`.
+template <class Body>
+void time_slice(std::vector<double>& times, Body&& body) {
+    constexpr double slice = 0.01;
+    double spent = 0;
+    do {
+        times.push_back(seconds_of(body));
+        spent += times.back();
+    } while (spent < slice);
+}
+
+void complain(Row& row, std::string_view name, double error) {
+    row.wrong = true;
+    row.note += "WRONG RESULT of " + std::string(name) + ": error " + std::to_string(error) + "; ";
+}
+
+}  // namespace
+
 /// Every arm against what it should compute; a rival that computes the same as the library also against the library.
 void Session::check(const Batch& batch, moe::MatrixView<float> y, Row& row) {
-    const auto complain = [&](std::string_view name, double error) {
-        row.wrong = true;
-        row.note += "WRONG RESULT of " + std::string(name) + ": error " + std::to_string(error) + "; ";
-    };
     const Turn first{};
     library_->run(batch, first, y);
     const double error = reference_error(threads_, shape_, format_, batch, first.variant, y);
     row.nmse = error;
     if (!(error <= tolerance(compute_))) {
-        complain(library_->name(), error);
+        complain(row, library_->name(), error);
     }
     const std::vector<float> expected(y.data(), y.data() + y.rows() * y.cols());
     for (const auto& [rival, arm] : rivals_) {
@@ -130,22 +149,39 @@ void Session::check(const Batch& batch, moe::MatrixView<float> y, Row& row) {
         const double difference =
             rival == Rival::dense ? dense_error(threads_, shape_, format_, batch, y) : relative_error(y, expected);
         if (!(difference <= tolerance(compute_))) {
-            complain(arm->name(), difference);
+            complain(row, arm->name(), difference);
         }
     }
 }
 
+/// One thread against all, and one expert against plain loops.
+void Session::check_scaling(const Batch& batch, const Batch& one_expert, moe::MatrixView<float> y, Row& row) {
+    const Turn first{};
+    library_->run(batch, first, y);
+    const std::vector<float> expected(y.data(), y.data() + y.rows() * y.cols());
+    library_->run_alone(batch, first, y);
+    if (!std::equal(expected.begin(), expected.end(), y.data())) {
+        complain(row, "one thread", relative_error(y, expected));
+    }
+    library_->prepare(one_expert);
+    library_->run(one_expert, first, y);
+    const double error = reference_error(threads_, shape_, format_, one_expert, first.variant, y);
+    if (!(error <= tolerance(compute_))) {
+        complain(row, "one expert", error);
+    }
+    library_->prepare(batch);
+}
+
+void Session::scaling_round(const Batch& batch, moe::MatrixView<float> y, Samples& samples) {
+    time_slice(samples.one_thread, [&] { library_->run_alone(batch, next_turn(*library_, batch), y); });
+    const Batch& one_expert = *samples.one_expert_batch;
+    library_->prepare(one_expert);
+    time_slice(samples.one_expert, [&] { library_->run(one_expert, next_turn(*library_, one_expert), y); });
+    library_->prepare(batch);
+}
+
 /// Probes, library, rivals, each for a moment: all of them see the same disturbances of the machine.
 void Session::one_round(const Batch& batch, moe::MatrixView<float> y, Samples& samples) {
-    constexpr double slice = 0.01;
-    const auto time_arm = [&](Arm& arm, std::vector<double>& times) {
-        double spent = 0;
-        do {
-            const Turn turn = next_turn(arm, batch);
-            times.push_back(seconds_of([&] { arm.run(batch, turn, y); }));
-            spent += times.back();
-        } while (spent < slice);
-    };
     samples.fma.push_back(fma_peak(threads_));
     if (const double peak = int8_peak(threads_); peak > 0) {
         samples.int8.push_back(peak);
@@ -159,7 +195,10 @@ void Session::one_round(const Batch& batch, moe::MatrixView<float> y, Samples& s
         std::ranges::reverse(arms);
     }
     for (const auto& [arm, times] : arms) {
-        time_arm(*arm, *times);
+        time_slice(*times, [&, &arm = *arm] { arm.run(batch, next_turn(arm, batch), y); });
+    }
+    if (samples.one_expert_batch != nullptr) {
+        scaling_round(batch, y, samples);
     }
     const PhaseSeconds phases = library_->observe(batch, next_turn(*library_, batch), y);
     samples.route_share.push_back(phases.route / phases.total);
@@ -204,7 +243,7 @@ void Session::note_noise(const Samples& samples, ProcessorTime before, double wa
     }
 }
 
-Row Session::measure(std::size_t tokens) {
+Row Session::measure(std::size_t tokens, bool scaling) {
     Row row;
     row.shape = full_;
     row.n_experts = shape_.n_experts;
@@ -225,8 +264,19 @@ Row Session::measure(std::size_t tokens) {
     batch.table = &table;
     library_->prepare(batch);
     library_->route(batch);
+    const RoutingTable one_expert_table(shape_, Routing::one, tokens);
+    Batch one_expert;
+    one_expert.x = batch.x;
+    one_expert.table = &one_expert_table;
+    if (scaling) {
+        library_->prepare(one_expert);
+        library_->route(one_expert);
+        library_->prepare(batch);
+        check_scaling(batch, one_expert, y, row);
+    }
 
     Samples samples;
+    samples.one_expert_batch = scaling ? &one_expert : nullptr;
     const ProcessorTime before = processor_time();
     const auto begin = std::chrono::steady_clock::now();
     const std::size_t first = loaded_ < stages_.size() ? loaded_ : 0;  // the rivals that are there need no loading
@@ -251,6 +301,8 @@ Row Session::measure(std::size_t tokens) {
     row.fma_peak = Statistics(samples.fma).median;
     row.int8_peak = Statistics(samples.int8).median;
     row.read_bandwidth = Statistics(samples.read).median;
+    row.one_thread = Statistics(samples.one_thread);
+    row.one_expert = Statistics(samples.one_expert);
     row.route_share = Statistics(samples.route_share).median;
     for (const auto& [rival, times] : samples.rivals) {
         row.rival_seconds[rival] = Statistics(times);

@@ -28,7 +28,8 @@ class Session {
 public:
     Session(const Shape& shape, Format format, Compute compute, Plan plan, ReadProbe& read, const Threads& threads);
 
-    [[nodiscard]] Row measure(std::size_t tokens);
+    /// `scaling`: also on one thread, and with every assignment to one expert.
+    [[nodiscard]] Row measure(std::size_t tokens, bool scaling);
 
     /// What is not as it should be about all rows; empty: nothing.
     [[nodiscard]] const std::string& note() const noexcept { return note_; }
@@ -41,8 +42,10 @@ private:
     void make_stages();
     void load(std::size_t stage);
     void check(const Batch& batch, moe::MatrixView<float> y, Row& row);
+    void check_scaling(const Batch& batch, const Batch& one_expert, moe::MatrixView<float> y, Row& row);
     void rounds(const Batch& batch, moe::MatrixView<float> y, double min_time, Samples& samples);
     void one_round(const Batch& batch, moe::MatrixView<float> y, Samples& samples);
+    void scaling_round(const Batch& batch, moe::MatrixView<float> y, Samples& samples);
     void note_noise(const Samples& samples, ProcessorTime before, double wall, Row& row) const;
     [[nodiscard]] Turn next_turn(const Arm& arm, const Batch& batch);
 

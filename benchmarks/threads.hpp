@@ -18,6 +18,13 @@ public:
 
     [[nodiscard]] std::size_t concurrency() const noexcept { return n_; }
 
+    /// Fewer of the same threads.
+    [[nodiscard]] Threads only(std::size_t n) const {
+        Threads fewer = *this;
+        fewer.n_ = n;
+        return fewer;
+    }
+
     void run(moe::ParallelWork work) const {
 #if defined(_OPENMP)
         moe::OpenMpExecutor(static_cast<int>(n_)).run(work);

@@ -41,6 +41,10 @@ void LibraryArm::run(const Batch& batch, Turn turn, moe::MatrixView<float> y) {
     layers_[turn.layer]->forward(batch.x, batch.table->ids(turn.variant), y, workspace_, threads_, nullptr);
 }
 
+void LibraryArm::run_alone(const Batch& batch, Turn turn, moe::MatrixView<float> y) {
+    layers_[turn.layer]->forward(batch.x, batch.table->ids(turn.variant), y, workspace_, threads_.only(1), nullptr);
+}
+
 void LibraryArm::route(Batch& batch) {
     batch.plans.resize(batch.table->variants());
     for (std::size_t variant = 0; variant < batch.plans.size(); ++variant) {

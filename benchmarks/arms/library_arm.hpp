@@ -26,6 +26,9 @@ public:
     void prepare(const Batch& batch) override;
     void run(const Batch& batch, Turn turn, moe::MatrixView<float> y) override;
 
+    /// The same on one thread, whose result must have the same bits.
+    void run_alone(const Batch& batch, Turn turn, moe::MatrixView<float> y);
+
     /// The plans of all variants of `batch.table`.
     void route(Batch& batch);
     [[nodiscard]] PhaseSeconds observe(const Batch& batch, Turn turn, moe::MatrixView<float> y);

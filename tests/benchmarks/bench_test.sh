@@ -77,8 +77,15 @@ test_list() {
     run 0 --list --shape tiny --format f16,int4 --compute all --tokens 3
     printf 'tiny/f16/exact/tokens:3\ntiny/int4/exact/tokens:3\ntiny/int4/int8/tokens:3\n' >"$scratch/wanted"
     cmp "$out" "$scratch/wanted" >&2 || complain 'other computes than the formats have'
+    run 0 --list --bars
+    [ "$(wc -l <"$out")" -eq 120 ] || complain 'not 4 shapes x 5 formats x 6 token counts with --bars'
+    run 0 --list --scaling --format int4
+    for shape in qwen3-30b-a3b olmoe-1b-7b deepseek-v2-lite mixtral-8x7b; do
+        echo "$shape/int4/int8/tokens:512"
+    done >"$scratch/wanted"
+    cmp "$out" "$scratch/wanted" >&2 || complain 'other rows than --scaling has'
     run 0 --help
-    for option in quick shape format compute tokens rivals threads routing min-time memory json list; do
+    for option in quick bars scaling shape format compute tokens rivals threads routing min-time memory json list; do
         grep -q "^  --$option " "$out" || complain "--help does not name --$option"
     done
 }
@@ -95,6 +102,9 @@ test_quick() {
         run 0 "$@" --tokens 9 --routing "$routing" --format all
         [ "$(grep -c '^tiny ' "$out")" -eq 5 ] || complain "not five rows with --routing $routing"
     done
+    run 0 "$@" --scaling --tokens 9 --format f32,int8
+    [ "$(grep -c '^    1 thread: .* one expert: ' "$out")" -eq 2 ] || complain "no scaling in: $(cat "$out")"
+    grep -q '^bars: none of these rows' "$out" || complain "bars of a shape without: $(cat "$out")"
     run 0 "$@" --tokens 9 --rivals none --format int8,int4 --compute exact
     [ "$(grep -c '^tiny  *int[84]  *exact  *9 ' "$out")" -eq 2 ] || complain "not two exact rows in: $(cat "$out")"
 }

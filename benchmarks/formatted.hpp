@@ -1,0 +1,17 @@
+#pragma once
+
+#include <array>
+#include <cstdio>
+#include <string>
+
+namespace bench {
+
+/// printf into a string, of at most 511 characters.
+template <class... Values>
+[[nodiscard]] std::string formatted(const char* format, Values... values) {
+    std::array<char, 512> text{};
+    std::snprintf(text.data(), text.size(), format, values...);
+    return text.data();
+}
+
+}  // namespace bench
