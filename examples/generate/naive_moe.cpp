@@ -49,7 +49,7 @@ public:
         std::vector<double> library;
         std::array<std::vector<double>, 2> naive;
         const Clock::time_point start = Clock::now();
-        for (int turn = 0; turn < 6 || (turn < 100 && Clock::now() - start < std::chrono::milliseconds(300)); ++turn) {
+        for (int turn = 0; turn < 3 || (turn < 100 && Clock::now() - start < std::chrono::milliseconds(300)); ++turn) {
             library.push_back(seconds(workload, [&](std::size_t i, const Batch& batch) { run_library(i, batch); }));
             for (std::size_t way = 0; way < naive.size(); ++way) {
                 Eigen::setNbThreads(eigen_threads[way]);
