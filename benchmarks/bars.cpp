@@ -144,6 +144,9 @@ std::vector<Bar> bars_of(const Row& row, BarTable table) {
     if (row.tokens >= 64) {
         bars.push_back({Kind::routing, row.route_share, 0.05});
     }
+    if (row.tokens == 2048 && row.shape->name == "mixtral-8x7b") {
+        bars.push_back({Kind::workspace, static_cast<double>(row.workspace_bytes) / 1e6, 400});
+    }
     return bars;
 }
 
@@ -173,6 +176,7 @@ std::string bars_text(std::span<const Row> rows, BarTable table) {
     text += worst_line(rows, table, Kind::threads, "4 threads, times as fast as 1");
     text += worst_line(rows, table, Kind::one_expert, "all tokens on one expert, times as slow");
     text += worst_line(rows, table, Kind::routing, "share of routing and plan");
+    text += worst_line(rows, table, Kind::workspace, "MB of workspace for 2048 tokens of Mixtral");
     return text + formatted("%zu of %zu bars are met\n", met, all);
 }
 

@@ -18,6 +18,7 @@ struct Bar {
         threads,     ///< one thread's time over that of four
         one_expert,  ///< time with all tokens on one expert over that of the row
         routing,     ///< share of logits, gate and plan
+        workspace,   ///< MB
     };
 
     Kind kind;

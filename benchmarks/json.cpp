@@ -42,6 +42,7 @@ Json to_json(const Row& row, const Options& options) {
         {"speedup_dense", measured(row.speedup(Rival::dense))},
         {"speedup_threads", measured(row.wrong ? 0 : row.speedup_threads())},
         {"one_expert_slowdown", measured(row.wrong ? 0 : row.one_expert_slowdown())},
+        {"workspace_bytes", row.workspace_bytes},
         {"nmse", measured(row.nmse)},
         {"route_share", row.route_share},
         {"combine_share", row.combine_share},

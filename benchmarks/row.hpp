@@ -41,6 +41,7 @@ struct Row {
     std::map<Rival, Statistics> rival_seconds;  ///< those that were measured
     Statistics one_thread;                      ///< seconds
     Statistics one_expert;
+    std::size_t workspace_bytes = 0;
     double nmse = 0;  ///< of the result against the rounded weights' in double
     double route_share = 0;
     double combine_share = 0;

@@ -264,6 +264,7 @@ Row Session::measure(std::size_t tokens, bool scaling) {
     batch.table = &table;
     library_->prepare(batch);
     library_->route(batch);
+    row.workspace_bytes = library_->workspace_bytes(batch, y);
     const RoutingTable one_expert_table(shape_, Routing::one, tokens);
     Batch one_expert;
     one_expert.x = batch.x;

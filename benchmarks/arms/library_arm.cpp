@@ -45,6 +45,12 @@ void LibraryArm::run_alone(const Batch& batch, Turn turn, moe::MatrixView<float>
     layers_[turn.layer]->forward(batch.x, batch.table->ids(turn.variant), y, workspace_, threads_.only(1), nullptr);
 }
 
+std::size_t LibraryArm::workspace_bytes(const Batch& batch, moe::MatrixView<float> y) {
+    workspace_ = moe::Workspace();
+    run(batch, {}, y);
+    return workspace_.capacity();
+}
+
 void LibraryArm::route(Batch& batch) {
     batch.plans.resize(batch.table->variants());
     for (std::size_t variant = 0; variant < batch.plans.size(); ++variant) {

@@ -29,6 +29,9 @@ public:
     /// The same on one thread, whose result must have the same bits.
     void run_alone(const Batch& batch, Turn turn, moe::MatrixView<float> y);
 
+    /// What a call needs beside its arguments; the workspace is from then on as large as that.
+    [[nodiscard]] std::size_t workspace_bytes(const Batch& batch, moe::MatrixView<float> y);
+
     /// The plans of all variants of `batch.table`.
     void route(Batch& batch);
     [[nodiscard]] PhaseSeconds observe(const Batch& batch, Turn turn, moe::MatrixView<float> y);

@@ -118,6 +118,17 @@ TEST_CASE("threads and one expert are bars where they were measured, on four thr
     CHECK(kinds(bars_of(row, BarTable::avx512_vnni)) == std::vector{Kind::peak, Kind::one_expert, Kind::routing});
 }
 
+TEST_CASE("the workspace has a limit for the widest experts and the longest batch") {
+    Row row = row_of("mixtral-8x7b", Format::bf16, 2048, 0.7, 0.5);
+    row.workspace_bytes = 390'000'000;
+    CHECK(std::abs(bar(bars_of(row, BarTable::avx512_vnni), Kind::workspace).figure - 390) < least);
+    CHECK(bar(bars_of(row, BarTable::avx512_vnni), Kind::workspace).met());
+    row.workspace_bytes = 410'000'000;
+    CHECK_FALSE(bar(bars_of(row, BarTable::avx512_vnni), Kind::workspace).met());
+    row = row_of("olmoe-1b-7b", Format::bf16, 2048, 0.7, 0.5);
+    CHECK(kinds(bars_of(row, BarTable::avx512_vnni)) == std::vector{Kind::peak, Kind::routing});
+}
+
 TEST_CASE("the table marks what is missed and counts what is met") {
     std::vector<Row> rows{row_of("qwen3-30b-a3b", Format::f32, 1, 0.1, 0.95),
                           row_of("qwen3-30b-a3b", Format::f32, 8, 0.1, 0.7),

@@ -49,6 +49,7 @@ void check_row(const Json& row, const std::string& shape, int tokens, int thread
         check_number(row, name, small, large);
     }
     check_number(row, "nmse", 0, 1e-10);
+    check_number(row, "workspace_bytes", 1, large);
     check_number(row, "route_share", 0, 1);
     check_number(row, "combine_share", 0, 1);
     for (const char* name :
