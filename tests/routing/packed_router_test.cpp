@@ -29,7 +29,7 @@ std::vector<T> logits(const moe::Linear<W>& linear, const std::vector<T>& x, std
             rows.push_back(reinterpret_cast<const std::byte*>(&x[r * linear.inputs()]));
         }
         for (std::size_t panel = 0; panel < linear.panels(); ++panel) {
-            linear.compute_panel(panel, rows, &y[first * linear.outputs()], linear.outputs(), scratch);
+            linear.compute_panels({panel, 1}, rows, &y[first * linear.outputs()], linear.outputs(), scratch);
         }
     }
     CHECK(y.back() == T(99));

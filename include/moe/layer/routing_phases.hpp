@@ -22,34 +22,51 @@ public:
 
     void work(std::size_t ith) const {
         const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
-        const std::size_t gate_panels = shape_.shared_gated ? pass_.layer->shared().gate().panels() : 0;
-        const std::size_t router_panels = divide_up(shape_.router_outputs, Panel<T>::width);
-        const std::size_t blocks = divide_up(shape_.n_tokens, max_task_rows);
-        const std::size_t products = blocks * (router_panels + gate_panels);
+        const std::size_t rows = rows_per_task();
+        const std::size_t blocks = divide_up(shape_.n_tokens, rows);
+        const std::size_t together = blocks >= tasks_per_worker * shape_.n_workers ? max_task_panels : 1;
+        const std::size_t router = divide_up(divide_up(shape_.router_outputs, Panel<T>::width), together);
+        const std::size_t gates = shape_.shared_gated ? divide_up(pass_.layer->shared().gate().panels(), together) : 0;
+        const std::size_t products = blocks * (router + gates);
         const bool quantizes = shape_.input_stride + shape_.shared_input_stride > 0;
         const std::size_t n_tasks = products + (quantizes ? divide_up(shape_.n_tokens, quantized_tokens) : 0);
         TaskQueue& queue = pass_.queue(Phase::logits);
         for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
+            const std::size_t first = task % blocks * rows;
+            const Tokens tokens{first, std::min(rows, shape_.n_tokens - std::min(first, shape_.n_tokens))};
             if (task >= products) {
                 quantize_tokens((task - products) * quantized_tokens);
-            } else if (task / blocks < router_panels) {
-                multiply(pass_.layer->router().linear(), task / blocks, task % blocks, pass_.router_input,
+            } else if (task / blocks < router) {
+                multiply(pass_.layer->router().linear(), task / blocks * together, together, tokens, pass_.router_input,
                          pass_.memory.logits.data(), shape_.router_outputs, scratch);
             } else {
-                multiply(pass_.layer->shared().gate(), task / blocks - router_panels, task % blocks, pass_.x,
+                multiply(pass_.layer->shared().gate(), (task / blocks - router) * together, together, tokens, pass_.x,
                          pass_.memory.shared_weights.data(), shape_.n_shared, scratch);
             }
         }
     }
 
 private:
+    static constexpr std::size_t tasks_per_worker = 4;
+
+    struct Tokens {
+        std::size_t first;
+        std::size_t count;
+    };
+
+    /// Few tokens are one block, and the panels are shared out; many are blocks enough for all workers.
+    [[nodiscard]] std::size_t rows_per_task() const noexcept {
+        const std::size_t even = divide_up(shape_.n_tokens, tasks_per_worker * shape_.n_workers);
+        return std::clamp<std::size_t>(round_up(even, Panel<T>::tile_rows), 4 * Panel<T>::tile_rows, max_task_rows);
+    }
+
     template <class Linear>
-    void multiply(const Linear& linear, std::size_t panel, std::size_t block, MatrixView<const T> x, T* y,
-                  std::size_t stride, const PanelScratch<T>& scratch) const {
-        const std::size_t first = block * max_task_rows;
-        const std::size_t count = std::min(max_task_rows, shape_.n_tokens - first);
-        linear.compute_panel(panel, point_at(scratch, count, [&](std::size_t r) { return x.row(first + r); }),
-                             y + first * stride, stride, scratch);
+    static void multiply(const Linear& linear, std::size_t first_panel, std::size_t together, Tokens tokens,
+                         MatrixView<const T> x, T* y, std::size_t stride, const PanelScratch<T>& scratch) {
+        const RowPointers rows =
+            point_at(scratch, tokens.count, [&](std::size_t r) { return x.row(tokens.first + r); });
+        linear.compute_panels({first_panel, std::min(together, linear.panels() - first_panel)}, rows,
+                              y + tokens.first * stride, stride, scratch);
     }
 
     void quantize_tokens(std::size_t first) const {

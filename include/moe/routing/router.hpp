@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -39,23 +40,32 @@ public:
     /// Whether the weights are panels of its own, or gathered from the user's memory at every use.
     [[nodiscard]] bool is_packed() const noexcept { return panels_ != nullptr; }
 
-    /// y (n_rows, one panel of outputs) = x (n_rows, inputs) * weight + bias, stored at `y` + panel with `stride`.
-    void compute_panel(std::size_t panel, RowPointers x, T* y, std::size_t stride,
-                       const PanelScratch<T>& scratch) const {
-        const std::size_t first = panel * Panel<T>::width;
+    /// y (n_rows, the outputs of some panels) = x (n_rows, inputs) * weight + bias, stored where these outputs stand in
+    /// rows of `stride` that begin at `y`.
+    void compute_panels(PanelRange panels, RowPointers x, T* y, std::size_t stride,
+                        const PanelScratch<T>& scratch) const {
         if (panels_ != nullptr) {
             const std::size_t bytes = inputs() * Panel<T>::width * sizeof(W);
-            multiply_packed<W>(x, inputs(), {panels_->data() + panel * bytes, 1, bytes}, scratch);
+            multiply_packed<W>(x, inputs(), {panels_->data() + panels.first * bytes, panels.count, bytes}, scratch);
         } else {
-            multiply_gathered<T>(x, inputs(), 1, scratch, [&](std::size_t, std::size_t k, std::size_t depth, T* block) {
-                detail::pack_columns(weight_, 0, first, Panel<T>::width, k, depth, block);
-            });
+            multiply_gathered<T>(x, inputs(), panels.count, scratch,
+                                 [&](std::size_t i, std::size_t k, std::size_t depth, T* block) {
+                                     detail::pack_columns(weight_, 0, (panels.first + i) * Panel<T>::width,
+                                                          Panel<T>::width, k, depth, block);
+                                 });
         }
-        const std::size_t columns = std::min(Panel<T>::width, outputs() - first);
-        for (std::size_t r = 0; r < x.size(); ++r) {
-            for (std::size_t c = 0; c < columns; ++c) {
-                const T bias = bias_.empty() ? T(0) : static_cast<T>(load_element(bias_.data() + first + c));
-                y[r * stride + first + c] = scratch.sums[r * Panel<T>::width + c] + bias;
+        for (std::size_t i = 0; i < panels.count; ++i) {
+            const std::size_t first = (panels.first + i) * Panel<T>::width;
+            const std::size_t columns = std::min(Panel<T>::width, outputs() - first);
+            std::array<T, Panel<T>::width> bias{};
+            for (std::size_t c = 0; c < columns && !bias_.empty(); ++c) {
+                bias[c] = static_cast<T>(load_element(bias_.data() + first + c));
+            }
+            const T* sums = scratch.sums_of(i, x.size());
+            for (std::size_t r = 0; r < x.size(); ++r, sums += Panel<T>::width) {
+                for (std::size_t c = 0; c < columns; ++c) {
+                    y[r * stride + first + c] = sums[c] + bias[c];
+                }
             }
         }
     }
