@@ -45,19 +45,26 @@ template <class T>
     return vectors;
 }
 
-/// Memory a kernel asks for while it computes: `lines` cache lines in every step, from `next` on. The hardware follows
-/// a stream but stops at each page of 4 KB and knows nothing of the next panel.
+/// Memory a kernel asks for while it computes: `lines` cache lines in every step, in turn from each page of a block.
+/// The hardware continues a stream on its own, but only to the end of its page of 4 KB, and continues several at once.
 struct Prefetch {
     static constexpr std::size_t line = 64;
+    static constexpr std::size_t page = 4096;
     static constexpr std::size_t interval = 4;  ///< values of k in a step of a float tile
 
     const std::byte* next = nullptr;
     std::size_t lines = 0;
+    std::size_t pages = 1;
+    std::size_t in_page = 0;  ///< which of them `next` is in
 
     MOE_ALWAYS_INLINE void step() noexcept {
         for (std::size_t i = 0; i < lines; ++i) {
             prefetch_line(next);
-            next += line;
+            next += page;
+            if (++in_page == pages) {
+                in_page = 0;
+                next += line - pages * page;
+            }
         }
     }
 
