@@ -17,7 +17,7 @@ namespace moe::inline MOE_ABI::detail {
 /// A checksum of 64 bits against accidents: damaged disks, torn copies, stray writes. Anybody can forge it.
 ///
 /// Four lanes of 64-bit words, each step that of XXH64 (Collet, github.com/Cyan4973/xxHash): four, because a step has
-/// to wait about five cycles for the one before. Some 10 GB/s a core, as fast as memory delivers to one.
+/// to wait about five cycles for the one before.
 ///
 /// Every step is a bijection of the word and of the lane, so a change within one aligned word of 8 bytes is always
 /// found; other changes, e.g. exchanged or zeroed pages, are missed with probability 2^-64. (A step of one
