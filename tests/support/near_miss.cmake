@@ -1,7 +1,15 @@
 # Compiles ${SOURCE} (syntax only) with and without MOE_MISTAKE. With it, the compiler must report exactly one error, the
-# sentence after "// expect: " in the first line; without it, none.
-file(STRINGS ${SOURCE} expected LIMIT_COUNT 1)
-string(REGEX REPLACE "^// expect: " "" expected "${expected}")
+# sentence after "// expect: " in the first line, which must begin with ${BEGINS}; without it, none. Whatever is otherwise
+# ends the script with an error, and so fails the test.
+file(STRINGS ${SOURCE} first_line LIMIT_COUNT 1)
+string(STRIP "${first_line}" first_line)
+string(LENGTH "// expect: ${BEGINS}" length)
+string(LENGTH "${first_line}" all)
+string(SUBSTRING "${first_line}" 0 ${length} begin)
+if(NOT begin STREQUAL "// expect: ${BEGINS}" OR NOT all GREATER length)
+    message(FATAL_ERROR "the first line is \"${first_line}\", not \"// expect: ${BEGINS}\" and a sentence")
+endif()
+string(REGEX REPLACE "^// expect: " "" expected "${first_line}")
 set(command ${COMPILER} -std=c++20 -fsyntax-only -I ${INCLUDE})
 
 execute_process(COMMAND ${command} ${SOURCE} RESULT_VARIABLE status ERROR_VARIABLE output)
@@ -22,4 +30,3 @@ list(LENGTH errors count)
 if(NOT count EQUAL 1)
     message(FATAL_ERROR "${count} errors instead of one:\n${output}")
 endif()
-message(STATUS "${expected}")
