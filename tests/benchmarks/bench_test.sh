@@ -9,56 +9,32 @@ check_json=$3
 scratch=$4
 threads=$5
 
-rm -rf "$scratch"
-mkdir -p "$scratch"
-out=$scratch/stdout
-err=$scratch/stderr
-failures=0
+# shellcheck source=tests/support/program_test.sh
+. "$(dirname -- "$0")/../support/program_test.sh"
 
-complain() {
-    echo "FAILED: $*" >&2
-    failures=$((failures + 1))
-}
-
-# run STATUS ARGUMENT...: the program must end with STATUS
-run() {
-    wanted=$1
-    shift
-    status=0
-    "$program" "$@" >"$out" 2>"$err" || status=$?
-    if [ "$status" -ne "$wanted" ]; then
-        complain "exit status $status instead of $wanted of: moe_bench $*"
-        cat "$out" "$err" >&2
-    fi
-}
-
-# refused PATTERN ARGUMENT...: ends with status 2 and one line on stderr, in which PATTERN is found
-refused() {
-    pattern=$1
-    shift
-    run 2 "$@"
-    [ "$(wc -l <"$err")" -eq 1 ] || complain "not one line on stderr of: moe_bench $*"
-    grep -q -- "$pattern" "$err" || complain "no '$pattern' in '$(cat "$err")' of: moe_bench $*"
+# bad_option PATTERN ARGUMENT...: refused with status 2, and nothing on stdout
+bad_option() {
+    refused 2 "$@"
     [ ! -s "$out" ] || complain "something on stdout of: moe_bench $*"
 }
 
 test_bad_options() {
-    refused "unknown option '--batch'" --batch 5
-    refused "unknown option 'mixtral-8x7b'" mixtral-8x7b
-    refused "'gpt-5', it must be one of mixtral-8x7b, qwen3-30b-a3b" --shape gpt-5
-    refused "'', it must be one of" --shape tiny,
-    refused "'q8', it must be one of f32" --format f32,q8
-    refused "'fast', it must be one of exact" --compute fast
-    refused 'none of the formats' --format f32,bf16 --compute int8
-    refused "'skewed', it must be one of random, zipf, one" --routing skewed
-    refused "'blas', it must be one of eigen, onednn, dense" --rivals blas
-    for bad in 0 -1 65537 4x '' 1,,2; do refused '--tokens is ' --tokens "$bad"; done
-    for bad in 0 -1 1025 two; do refused "--threads is '$bad'" --threads "$bad"; done
-    for bad in 0 -1 nan x; do refused "--min-time is '$bad'" --min-time "$bad"; done
-    for bad in 0 91 x; do refused "--memory is '$bad'" --memory "$bad"; done
-    refused '--json needs a value' --json
-    refused 'cannot write' --json "$scratch/none/rows.json"
-    refused "no option '--benchmark_speed" --benchmark_speed=1
+    bad_option "unknown option '--batch'" --batch 5
+    bad_option "unknown option 'mixtral-8x7b'" mixtral-8x7b
+    bad_option "'gpt-5', it must be one of mixtral-8x7b, qwen3-30b-a3b" --shape gpt-5
+    bad_option "'', it must be one of" --shape tiny,
+    bad_option "'q8', it must be one of f32" --format f32,q8
+    bad_option "'fast', it must be one of exact" --compute fast
+    bad_option 'none of the formats' --format f32,bf16 --compute int8
+    bad_option "'skewed', it must be one of random, zipf, one" --routing skewed
+    bad_option "'blas', it must be one of eigen, onednn, dense" --rivals blas
+    for bad in 0 -1 65537 4x '' 1,,2; do bad_option '--tokens is ' --tokens "$bad"; done
+    for bad in 0 -1 1025 two; do bad_option "--threads is '$bad'" --threads "$bad"; done
+    for bad in 0 -1 nan x; do bad_option "--min-time is '$bad'" --min-time "$bad"; done
+    for bad in 0 91 x; do bad_option "--memory is '$bad'" --memory "$bad"; done
+    bad_option '--json needs a value' --json
+    bad_option 'cannot write' --json "$scratch/none/rows.json"
+    bad_option "no option '--benchmark_speed" --benchmark_speed=1
 }
 
 test_list() {

@@ -10,38 +10,8 @@ model=$3
 scratch=$4
 threads=$5
 
-rm -rf "$scratch"
-mkdir -p "$scratch"
-out=$scratch/stdout
-err=$scratch/stderr
-failures=0
-
-complain() {
-    echo "FAILED: $*" >&2
-    failures=$((failures + 1))
-}
-
-# run STATUS ARGUMENT...: the program must end with STATUS
-run() {
-    wanted=$1
-    shift
-    status=0
-    "$program" "$@" >"$out" 2>"$err" || status=$?
-    if [ "$status" -ne "$wanted" ]; then
-        complain "exit status $status instead of $wanted of: generate $*"
-        cat "$out" "$err" >&2
-    fi
-}
-
-# refused STATUS PATTERN ARGUMENT...: ends with STATUS and exactly one line on stderr, in which PATTERN is found
-refused() {
-    wanted=$1
-    pattern=$2
-    shift 2
-    run "$wanted" "$@"
-    [ "$(wc -l <"$err")" -eq 1 ] || complain "not one line on stderr of: generate $*"
-    grep -q -- "$pattern" "$err" || complain "no '$pattern' in '$(cat "$err")' of: generate $*"
-}
+# shellcheck source=tests/support/program_test.sh
+. "$(dirname -- "$0")/../support/program_test.sh"
 
 # prints PATTERN: a line of stdout matches
 prints() { grep -q -- "$1" "$out" || complain "no line with '$1' in: $(cat "$out")"; }
