@@ -56,7 +56,8 @@ void append_columns(const std::vector<LoadCounter>& layers, std::size_t first, s
 
 }  // namespace
 
-void LoadCounter::on_plan(const moe::PlanView<float>& plan, moe::MatrixView<const float> /*logits*/) {
+void LoadCounter::on_plan(const moe::RoutingRecord<float>& record) {
+    const moe::PlanView<float>& plan = record.plan;
     counts_.resize(plan.n_experts);
     for (std::size_t e = 0; e < plan.n_experts; ++e) {
         counts_[e] += plan.tokens_of(e).size();

@@ -10,7 +10,7 @@ namespace generate {
 /// Counts how often each expert of one layer is chosen.
 class LoadCounter final : public moe::Observer<float> {
 public:
-    void on_plan(const moe::PlanView<float>& plan, moe::MatrixView<const float> logits) override;
+    void on_plan(const moe::RoutingRecord<float>& record) override;
 
     /// (n_experts), empty before the first batch.
     [[nodiscard]] const std::vector<std::size_t>& counts() const noexcept { return counts_; }

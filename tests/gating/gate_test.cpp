@@ -29,7 +29,7 @@ struct FirstFew {
     int select(std::span<const float> logits, moe::Selection out) const {
         std::fill(out.scratch.begin(), out.scratch.end(), 1e9F);
         std::fill(out.order.begin(), out.order.end(), 77);
-        REQUIRE(out.scratch.size() == 4 * logits.size());
+        REQUIRE(out.scratch.size() == moe::selection_parts * logits.size());
         for (std::size_t slot = 0; std::cmp_less(slot, std::min(count, limit)); ++slot) {
             out.experts[slot] = static_cast<moe::ExpertId>(slot);
             out.weights[slot] = logits[slot] / 2;
@@ -55,7 +55,9 @@ struct Pairs {
     }
     [[nodiscard]] int max_assignments(int n_tokens, int /*n_experts*/) const { return 2 * n_tokens; }
     void select(moe::MatrixView<const float> logits, moe::BatchSelection<float> out) const {
-        REQUIRE(out.scratch.size() == (logits.rows() + 4) * logits.cols());
+        REQUIRE(out.scratch.size() == moe::batch_scratch_size(logits.rows(), logits.cols()));
+        REQUIRE(out.order.size() == moe::batch_order_size(logits.rows(), out.n_experts, out.experts.cols()));
+        std::fill(out.order.begin(), out.order.end(), 77);
         std::fill(out.scratch.begin(), out.scratch.end(), 1e9F);
         for (std::size_t t = 0; t < logits.rows(); ++t) {
             for (std::size_t slot = 0; slot < row.size(); ++slot) {
@@ -63,6 +65,19 @@ struct Pairs {
                 out.weights(t, slot) = logits(t, slot) + 0.5F;
             }
         }
+    }
+};
+
+/// Two logits an expert: takes the last expert, weighted with the last logit.
+struct Halves {
+    [[nodiscard]] int n_experts(int n_logits) const { return n_logits / 2; }
+    [[nodiscard]] int max_per_token() const { return 1; }
+    int select(std::span<const float> logits, moe::Selection out) const {
+        REQUIRE(out.order.size() == logits.size() / 2);
+        REQUIRE(out.scratch.size() == moe::selection_parts * logits.size());
+        out.experts[0] = static_cast<moe::ExpertId>(logits.size() / 2) - 1;
+        out.weights[0] = logits.back();
+        return 1;
     }
 };
 
@@ -81,20 +96,24 @@ struct Batch {
     std::vector<moe::ExpertId> experts, order;
 };
 
-Batch run_batch(const Pairs& gate, std::size_t n_tokens, std::size_t n_experts) {
+Batch run_batch(const Pairs& gate, std::size_t n_tokens, std::size_t n_experts, std::vector<std::uint8_t> valid = {}) {
     const std::size_t max = moe::gate_max_per_token(gate, n_tokens, n_experts);
     Batch batch{std::vector<double>(n_tokens * n_experts), std::vector<double>(n_tokens * max),
-                std::vector<double>((n_tokens + 4) * n_experts), std::vector<moe::ExpertId>(n_tokens * max, -1),
-                std::vector<moe::ExpertId>(n_tokens + n_experts)};
+                std::vector<double>(moe::batch_scratch_size(n_tokens, n_experts)),
+                std::vector<moe::ExpertId>(n_tokens * max, -1),
+                std::vector<moe::ExpertId>(moe::batch_order_size(n_tokens, n_experts, max))};
     for (std::size_t i = 0; i < batch.logits.size(); ++i) {
         batch.logits[i] = static_cast<double>(i);
     }
     moe::select_batch<double>(gate, moe::view(std::as_const(batch.logits).data(), n_tokens, n_experts),
-                              {moe::view(batch.experts.data(), n_tokens, max),
+                              {n_experts,
+                               moe::view(batch.experts.data(), n_tokens, max),
                                moe::view(batch.weights.data(), n_tokens, max),
                                batch.scratch,
                                batch.order,
-                               {}});
+                               {},
+                               valid,
+                               0});
     return batch;
 }
 
@@ -146,6 +165,25 @@ TEST_CASE("what a batch gate leaves is checked", "[gate][errors]") {
           }) == "gate: select chose expert 5 in slot 1, the experts are 0..4");
     CHECK(error_of([] { (void)run_batch(Pairs{}, 99, 5); }) ==
           "gate: max_per_token is 6, it must lie in 1..5, the number of experts");
+}
+
+TEST_CASE("a batch gate may drop; padding ends without experts", "[gate]") {
+    const Batch batch = run_batch(Pairs{{0, moe::dropped(4), 1}}, 3, 5, {1, 0, 7});
+    CHECK(batch.experts == std::vector<moe::ExpertId>{0, -6, 1, -1, -1, -1, 0, -6, 1});
+    CHECK(moe::dropped(-6) == 4);
+    CHECK(error_of([] {
+              (void)run_batch(Pairs{{0, moe::dropped(5), 1}}, 2, 5);
+          }) == "gate: select chose expert 5 in slot 1, the experts are 0..4");
+}
+
+TEST_CASE("a gate may read another number of logits than there are experts", "[gate]") {
+    CHECK(moe::gate_n_experts(FirstFew{}, 7) == 7);
+    CHECK(moe::gate_n_experts(Halves{}, 7) == 3);
+    CHECK(moe::gate_n_experts(moe::AnyGate(Halves{}), 8) == 4);
+    CHECK(error_of([] { (void)moe::gate_n_experts(Halves{}, 1); }) ==
+          "gate: n_experts of 1 logits is 0, it must be at least 1");
+    const std::vector<float> logits{1, 2, 3, 4};
+    CHECK(choose<float>(moe::AnyGate(Halves{}), logits, 2).weights == std::vector<float>{4});
 }
 
 TEST_CASE("assignments are bounded by the gate where it says so", "[gate]") {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "gating/gate_support.hpp"
+#include "gating/random_logits.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
@@ -20,40 +21,9 @@ namespace reference = moe::reference;
 
 namespace {
 
-constexpr std::array<std::size_t, 13> expert_counts{1, 2, 3, 7, 40, 60, 64, 65, 255, 256, 257, 384, 1000};
-
-struct Dice {
-    std::uint64_t seed;
-    std::uint64_t count = 0;
-    std::size_t below(std::size_t n) { return static_cast<std::size_t>(moe::random_bits(seed, count++) % n); }
-    bool one_in(std::size_t n) { return below(n) == 0; }
-    float uniform(float low, float high) { return low + (high - low) * moe::random_uniform(seed, count++); }
-    template <class... Choices>
-    auto pick(Choices... choices) {
-        return std::array{choices...}[below(sizeof...(choices))];
-    }
-};
-
-/// One row of logits, all floats, so that float and double start from the same values.
-std::vector<float> random_logits(Dice& dice, std::size_t n_experts) {
-    constexpr float inf = std::numeric_limits<float>::infinity();
-    const bool coarse = dice.one_in(2);
-    const bool special = dice.one_in(4);
-    const float spread = dice.pick(0.5F, 4.0F, 30.0F);
-    std::vector<float> logits(n_experts);
-    for (float& l : logits) {
-        l = dice.uniform(-spread, spread);
-        l = coarse ? std::round(l * 4) / 4 : l;
-        if (special && dice.one_in(6)) {
-            l = dice.pick(0.0F, -0.0F, inf, -inf, 1e-42F, -1e-42F, 0x1p-149F, 1e30F, -1e30F,
-                          std::numeric_limits<float>::quiet_NaN());
-        }
-    }
-    if (dice.one_in(100)) {
-        std::fill(logits.begin(), logits.end(), std::numeric_limits<float>::quiet_NaN());
-    }
-    return logits;
-}
+using moe_test::Dice;
+using moe_test::expert_counts;
+using moe_test::random_logits;
 
 struct Case {
     std::vector<float> logits;

@@ -12,6 +12,7 @@ namespace {
 struct Recorder : moe::Observer<float> {
     std::vector<std::string> events;
     std::size_t n_assignments = 0;
+    std::size_t n_choices = 0;
     std::vector<moe::ExpertId> experts;
     std::vector<float> logits;
     std::size_t logit_rows = 0;
@@ -20,8 +21,10 @@ struct Recorder : moe::Observer<float> {
 
     void on_phase_begin(moe::Phase phase) override { note(std::string("begin ") + moe::phase_name(phase)); }
     void on_phase_end(moe::Phase phase) override { note(std::string("end ") + moe::phase_name(phase)); }
-    void on_plan(const moe::PlanView<float>& plan, moe::MatrixView<const float> the_logits) override {
+    void on_plan(const moe::RoutingRecord<float>& record) override {
+        const auto& [plan, the_logits, choices, valid] = record;
         moe::check_plan(plan);
+        n_choices = choices.rows() * choices.cols();
         n_assignments = plan.n_assignments();
         experts.assign(plan.experts.begin(), plan.experts.end());
         logit_rows = the_logits.rows();

@@ -125,6 +125,7 @@ public:
         }
         layer.shared_gate = to_vector(std::span<const W>(shared_gate_));
         layer.output_bias = to_vector(options.output_bias);
+        layer.pass_unrouted = options.pass_unrouted;
         return layer;
     }
 

@@ -59,8 +59,9 @@ struct Outcome {
 template <class T>
 struct Recorder final : moe::Observer<T> {
     explicit Recorder(Outcome<T>& the_outcome) : outcome(the_outcome) {}
-    void on_plan(const moe::PlanView<T>& plan, moe::MatrixView<const T> logits) override {
-        outcome.plan.assign(plan);
+    void on_plan(const moe::RoutingRecord<T>& record) override {
+        const moe::MatrixView<const T>& logits = record.logits;
+        outcome.plan.assign(record.plan);
         outcome.logits.assign(logits.data(), logits.data() + logits.rows() * logits.cols());
     }
     Outcome<T>& outcome;

@@ -64,6 +64,7 @@ struct LayerShape {
     std::size_t n_identity = 0;
     std::size_t n_constant = 0;
     bool output_bias = false;
+    bool pass_unrouted = false;
     moe::WeightAt weight_at = moe::WeightAt::output;
     double routed_scale = 1.0;
     moe::AnyForm form{};
@@ -140,6 +141,7 @@ public:
         options.weight_at = shape_.weight_at;
         options.routed_scale = shape_.routed_scale;
         options.output_bias = output_bias_;
+        options.pass_unrouted = shape_.pass_unrouted;
         options.null_experts = {shape_.n_zero, shape_.n_identity,
                                 moe::view(constants_.data(), shape_.n_constant, shape_.d_model)};
         return options;
@@ -199,6 +201,7 @@ inline LayerShape random_layer_shape(Draw& draw, std::size_t max_size, std::size
         shape.n_constant = draw.size(0, 2);
     }
     shape.output_bias = draw.size(0, 3) == 0;
+    shape.pass_unrouted = draw.size(0, 3) == 0;
     shape.weight_at = draw.size(0, 3) == 0 ? moe::WeightAt::input : moe::WeightAt::output;
     shape.routed_scale = draw.size(0, 3) == 0 ? 2.5 : 1.0;
     return shape;

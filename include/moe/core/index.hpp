@@ -12,6 +12,10 @@ namespace moe::inline MOE_ABI {
 using ExpertId = std::int32_t;
 inline constexpr ExpertId no_expert = -1;
 
+/// Stands for "expert `e` was chosen here, but its capacity was used up" in what a batch gate writes: below no_expert,
+/// and so in no plan. Its own inverse.
+[[nodiscard]] constexpr ExpertId dropped(ExpertId e) noexcept { return -2 - e; }
+
 /// Number of a token in a batch, or of a (token, expert) assignment in a plan.
 using Index = std::uint32_t;
 

@@ -28,6 +28,7 @@ public:
 
     [[nodiscard]] bool is_batch_gate() const { return gate().is_batch_gate(); }
     [[nodiscard]] bool needs_logits() const { return gate().needs_logits(); }
+    [[nodiscard]] std::size_t n_experts(std::size_t n_logits) const { return gate().n_experts(n_logits); }
     [[nodiscard]] std::size_t max_per_token(std::size_t n_tokens, std::size_t n_experts) const {
         return gate().max_per_token(n_tokens, n_experts);
     }
@@ -57,6 +58,7 @@ private:
         [[nodiscard]] virtual std::unique_ptr<Base> clone() const = 0;
         [[nodiscard]] virtual bool is_batch_gate() const = 0;
         [[nodiscard]] virtual bool needs_logits() const = 0;
+        [[nodiscard]] virtual std::size_t n_experts(std::size_t n_logits) const = 0;
         [[nodiscard]] virtual std::size_t max_per_token(std::size_t n_tokens, std::size_t n_experts) const = 0;
         [[nodiscard]] virtual std::size_t max_assignments(std::size_t n_tokens, std::size_t n_experts) const = 0;
         virtual void validate(std::size_t n_experts) const = 0;
@@ -73,6 +75,9 @@ private:
         [[nodiscard]] std::unique_ptr<Base> clone() const override { return std::make_unique<Holder>(*this); }
         [[nodiscard]] bool is_batch_gate() const override { return moe::is_batch_gate(held); }
         [[nodiscard]] bool needs_logits() const override { return moe::needs_logits(held); }
+        [[nodiscard]] std::size_t n_experts(std::size_t n_logits) const override {
+            return gate_n_experts(held, n_logits);
+        }
         [[nodiscard]] std::size_t max_per_token(std::size_t n_tokens, std::size_t n_experts) const override {
             return gate_max_per_token(held, n_tokens, n_experts);
         }

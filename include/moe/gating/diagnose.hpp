@@ -31,6 +31,9 @@ struct HasValidate {
 struct HasNeedsLogits {
     int needs_logits;
 };
+struct HasNExperts {
+    int n_experts;
+};
 template <class G, class Name>
 struct Both : G, Name {};
 
@@ -47,6 +50,10 @@ concept NamesMaxPerToken = !Derivable<G> || !requires {
 template <class G>
 concept NamesValidate = Derivable<G> && !requires {
     &Both<G, HasValidate>::validate;
+};
+template <class G>
+concept NamesNExperts = Derivable<G> && !requires {
+    &Both<G, HasNExperts>::n_experts;
 };
 template <class G>
 concept NamesNeedsLogits = Derivable<G> && !requires {
@@ -191,6 +198,8 @@ consteval bool check_gate() {
     }
     static_assert(!detail::NamesValidate<G> || detail::Validates<G>,
                   "gate: validate must be `void validate(std::size_t n_experts) const`, and public.");
+    static_assert(!detail::NamesNExperts<G> || detail::CountsExperts<G> || erases_gates<G>,
+                  "gate: n_experts must be `int n_experts(int n_logits) const`, and public.");
     static_assert(!detail::NamesNeedsLogits<G> || detail::StatesLogitNeed<G> || erases_gates<G>,
                   "gate: needs_logits must be `static constexpr bool needs_logits`, and public.");
     return true;

@@ -63,6 +63,10 @@ concept Validates = requires(const G& gate, std::size_t n_experts) {
     gate.validate(n_experts);
 };
 template <class G>
+concept CountsExperts = requires(const G& gate, int n_logits) {
+    { gate.n_experts(n_logits) } -> Count;
+};
+template <class G>
 concept StatesLogitNeed = requires {
     requires std::same_as<const bool, decltype(G::needs_logits)>;
 };
@@ -74,11 +78,13 @@ concept StatesLogitNeed = requires {
 ///     int max_per_token() const;                                                    // or (int n_experts) const
 ///     int select(std::span<const float> logits, moe::Selection out) const;         // returns how many it chose
 ///
-/// `logits` holds (n_experts) values. `select` fills `out.experts` and `out.weights` from the front and may use the
-/// memory of `out.scratch` and `out.order`; it may take a `moe::TokenContext` between its two parameters. Any integer
-/// type counts. A gate written for float serves a double layer too: its logits are rounded, its weights widened.
-/// Optional: `void validate(std::size_t n_experts) const`, called at set-up, reports settings that cannot be, with
-/// `moe::fail`; `static constexpr bool needs_logits = false` for a gate that reads none (`logits` may then be empty).
+/// `logits` holds (n_experts) values, unless the gate says otherwise (below). `select` fills `out.experts` and
+/// `out.weights` from the front and may use the memory of `out.scratch` and `out.order`; it may take a
+/// `moe::TokenContext` between its two parameters. Any integer type counts. A gate written for float serves a double
+/// layer too: its logits are rounded, its weights widened. Optional: `void validate(std::size_t n_experts) const`,
+/// called at set-up, reports settings that cannot be, with `moe::fail`; `static constexpr bool needs_logits = false`
+/// for a gate that reads none (`logits` may then be empty); `int n_experts(int n_logits) const` for a gate that reads
+/// another number of logits than there are experts.
 template <class G, class T = float>
 concept TokenGate = (detail::BoundedAlways<G> || detail::BoundedByExperts<G>)&&(detail::SelectsToken<G, T> ||
                                                                                 detail::SelectsToken<G, float>);
@@ -89,8 +95,10 @@ concept TokenGate = (detail::BoundedAlways<G> || detail::BoundedByExperts<G>)&&(
 ///     void select(moe::MatrixView<const float> logits, moe::BatchSelection<float> out) const;
 ///
 /// `logits` is (n_tokens, n_experts). `select` fills row t of `out.experts` and `out.weights` from the front; entries
-/// left at `no_expert` are unused. Optional: `validate` and `needs_logits` as above, and `int max_assignments(int
-/// n_tokens, int n_experts) const` where the whole batch has fewer than n_tokens * max_per_token.
+/// left at `no_expert` are unused, those set to `dropped(e)` are in no plan but counted as drops. What it writes for
+/// tokens that are not valid is discarded; they shall take nobody's place. Optional: `validate`, `needs_logits` and
+/// `n_experts` as above, and `int max_assignments(int n_tokens, int n_experts) const` where the whole batch has fewer
+/// than n_tokens * max_per_token.
 template <class G, class T = float>
 concept BatchGate = detail::BoundedByBatch<G> &&
     (detail::SelectsBatch<G, T> || detail::SelectsBatch<G, float>)&&!TokenGate<G, T>;
@@ -140,7 +148,7 @@ inline void check_rows(MatrixView<const ExpertId> experts, std::size_t n_experts
         const std::span<const ExpertId> row = experts.row_span(t);
         const auto unused = static_cast<std::size_t>(std::find(row.begin(), row.end(), no_expert) - row.begin());
         for (std::size_t slot = 0; slot < unused; ++slot) {
-            check_expert(row[slot], slot, n_experts);
+            check_expert(row[slot] < no_expert ? dropped(row[slot]) : row[slot], slot, n_experts);
         }
         for (std::size_t slot = unused; slot < row.size(); ++slot) {
             require(row[slot] == no_expert, ErrorCode::range, "gate: select left slot ", unused, " of token ", t,
@@ -170,6 +178,21 @@ template <class G>
         return G::needs_logits;
     } else {
         return true;
+    }
+}
+
+/// How many experts a gate chooses among that reads `n_logits` logits. Throws Error(range) unless it is 1 at least.
+template <class G>
+[[nodiscard]] std::size_t gate_n_experts([[maybe_unused]] const G& gate, std::size_t n_logits) {
+    if constexpr (erases_gates<G>) {
+        return gate.n_experts(n_logits);
+    } else if constexpr (detail::CountsExperts<G>) {
+        const auto count = gate.n_experts(detail::to_int(n_logits, "logits"));
+        require(std::cmp_greater_equal(count, 1), ErrorCode::range, "gate: n_experts of ", n_logits, " logits is ",
+                count, ", it must be at least 1");
+        return static_cast<std::size_t>(count);
+    } else {
+        return n_logits;
     }
 }
 
@@ -245,8 +268,8 @@ std::size_t select_token(const G& gate, std::span<const T> logits, TokenContext 
     }
 }
 
-/// Lets a batch gate choose for all tokens. Throws Error(range) if it leaves an expert that cannot be in `out`, or one
-/// behind an unused entry of its row.
+/// Lets a batch gate choose for all tokens; those that are not valid end without experts. Throws Error(range) if it
+/// leaves an expert that cannot be in `out`, or one behind an unused entry of its row.
 template <class T, class G>
 void select_batch(const G& gate, MatrixView<const T> logits, BatchSelection<T> out) {
     if constexpr (erases_gates<G>) {
@@ -261,7 +284,12 @@ void select_batch(const G& gate, MatrixView<const T> logits, BatchSelection<T> o
                 detail::widen_in_place(out.weights.row(t), out.weights.cols());
             }
         }
-        detail::check_rows(out.experts, out.order.size() - out.experts.rows());
+        for (std::size_t t = 0; t < out.experts.rows(); ++t) {
+            if (!out.is_valid(t)) {
+                std::fill_n(out.experts.row(t), out.experts.cols(), no_expert);
+            }
+        }
+        detail::check_rows(out.experts, out.n_experts);
     }
 }
 

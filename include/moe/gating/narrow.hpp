@@ -32,17 +32,18 @@ inline void round_to_floats(std::span<const double> values, float* floats) {
     std::transform(values.begin(), values.end(), floats, [](double value) { return static_cast<float>(value); });
 }
 
-/// One token: scratch of 4 E doubles becomes E logits and 4 E scratch, weights start in the memory of the wide ones.
+/// One token: scratch of n doubles becomes the logits and a scratch of n floats (n is many times the number of logits),
+/// weights start in the memory of the wide ones.
 class NarrowToken {
 public:
     NarrowToken(std::span<const double> logits, const BasicSelection<double>& out) {
-        const std::size_t n_experts = out.order.size();
-        float* memory = floats_in(out.scratch.data(), 5 * n_experts);
+        const std::size_t scratch = out.scratch.size();
+        float* memory = floats_in(out.scratch.data(), logits.size() + scratch);
         round_to_floats(logits, memory);
         logits_ = {memory, logits.size()};
         selection_ = {out.experts,
                       {floats_in(out.weights.data(), out.weights.size()), out.weights.size()},
-                      {memory + n_experts, 4 * n_experts},
+                      {memory + logits.size(), scratch},
                       out.order};
     }
     [[nodiscard]] std::span<const float> logits() const { return logits_; }
@@ -53,12 +54,13 @@ private:
     Selection selection_;
 };
 
-/// A batch: scratch of (T + 4) E doubles becomes T E logits and (T + 4) E scratch.
+/// A batch: scratch of n doubles becomes the logits and a scratch of n floats (n is twice the number of logits and
+/// more).
 class NarrowBatch {
 public:
     NarrowBatch(MatrixView<const double> logits, const BatchSelection<double>& out) {
         const std::size_t size = logits.rows() * logits.cols();
-        const std::size_t scratch = size + 4 * logits.cols();
+        const std::size_t scratch = out.scratch.size();
         float* memory = floats_in(out.scratch.data(), size + scratch);
         for (std::size_t t = 0; t < logits.rows(); ++t) {
             round_to_floats(logits.row_span(t), memory + t * logits.cols());
@@ -67,12 +69,15 @@ public:
             (void)floats_in(out.weights.row(t), out.weights.cols());
         }
         logits_ = view(static_cast<const float*>(memory), logits.rows(), logits.cols());
-        selection_ = {out.experts,
+        selection_ = {out.n_experts,
+                      out.experts,
                       view(reinterpret_cast<float*>(out.weights.data()), out.weights.rows(), out.weights.cols(),
                            2 * out.weights.stride()),
                       {memory + size, scratch},
                       out.order,
-                      out.token_ids};
+                      out.token_ids,
+                      out.valid,
+                      out.first_position};
     }
     [[nodiscard]] MatrixView<const float> logits() const { return logits_; }
     [[nodiscard]] BatchSelection<float> selection() const { return selection_; }

@@ -141,7 +141,7 @@ private:
         return std::min(Panel<T>::width, pass_.x.cols() - panel * Panel<T>::width);
     }
 
-    /// y = (or stays) plus the bias.
+    /// y = (or stays) plus the bias, plus x where no expert was chosen and that passes it through.
     void begin_sums(std::size_t panel, Range tokens) const {
         const std::size_t first = panel * Panel<T>::width;
         const std::span<const T> bias = pass_.layer->options().output_bias;
@@ -153,7 +153,15 @@ private:
             if (!bias.empty()) {
                 add_scaled(T(1), bias.data() + first, columns(panel), row);
             }
+            if (pass_.layer->options().pass_unrouted && is_unrouted(t)) {
+                add_scaled(T(1), pass_.x.row(t) + first, columns(panel), row);
+            }
         }
+    }
+
+    [[nodiscard]] bool is_unrouted(std::size_t t) const {
+        const bool padding = !pass_.options.valid.empty() && pass_.options.valid[t] == 0;
+        return !padding && pass_.plan.token_offsets[t] == pass_.plan.token_offsets[t + 1];
     }
 
     void add_routed(std::size_t e, Range panels, Range tokens, T scale, const PanelScratch<T>& scratch) const {

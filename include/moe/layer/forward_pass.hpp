@@ -115,7 +115,7 @@ private:
     void finish_observed(Phase phase) {
         observer()->on_phase_end(phase);
         if (phase == Phase::plan) {
-            observer()->on_plan(pass_.plan, pass_.logits());
+            observer()->on_plan({pass_.plan, pass_.logits(), pass_.choices(), pass_.options.valid});
         }
     }
 

@@ -34,6 +34,7 @@ struct LayerOptions {
     double routed_scale = 1.0;         ///< multiplies the routed sum before shared experts are added
     std::span<const T> output_bias{};  ///< (d_model) or empty, added to every token (JetMoE)
     NullExperts<T> null_experts{};
+    bool pass_unrouted = false;  ///< a token without experts, all of them dropped say, adds x; padding does not
 
     /// Set-up check for a layer of width `d_model`. Throws Error: a scale that is not finite in T, a weight_at that is
     /// none, an output bias or constants of another width or not aligned to T.
@@ -59,6 +60,8 @@ struct ForwardOptions {
     bool accumulate = false;                    ///< y += result instead of y = result
     MatrixView<const T> router_input{};         ///< (n_tokens, router inputs) when it differs from x, else empty
     std::span<const std::int32_t> token_ids{};  ///< (n_tokens) for gates that read them, else empty
+    std::span<const std::uint8_t> valid{};      ///< (n_tokens) 0 for padding, which is not routed; or empty: all valid
+    std::uint64_t first_position = 0;           ///< number of the first token, for gates that draw lots
     Observer<T>* observer = nullptr;
 };
 

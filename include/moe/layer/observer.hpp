@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdint>
+#include <span>
+
 #include "../core/matrix_view.hpp"
 #include "../routing/plan.hpp"
 
@@ -20,6 +23,16 @@ inline constexpr int n_phases = 5;
     return names[static_cast<unsigned>(phase)];
 }
 
+/// What a forward pass knows of its routing.
+template <class T>
+struct RoutingRecord {
+    PlanView<T> plan;
+    MatrixView<const T> logits;           ///< (n_tokens, n_logits), empty when none were computed
+    MatrixView<const ExpertId> choices;   ///< (n_tokens, max_per_token) experts in the order the gate chose them, with
+                                          ///< dropped(e) for those that overflowed and no_expert; empty for given plans
+    std::span<const std::uint8_t> valid;  ///< (n_tokens) 0 for padding, or empty: all valid
+};
+
 /// Watches a forward pass: derive, override what you want to see, pass it in ForwardOptions. Its calls come one after
 /// the other; what they are given is void once they return. Who calls depends on who drives the pass:
 ///  - MoELayer::forward and route: the calling thread, before and after each parallel region, never inside one;
@@ -38,8 +51,8 @@ public:
     virtual void on_phase_begin(Phase /*phase*/) {}
     virtual void on_phase_end(Phase /*phase*/) {}
 
-    /// After the plan is made. `logits` is (n_tokens, n_experts), empty when none were computed.
-    virtual void on_plan(const PlanView<T>& /*plan*/, MatrixView<const T> /*logits*/) {}
+    /// After the plan is made.
+    virtual void on_plan(const RoutingRecord<T>& /*record*/) {}
 };
 
 }  // namespace moe::inline MOE_ABI

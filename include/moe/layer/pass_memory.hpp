@@ -18,7 +18,7 @@ struct PassShape {
     std::size_t n_experts = 0;        ///< null experts included
     std::size_t max_per_token = 0;    ///< 0 when the plan is given
     std::size_t max_assignments = 0;  ///< of the plan to be made, or of the one given
-    std::size_t router_outputs = 0;   ///< 0 when no logits are computed
+    std::size_t router_outputs = 0;   ///< logits a token; 0 when none are computed
     std::size_t output_panels = 0;
     std::size_t hidden_stride = 0;        ///< bytes of a row of hidden activations
     std::size_t input_stride = 0;         ///< bytes of a quantised row of x; 0 when x is used as it is
@@ -28,17 +28,20 @@ struct PassShape {
     bool shared_gated = false;
     bool batch_gate = false;
     bool plan_given = false;
+
+    /// What the scratch of gates is measured in.
+    [[nodiscard]] std::size_t selection_part() const noexcept { return std::max(n_experts, router_outputs); }
 };
 
 /// Scratch of one worker.
 template <class T>
 struct WorkerMemory {
     PanelScratch<T> panel;
-    std::span<T> selection_scratch;       ///< (4 * n_experts)
+    std::span<T> selection_scratch;       ///< (selection_parts, selection_part)
     std::span<ExpertId> selection_order;  ///< (n_experts)
 
-    [[nodiscard]] static WorkerMemory take(Arena& arena, std::size_t n_experts) {
-        return {PanelScratch<T>::take(arena), arena.take<T>(checked_multiply(4, n_experts)),
+    [[nodiscard]] static WorkerMemory take(Arena& arena, std::size_t n_experts, std::size_t selection_part) {
+        return {PanelScratch<T>::take(arena), arena.take<T>(checked_multiply(selection_parts, selection_part)),
                 arena.take<ExpertId>(n_experts)};
     }
 };
@@ -47,7 +50,7 @@ struct WorkerMemory {
 /// about n_tokens * (max_per_token * hidden_stride + n_experts * sizeof(T)) bytes.
 template <class T>
 struct PassMemory {
-    std::span<T> logits;          ///< (n_tokens, n_experts)
+    std::span<T> logits;          ///< (n_tokens, n_logits)
     std::span<T> shared_weights;  ///< (n_tokens, n_shared)
     std::span<ExpertId> chosen;   ///< (n_tokens, max_per_token)
     std::span<T> chosen_weights;  ///< (n_tokens, max_per_token)
@@ -64,6 +67,7 @@ struct PassMemory {
     std::span<std::byte> workers;        ///< one slice a worker, each of whole cache lines
     std::size_t worker_bytes = 0;
     std::size_t n_experts = 0;
+    std::size_t selection_part = 0;
 
     [[nodiscard]] static PassMemory lay_out(Arena& arena, const PassShape& shape) {
         PassMemory memory;
@@ -82,8 +86,8 @@ struct PassMemory {
             memory.plan = PlanStorage<T>::take(arena, t, shape.n_experts, shape.max_assignments);
         }
         if (shape.batch_gate) {
-            memory.batch_scratch = take(checked_add(t, 4), shape.n_experts);
-            memory.batch_order = arena.take<ExpertId>(t + shape.n_experts);
+            memory.batch_scratch = arena.take<T>(batch_scratch_size(t, shape.selection_part()));
+            memory.batch_order = arena.take<ExpertId>(batch_order_size(t, shape.n_experts, shape.max_per_token));
         }
         memory.first_task = arena.take<std::size_t>(shape.n_experts + 1);
         memory.first_panel = arena.take<std::size_t>(shape.output_panels + 1);
@@ -93,8 +97,9 @@ struct PassMemory {
         memory.hidden = take_bytes(shape.max_assignments, shape.hidden_stride);
         memory.shared_hidden = take_bytes(t, shape.shared_hidden);
         memory.n_experts = shape.n_experts;
+        memory.selection_part = shape.selection_part();
         Arena measure;
-        (void)WorkerMemory<T>::take(measure, shape.n_experts);
+        (void)WorkerMemory<T>::take(measure, memory.n_experts, memory.selection_part);
         memory.worker_bytes = measure.used();
         memory.workers = take_bytes(shape.n_workers, memory.worker_bytes);
         return memory;
@@ -102,7 +107,7 @@ struct PassMemory {
 
     [[nodiscard]] WorkerMemory<T> worker(std::size_t ith) const {
         Arena arena(workers.data() + ith * worker_bytes, worker_bytes);
-        return WorkerMemory<T>::take(arena, n_experts);
+        return WorkerMemory<T>::take(arena, n_experts, selection_part);
     }
 };
 

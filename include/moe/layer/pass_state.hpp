@@ -42,6 +42,12 @@ struct PassState {
         return view(memory.logits.data(), memory.logits.empty() ? 0 : shape.n_tokens, shape.router_outputs);
     }
 
+    /// As the gate wrote them.
+    [[nodiscard]] MatrixView<const ExpertId> choices() const {
+        return view(static_cast<const ExpertId*>(memory.chosen.data()), memory.chosen.empty() ? 0 : shape.n_tokens,
+                    shape.max_per_token);
+    }
+
     struct Range {
         std::size_t begin;
         std::size_t end;

@@ -127,8 +127,12 @@ private:
         const std::size_t k = shape_.max_per_token;
         const auto experts = memory_.chosen.subspan(t * k, k);
         std::fill(experts.begin(), experts.end(), no_expert);  // should the gate throw, a host may still go on
+        if (!pass_.options.valid.empty() && pass_.options.valid[t] == 0) {
+            return;
+        }
         const std::span<const T> row = memory_.logits.empty() ? std::span<const T>{} : pass_.logits().row_span(t);
-        const TokenContext context{pass_.options.token_ids.empty() ? -1 : pass_.options.token_ids[t]};
+        const TokenContext context{pass_.options.token_ids.empty() ? -1 : pass_.options.token_ids[t],
+                                   pass_.options.first_position + t};
         const std::size_t n = select_token<T>(pass_.layer->router().gate(), row, context,
                                               BasicSelection<T>{experts, memory_.chosen_weights.subspan(t * k, k),
                                                                 worker.selection_scratch, worker.selection_order});
@@ -137,10 +141,12 @@ private:
 
     void choose_for_batch() const {
         std::fill(memory_.chosen.begin(), memory_.chosen.end(), no_expert);
-        select_batch<T>(pass_.layer->router().gate(), pass_.logits(),
-                        BatchSelection<T>{view(memory_.chosen.data(), shape_.n_tokens, shape_.max_per_token),
-                                          view(memory_.chosen_weights.data(), shape_.n_tokens, shape_.max_per_token),
-                                          memory_.batch_scratch, memory_.batch_order, pass_.options.token_ids});
+        select_batch<T>(
+            pass_.layer->router().gate(), pass_.logits(),
+            BatchSelection<T>{shape_.n_experts, view(memory_.chosen.data(), shape_.n_tokens, shape_.max_per_token),
+                              view(memory_.chosen_weights.data(), shape_.n_tokens, shape_.max_per_token),
+                              memory_.batch_scratch, memory_.batch_order, pass_.options.token_ids, pass_.options.valid,
+                              pass_.options.first_position});
     }
 
     PassState<Layer>& pass_;
@@ -173,7 +179,7 @@ void make_plan(PassState<Layer>& pass) {
     PassMemory<T>& memory = pass.memory;
     if (!shape.plan_given) {
         const std::size_t k = shape.max_per_token;
-        const auto unset = std::count(memory.chosen.begin(), memory.chosen.end(), no_expert);
+        const auto unset = std::count_if(memory.chosen.begin(), memory.chosen.end(), [](ExpertId e) { return e < 0; });
         const std::size_t n = memory.chosen.size() - static_cast<std::size_t>(unset);
         require(n <= shape.max_assignments, ErrorCode::range, "MoELayer: the gate chose ", n,
                 " assignments, more than the ", shape.max_assignments, " it announced");

@@ -119,8 +119,9 @@ struct Layer {
     double routed_scale = 1;
     Shared shared_mode = Shared::add;
     std::vector<Expert> shared{};
-    Vector shared_gate{};  // (shared.size(), d_model): each shared expert is weighted with sigmoid(its row . x)
-    Vector output_bias{};  // (d_model) or empty
+    Vector shared_gate{};        // (shared.size(), d_model): each shared expert is weighted with sigmoid(its row . x)
+    Vector output_bias{};        // (d_model) or empty
+    bool pass_unrouted = false;  // y = x, plus bias and shared experts, for a token without experts
 
     [[nodiscard]] std::size_t n_experts() const { return experts.size() + n_zero + n_identity + constants.size(); }
 };
@@ -151,14 +152,16 @@ inline void add_expert(const Layer& layer, std::size_t e, double w, const Vector
     return route(layer.rule, linear(layer.router, layer.router_bias, router_input, layer.n_experts()));
 }
 
-/// What the layer makes of token x (d_model) once its experts are chosen. Entries of -1 are unused.
+/// What the layer makes of token x (d_model) once its experts are chosen. Negative entries are unused.
 [[nodiscard]] inline Vector combine(const Layer& layer, const Choice& choice, const Vector& x) {
     Vector routed(layer.d_model, 0.0);
     for (std::size_t slot = 0; slot < choice.experts.size(); ++slot) {
-        if (choice.experts[slot] != no_expert) {
+        if (choice.experts[slot] >= 0) {
             add_expert(layer, static_cast<std::size_t>(choice.experts[slot]), choice.weights[slot], x, routed);
         }
     }
+    const bool routed_somewhere =
+        std::any_of(choice.experts.begin(), choice.experts.end(), [](ExpertId e) { return e >= 0; });
     Vector shared(layer.d_model, 0.0);
     const bool gated = layer.shared_mode == Shared::gated;
     const Vector gates =
@@ -169,6 +172,7 @@ inline void add_expert(const Layer& layer, std::size_t e, double w, const Vector
     Vector y = layer.output_bias.empty() ? Vector(layer.d_model, 0.0) : layer.output_bias;
     const double half = layer.shared_mode == Shared::average && !layer.shared.empty() ? 0.5 : 1;
     add_scaled(y, half * layer.routed_scale, routed);
+    add_scaled(y, layer.pass_unrouted && !routed_somewhere ? 1 : 0, x);
     add_scaled(y, half, shared);
     return y;
 }

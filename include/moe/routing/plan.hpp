@@ -69,8 +69,9 @@ struct PlanStorage {
     }
 };
 
-/// Fills `storage` from one row of experts a token (entries equal to no_expert are skipped) and their weights, by a
-/// stable counting sort. The ids must be in [-1, n_experts). O(n_tokens * cols + n_experts), no allocation.
+/// Fills `storage` from one row of experts a token (negative entries, no_expert and dropped(e), are skipped) and their
+/// weights, by a stable counting sort. The ids must be less than n_experts. O(n_tokens * cols + n_experts), no
+/// allocation.
 template <class T>
 PlanView<T> build_plan(MatrixView<const ExpertId> experts, MatrixView<const T> weights, std::size_t n_experts,
                        const PlanStorage<T>& storage) {
@@ -81,7 +82,7 @@ PlanView<T> build_plan(MatrixView<const ExpertId> experts, MatrixView<const T> w
         storage.token_offsets[t] = n;
         for (std::size_t slot = 0; slot < experts.cols(); ++slot) {
             const ExpertId e = experts(t, slot);
-            if (e != no_expert) {
+            if (e >= 0) {
                 storage.experts[n] = e;
                 storage.weights[n] = weights(t, slot);
                 ++n;

@@ -96,8 +96,8 @@ private:
 };
 
 /// Chooses the experts of each token: logits = weight * x + bias, then the gate. Weights are float, double, bfloat16 or
-/// float16 (n_experts, d_model) in the user's memory; logits are computed in float, in double for double weights. A
-/// gate that reads no logits needs no weights.
+/// float16 (n_logits, d_model) in the user's memory, n_logits = n_experts for most gates; logits are computed in float,
+/// in double for double weights. A gate that reads no logits needs no weights.
 template <WeightElement W, class G>
 class Router {
 public:
@@ -113,7 +113,7 @@ public:
     /// Throws Error: shapes that disagree, and whatever the gate's own validation refuses.
     Router(MatrixView<const W> weight, G gate) : Router(weight, {}, std::move(gate)) {}
 
-    /// `bias` (n_experts), added to the logits; a bias that moves the choice alone belongs to the gate.
+    /// `bias` (n_logits), added to the logits; a bias that moves the choice alone belongs to the gate.
     Router(MatrixView<const W> weight, std::span<const W> bias, G gate)
         : Router(WeightStack<W>(weight.data(), 1, weight.rows(), weight.cols(), weight.stride(),
                                 checked_multiply(weight.rows(), weight.stride())),
@@ -122,7 +122,10 @@ public:
     /// Any storage order, as a stack of one matrix.
     Router(WeightStack<W> weight, G gate) : Router(std::move(weight), {}, std::move(gate)) {}
     Router(WeightStack<W> weight, std::span<const W> bias, G gate)
-        : linear_(std::move(weight), bias), gate_(std::move(gate)), n_experts_(linear_.outputs()) {
+        : linear_(std::move(weight), bias), gate_(std::move(gate)) {
+        if constexpr (has_gate) {
+            n_experts_ = gate_n_experts(gate_, linear_.outputs());
+        }
         check();
     }
 
@@ -160,7 +163,7 @@ private:
 
     Linear<W> linear_;
     G gate_;
-    std::size_t n_experts_;
+    std::size_t n_experts_ = 0;
 };
 
 // The bias is left out of the deduction, so that a vector or an array of the weights' type may be given as one.
