@@ -169,7 +169,7 @@ void check_together(std::size_t n_rows, std::size_t panel_bytes, const std::vect
 }  // namespace
 
 TEST_CASE("panels multiplied together have the bits of each alone", "[product]") {
-    for (const std::size_t n : {1U, 6U, 7U, 40U}) {
+    for (const std::size_t n : {1U, 2U, 3U, 4U, 6U, 7U, 40U}) {
         for (const std::size_t k : {5U, 128U, 300U}) {
             moe_test::Draw draw(n * 1000 + k);
             const Rows<float> rows(draw, n, k);

@@ -128,7 +128,7 @@ private:
     static void run(const ExecutorRef& threads, std::size_t n_tokens, std::size_t panels, const Memory& memory,
                     Task&& task) {
         const std::size_t blocks = divide_up(n_tokens, max_task_rows);
-        const std::size_t chunk = panels_per_task(blocks * panels, threads.concurrency());
+        const std::size_t chunk = panels_per_task(blocks * panels, threads.concurrency(), n_tokens);
         const std::size_t n_tasks = blocks * divide_up(panels, chunk);
         TaskQueue queue;
         threads.run([&](std::size_t ith, std::size_t nth) {

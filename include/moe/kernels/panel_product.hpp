@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <span>
 #include <type_traits>
@@ -21,11 +22,17 @@ inline constexpr std::size_t max_task_rows = 192;
 /// and found in the first caches by the others. Their sums, 48 KB a panel at most, share the second level.
 inline constexpr std::size_t max_task_panels = 8;
 
+/// Rows that multiply several panels side by side; see multiply_tiles.
+inline constexpr std::size_t few_rows = 3;
+
 /// Panels of a task when there are `n_panels` to multiply in all: few where that would leave a worker without enough
-/// tasks to end with the others.
-[[nodiscard]] constexpr std::size_t panels_per_task(std::size_t n_panels, std::size_t n_workers) noexcept {
-    constexpr std::size_t tasks_per_worker = 32;
-    return std::clamp<std::size_t>(n_panels / (n_workers * tasks_per_worker), 1, max_task_panels);
+/// tasks to end with the others. Where experts have few rows each, whole groups of panels that go side by side.
+[[nodiscard]] constexpr std::size_t panels_per_task(std::size_t n_panels, std::size_t n_workers,
+                                                    std::size_t rows) noexcept {
+    const bool few = rows <= few_rows;
+    const std::size_t tasks_per_worker = few ? 8 : 32;
+    const std::size_t even = std::clamp<std::size_t>(n_panels / (n_workers * tasks_per_worker), 1, max_task_panels);
+    return few ? std::bit_floor(even) : even;
 }
 
 /// Rows of activations, one pointer each: to values of the compute type, or to the bytes of a quantised row.
@@ -145,6 +152,48 @@ void for_each_block(const PackedPanels& panels, std::size_t n_blocks, std::size_
 
 }  // namespace detail
 
+namespace detail {
+
+/// Panels [first, first + Panels) from front to back, side by side.
+template <std::size_t Rows, std::size_t Panels, class W>
+void multiply_side_by_side(RowPointers rows, std::size_t k, const PackedPanels& panels, std::size_t first,
+                           const PanelScratch<ComputeType<W>>& scratch) {
+    using T = ComputeType<W>;
+    for (std::size_t at = 0; at < k; at += Panel<T>::depth) {
+        std::array<const T*, Rows> row;
+        std::array<const W*, Panels> panel;
+        for (std::size_t r = 0; r < Rows; ++r) {
+            row[r] = reinterpret_cast<const T*>(rows[r]) + at;
+        }
+        for (std::size_t p = 0; p < Panels; ++p) {
+            panel[p] = reinterpret_cast<const W*>(panels[first + p]) + at * Panel<T>::width;
+        }
+        multiply_tiles<Rows, Panels>(row.data(), panel.data(), std::min(Panel<T>::depth, k - at),
+                                     scratch.sums_of(first, Rows), Rows * Panel<T>::width, at != 0);
+    }
+}
+
+/// All panels, as many side by side as the registers allow.
+template <std::size_t Rows, class W>
+void multiply_few_rows(RowPointers rows, std::size_t k, const PackedPanels& panels,
+                       const PanelScratch<ComputeType<W>>& scratch) {
+    constexpr std::size_t most = side_panels<ComputeType<W>>(Rows);
+    std::size_t first = 0;
+    for (; first + most <= panels.count; first += most) {
+        multiply_side_by_side<Rows, most, W>(rows, k, panels, first, scratch);
+    }
+    if constexpr (most > 2) {
+        for (; first + 2 <= panels.count; first += 2) {
+            multiply_side_by_side<Rows, 2, W>(rows, k, panels, first, scratch);
+        }
+    }
+    for (; first < panels.count; ++first) {
+        multiply_side_by_side<Rows, 1, W>(rows, k, panels, first, scratch);
+    }
+}
+
+}  // namespace detail
+
 /// scratch.sums (n_panels, n_rows, width) = rows (n_rows, k) * panels (k, width), with weights gathered block by block:
 /// `gather(panel, first, depth, buffer)` fills (depth, width).
 template <class T, class Gather>
@@ -167,6 +216,14 @@ void multiply_packed(RowPointers rows, std::size_t k, const PackedPanels& panels
     using T = ComputeType<W>;
     constexpr std::size_t block_bytes = Panel<T>::depth * Panel<T>::width * sizeof(W);
     const bool in_registers = std::is_same_v<W, T> || (loads_converted<W> && rows.size() <= Panel<T>::tile_rows);
+    if (in_registers) {
+        switch (rows.size()) {
+            case 1: return detail::multiply_few_rows<1, W>(rows, k, panels, scratch);
+            case 2: return detail::multiply_few_rows<2, W>(rows, k, panels, scratch);
+            case 3: return detail::multiply_few_rows<3, W>(rows, k, panels, scratch);
+            default: break;
+        }
+    }
     const detail::BlockPrefetch prefetch(block_bytes, rows.size(), Panel<T>::depth / Prefetch::interval);
     detail::for_each_block(panels, divide_up(k, Panel<T>::depth), block_bytes,
                            [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <span>
 
@@ -160,13 +161,15 @@ inline constexpr std::size_t max_output_group = max_task_panels / 2;
 /// Cuts the output panels into groups, large ones first: each takes its share of what is left, so that the last are
 /// single panels and all workers end together.
 template <class Layer>
-void group_output_panels(PassState<Layer>& pass) {
+void group_output_panels(PassState<Layer>& pass, bool few) {
     const std::size_t panels = pass.shape.output_panels;
     std::size_t panel = 0;
     pass.output_groups = 0;
     while (panel < panels) {
         pass.memory.first_panel[pass.output_groups++] = panel;
-        panel += std::clamp<std::size_t>((panels - panel) / (2 * pass.shape.n_workers), 1, max_output_group);
+        const std::size_t left = panels - panel;
+        panel += few ? std::bit_floor(std::clamp<std::size_t>(left / pass.shape.n_workers, 1, max_output_group))
+                     : std::clamp<std::size_t>(left / (2 * pass.shape.n_workers), 1, max_output_group);
     }
     pass.memory.first_panel[pass.output_groups] = panels;
 }
@@ -193,15 +196,19 @@ void make_plan(PassState<Layer>& pass) {
     const std::size_t n_experts = pass.layer->experts().n_experts();
     const std::size_t panels = pass.layer->experts().layout().hidden_panels();
     std::size_t blocks = 0;
+    std::size_t active = 0;
     for (std::size_t e = 0; e < n_experts; ++e) {
         blocks += blocks_of(e);
+        active += blocks_of(e) > 0 ? std::size_t{1} : 0;
     }
-    pass.hidden_chunk = panels_per_task(blocks * panels, shape.n_workers);
+    const std::size_t rows = divide_up(pass.plan.n_assignments(), std::max<std::size_t>(active, 1));
+    pass.hidden_chunk = panels_per_task(blocks * panels, shape.n_workers, rows);
     std::size_t shared_panels = 0;
     for (const auto& shared : pass.layer->shared().experts()) {
         shared_panels += shared.layout().hidden_panels();
     }
-    pass.shared_chunk = panels_per_task(divide_up(shape.n_tokens, max_task_rows) * shared_panels, shape.n_workers);
+    pass.shared_chunk =
+        panels_per_task(divide_up(shape.n_tokens, max_task_rows) * shared_panels, shape.n_workers, shape.n_tokens);
     std::size_t task = 0;
     pass.n_active = 0;
     for (std::size_t e = 0; e < n_experts; ++e) {
@@ -212,7 +219,7 @@ void make_plan(PassState<Layer>& pass) {
         }
     }
     memory.first_task[pass.n_active] = task;
-    group_output_panels(pass);
+    group_output_panels(pass, rows <= few_rows);
 }
 
 }  // namespace moe::inline MOE_ABI::detail
