@@ -262,6 +262,25 @@ void multiply_dequantized(RowPointers rows, std::size_t k, const PackedPanels& p
                            });
 }
 
+namespace detail {
+
+template <class C, std::size_t Rows>
+void multiply_few_quantized_rows(RowPointers rows, const QuantizedRows& layout, const PackedPanels& panels,
+                                 const PanelScratch<float>& scratch) {
+    constexpr std::size_t most = 4;
+    for (std::size_t first = 0; first < panels.count; first += most) {
+        const std::size_t count = std::min(most, panels.count - first);
+        std::array<const std::byte*, most> panel{};
+        for (std::size_t p = 0; p < count; ++p) {
+            panel[p] = panels[first + p];
+        }
+        multiply_quantized_tiles<C, Rows>(rows.data(), layout, panel.data(), count, scratch.sums_of(first, Rows),
+                                          Rows * Panel<float>::width);
+    }
+}
+
+}  // namespace detail
+
 /// The same with quantised rows and integer dot products; see multiply_quantized_tile for the order of summation.
 template <class Format>
 void multiply_quantized(RowPointers rows, std::size_t k, const PackedPanels& panels,
@@ -270,6 +289,17 @@ void multiply_quantized(RowPointers rows, std::size_t k, const PackedPanels& pan
     constexpr std::size_t block_groups = Panel<float>::depth / 16;
     constexpr std::size_t group_bytes = QuantizedPanel<Format>::group_bytes;
     const QuantizedRows layout{k};
+    if (rows.size() <= few_rows) {
+        const auto few = [&]<std::size_t Rows>() {
+            detail::multiply_few_quantized_rows<Codes<Format>, Rows>(rows, layout, panels, scratch);
+        };
+        switch (rows.size()) {
+            case 0: return;
+            case 1: return few.template operator()<1>();
+            case 2: return few.template operator()<2>();
+            default: return few.template operator()<3>();
+        }
+    }
     const bool expands = Format::zero_point == 8 && rows.size() > Panel<float>::tile_rows;
     const detail::BlockPrefetch prefetch(block_groups * group_bytes, rows.size(), block_groups);
     detail::for_each_block(
