@@ -155,9 +155,6 @@ private:
     const PassMemory<T>& memory_;
 };
 
-/// Panels of a task of the output phase at most: each keeps a column of y at hand beside its sums.
-inline constexpr std::size_t max_output_group = max_task_panels / 2;
-
 /// Cuts the output panels into groups, large ones first: each takes its share of what is left, so that the last are
 /// single panels and all workers end together.
 template <class Layer>
@@ -168,8 +165,8 @@ void group_output_panels(PassState<Layer>& pass, bool few) {
     while (panel < panels) {
         pass.memory.first_panel[pass.output_groups++] = panel;
         const std::size_t left = panels - panel;
-        panel += few ? std::bit_floor(std::clamp<std::size_t>(left / pass.shape.n_workers, 1, max_output_group))
-                     : std::clamp<std::size_t>(left / (2 * pass.shape.n_workers), 1, max_output_group);
+        panel += few ? std::bit_floor(std::clamp<std::size_t>(left / pass.shape.n_workers, 1, max_task_panels))
+                     : std::clamp<std::size_t>(left / (2 * pass.shape.n_workers), 1, max_task_panels);
     }
     pass.memory.first_panel[pass.output_groups] = panels;
 }
