@@ -79,10 +79,12 @@ Case random_case(Dice& dice) {
     Case c;
     c.logits = random_logits(dice, expert_counts[dice.below(expert_counts.size())]);
     const std::size_t n_experts = c.logits.size();
-    const std::size_t score = dice.below(4);
+    using Kind = moe::ScoreKind;
+    constexpr std::array kinds{Kind::softmax, Kind::sigmoid, Kind::sqrt_softplus, Kind::identity, Kind::relu};
+    const std::size_t score = dice.below(kinds.size());
     const std::size_t base = dice.pick(0U, 0U, 1U, 2U);
     const std::size_t source = dice.pick(0U, 0U, 1U, 2U);
-    c.gate.score.kind = static_cast<moe::ScoreKind>(score);
+    c.gate.score.kind = kinds[score];
     c.rule.score = static_cast<reference::Score>(score);
     c.gate.select_on = static_cast<moe::SelectOn>(base);
     c.rule.select_on = static_cast<reference::Base>(base);

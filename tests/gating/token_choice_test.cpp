@@ -135,6 +135,8 @@ TEST_CASE("scores stay finite and accurate at the ends of the range", "[scores]"
     CHECK(std::abs(scores[2] / std::exp(-20.0) - 1) < 1e-15);
     CHECK(scores[3] == std::sqrt(std::log(2.0)));
     CHECK(scores[5] == std::sqrt(1000.0));
+    CHECK(apply(moe::ReluScore{}));
+    CHECK(scores == std::vector<double>{0, 0, 0, 0, 40, 1000});
     CHECK(apply(moe::Uniform{}));
     CHECK(scores == std::vector<double>(6, 1.0));
 }
@@ -201,8 +203,8 @@ TEST_CASE("TokenChoice names the groups it refuses", "[token_choice][errors]") {
 
 TEST_CASE("a gate refuses an enumerator that is none, and names its number", "[token_choice][errors]") {
     using Gate = moe::TokenChoice<moe::RuntimeScore>;
-    CHECK(refusal(Gate{.score = {static_cast<moe::ScoreKind>(5)}}, 8) ==
-          "RuntimeScore: no score function has the number 5");
+    CHECK(refusal(Gate{.score = {static_cast<moe::ScoreKind>(6)}}, 8) ==
+          "RuntimeScore: no score function has the number 6");
     CHECK(refusal(Gate{.normalize = {static_cast<moe::Normalize::Kind>(4), 1.0}}, 8) ==
           "Normalize: no kind has the number 4");
     CHECK(refusal(Gate{.select_on = static_cast<moe::SelectOn>(3)}, 8) == "TokenChoice: select_on has no value 3");
@@ -225,6 +227,7 @@ TEST_CASE("a score chosen at run time is the score of that name", "[scores]") {
     CHECK(with(moe::ScoreKind::sigmoid) == choose(moe::TokenChoice<moe::Sigmoid>{.top_k = 3}, logits));
     CHECK(with(moe::ScoreKind::sqrt_softplus) == choose(moe::TokenChoice<moe::SqrtSoftplus>{.top_k = 3}, logits));
     CHECK(with(moe::ScoreKind::identity) == choose(moe::TokenChoice<moe::Identity>{.top_k = 3}, logits));
+    CHECK(with(moe::ScoreKind::relu) == choose(moe::TokenChoice<moe::ReluScore>{.top_k = 3}, logits));
     CHECK(with(moe::ScoreKind::uniform) == choose(moe::TokenChoice<moe::Uniform>{.top_k = 3}, logits));
     CHECK_THAT(error_of([&] { (void)with(static_cast<moe::ScoreKind>(99)); }), moe_test::contains("99"));
 }

@@ -64,7 +64,7 @@ TEST_CASE("a configuration refuses enumerators that are none, and names the numb
     refused("shared_mode has no value 3", [](MoEConfig& c) { c.shared_mode = static_cast<moe::SharedMode>(3); });
     refused("gate_up has no value 9", [](MoEConfig& c) { c.storage.gate_up = static_cast<moe::JoinedAs>(9); });
     refused("kind 99 is none", [](MoEConfig& c) { c.form.kind = static_cast<moe::FormKind>(99); });
-    refused("number 5", [](MoEConfig& c) { c.routing.score.kind = static_cast<moe::ScoreKind>(5); });
+    refused("number 6", [](MoEConfig& c) { c.routing.score.kind = static_cast<moe::ScoreKind>(6); });
     refused("limit is 0", [](MoEConfig& c) { c.form.kind = moe::FormKind::clamped_before; });
 }
 

@@ -71,6 +71,14 @@ struct SqrtSoftplus {
     }
 };
 
+/// max(l, 0), the score of ReMoE (Wang et al. 2024, 2412.14711); NaN stays NaN. `Relu` is the activation of an expert.
+struct ReluScore {
+    template <std::floating_point T>
+    void operator()(std::span<const T> logits, std::span<T> scores) const {
+        std::transform(logits.begin(), logits.end(), scores.begin(), [](T l) { return l < 0 ? T(0) : l; });
+    }
+};
+
 /// The logits themselves.
 struct Identity {
     template <std::floating_point T>
@@ -89,7 +97,7 @@ struct Uniform {
 };
 
 /// Name of one of the score functions above.
-enum class ScoreKind : unsigned char { softmax, sigmoid, sqrt_softplus, identity, uniform };
+enum class ScoreKind : unsigned char { softmax, sigmoid, sqrt_softplus, identity, uniform, relu };
 
 /// The score function that `kind` names, for a configuration known at run time.
 struct RuntimeScore {
@@ -97,7 +105,7 @@ struct RuntimeScore {
 
     /// Throws Error(range): a kind that is none.
     void validate() const {
-        require(kind <= ScoreKind::uniform, ErrorCode::range, "RuntimeScore: no score function has the number ",
+        require(kind <= ScoreKind::relu, ErrorCode::range, "RuntimeScore: no score function has the number ",
                 static_cast<int>(kind));
     }
 
@@ -109,6 +117,7 @@ struct RuntimeScore {
             case ScoreKind::sqrt_softplus: return SqrtSoftplus{}(logits, scores);
             case ScoreKind::identity: return Identity{}(logits, scores);
             case ScoreKind::uniform: return Uniform{}(logits, scores);
+            case ScoreKind::relu: return ReluScore{}(logits, scores);
         }
         fail(ErrorCode::range, "RuntimeScore: no score function has the number ", static_cast<int>(kind));
     }

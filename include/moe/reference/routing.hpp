@@ -58,7 +58,7 @@ using Vector = std::vector<double>;
     return order;
 }
 
-enum class Score { softmax, sigmoid, sqrt_softplus, identity };
+enum class Score { softmax, sigmoid, sqrt_softplus, identity, relu };
 enum class Base { score, logits, sigmoid };
 enum class Source { score, softmax_of_selected, sigmoid_of_selected };
 enum class Norm { none, sum, clamped_sum, lp };
@@ -94,6 +94,8 @@ struct Choice {
             s = sigmoid(s);
         } else if (score == Score::sqrt_softplus) {
             s = std::sqrt(softplus(s));
+        } else if (score == Score::relu && s < 0) {
+            s = 0;
         }
     }
     return scores;
