@@ -167,17 +167,21 @@ bool has_one_answer(const Case& c) {
         return false;
     }
     if (c.rule.n_groups > 1) {
-        const auto members = static_cast<std::ptrdiff_t>(q.size() / c.rule.n_groups);
+        const std::size_t members = q.size() / c.rule.n_groups;
         const auto best = [&](std::size_t g) {
-            const auto first = q.begin() + static_cast<std::ptrdiff_t>(g) * members;
-            reference::Vector group(first, first + members);
+            reference::Vector group;
+            for (std::size_t e = g * members; e < (g + 1) * members; ++e) {
+                if (!reference::excluded(logits[e])) {
+                    group.push_back(q[e]);
+                }
+            }
             std::sort(group.begin(), group.end(), std::greater<>());
-            group.resize(c.rule.group_members);
+            group.resize(std::min(group.size(), c.rule.group_members));
             return group;
         };
         const auto same_group = [&](std::size_t a, std::size_t b) { return best(a) == best(b); };
         return std::none_of(q.begin(), q.end(), [](double x) { return std::isnan(x); }) &&
-               !ambiguous<T>(reference::group_scores(c.rule, q), same_group);
+               !ambiguous<T>(reference::group_scores(c.rule, q, logits), same_group);
     }
     return true;
 }

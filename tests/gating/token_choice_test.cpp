@@ -105,9 +105,36 @@ TEST_CASE("ties go to the lower expert, signed zeros tie, NaN comes last", "[tok
     using Ids = std::vector<moe::ExpertId>;
     CHECK(choose<float>(gate, {1, 1, 1, 1, 1}).experts == Ids{0, 1, 2});
     CHECK(choose<float>(gate, {-0.0F, 0.0F, -0.0F, 1}).experts == Ids{3, 0, 1});
-    CHECK(choose<float>(gate, {not_a_number, -inf, 5, not_a_number}).experts == Ids{2, 1, 0});
-    CHECK(choose<float>(gate, {not_a_number, inf, -inf, 0}).experts == Ids{1, 3, 2});
+    CHECK(choose<float>(gate, {not_a_number, -1, 5, not_a_number}).experts == Ids{2, 1, 0});
+    CHECK(choose<float>(gate, {not_a_number, inf, -inf, 0}).experts == Ids{1, 3, 0});
     CHECK(choose<float>(gate, std::vector<float>(6, not_a_number)).experts == Ids{0, 1, 2});
+}
+
+TEST_CASE("a logit of -infinity excludes its expert while others are left", "[token_choice]") {
+    constexpr float inf = std::numeric_limits<float>::infinity();
+    const std::vector<float> logits{-inf, 1, -inf, 2, -3, -inf, -4, -2};
+    const std::vector<float> bias{90, 0, 80, 0, 0, 70, 0, 0};
+    using Ids = std::vector<moe::ExpertId>;
+    moe::TokenChoice<moe::Sigmoid> gate{.top_k = 5, .selection_bias = bias};
+    CHECK(choose<float>(gate, logits).experts == Ids{3, 1, 7, 4, 6});
+    gate.logit_softcap = 2;
+    CHECK(choose<float>(gate, logits).experts == Ids{3, 1, 7, 4, 6});
+    gate.top_k = 8;
+    CHECK(choose<float>(gate, logits).experts == Ids{3, 1, 7, 4, 6, 0, 2, 5});
+    CHECK(choose<float>(gate, std::vector<float>(8, -inf)).experts == Ids{0, 2, 5, 1, 3, 4, 6, 7});
+}
+
+TEST_CASE("excluded experts win neither their group nor its fill", "[token_choice]") {
+    constexpr float inf = std::numeric_limits<float>::infinity();
+    const std::vector<float> bias{9, 9, 0, 0, 9, 0};
+    using Ids = std::vector<moe::ExpertId>;
+    moe::TokenChoice<moe::Identity> gate{.top_k = 2, .selection_bias = bias};
+    gate.groups = {.n_groups = 3, .kept = 1, .score_members = 2, .fill = 0};
+    // The groups score NaN, -9 and -7 (without the expert of the bias): the third is kept, then come those filled.
+    CHECK(choose<float>(gate, {-inf, -inf, -4, -5, -inf, -7}).experts == Ids{2, 3});
+    gate.groups.fill = -static_cast<double>(inf);
+    CHECK(choose<float>(gate, {-inf, -inf, -4, -5, -inf, -7}).experts == Ids{5, 2});
+    CHECK(choose<float>(gate, {-inf, -inf, -inf, -5, -inf, -inf}).experts == Ids{3, 0});
 }
 
 TEST_CASE("experts up to 2^16 are told apart", "[token_choice]") {

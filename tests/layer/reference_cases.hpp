@@ -212,13 +212,13 @@ inline bool is_decided(const reference::TokenChoiceRule& rule, const reference::
     }
     if (rule.n_groups > 1) {
         const double size = 64 * epsilon * (1 + std::abs(*std::max_element(q.begin(), q.end())));
-        reference::Vector sums = group_scores(rule, q);
+        reference::Vector sums = group_scores(rule, q, logits);
         std::sort(sums.begin(), sums.end(), std::greater<>());
         if (rule.groups_kept < sums.size() && !(sums[rule.groups_kept - 1] - sums[rule.groups_kept] > size)) {
             return false;
         }
     }
-    return is_decided(masked_by_group(rule, q), rule.top_k, 64 * epsilon, absolute,
+    return is_decided(masked_by_group(rule, q, logits), rule.top_k, 64 * epsilon, absolute,
                       rule.n_groups > 1 ? rule.group_fill : none);
 }
 

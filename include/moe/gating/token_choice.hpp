@@ -42,6 +42,10 @@ enum class WeightFrom : unsigned char { score, softmax_of_selected, sigmoid_of_s
 ///     w = s, softmax or sigmoid of l over the chosen  (weight_from)
 ///     w <- normalize(w) * scale * per_expert_scale
 ///
+/// An expert whose logit is -infinity (before the softcap) is ranked behind all others, whatever its bias and the fill
+/// of its group, and adds nothing to the score of its group; a group of such experts only is ranked as if NaN. So a
+/// mask holds as long as top_k experts are left.
+///
 /// Computed in the type of the logits. O(n_experts + h top_k) a token, h insertions as in top_k.hpp; no allocation.
 template <class Score = Softmax>
 struct TokenChoice {
@@ -69,7 +73,8 @@ struct TokenChoice {
 private:
     void validate_groups(std::size_t n_experts) const;
     template <class T>
-    void limit_groups(std::span<T> keys, std::span<T> group_scores, std::span<ExpertId> order) const;
+    void limit_groups(std::span<T> keys, std::span<const T> raw, std::span<T> group_scores,
+                      std::span<ExpertId> order) const;
     template <class T>
     void weigh(std::span<const ExpertId> chosen, std::span<const T> logits, std::span<const T> scores,
                std::span<T> weights) const;
@@ -131,6 +136,7 @@ template <std::floating_point T>
 int TokenChoice<Score>::select(std::span<const T> logits, BasicSelection<T> out) const {
     const std::size_t n_experts = logits.size();
     const auto memory = [&](std::size_t part) { return out.scratch.subspan(part * n_experts, n_experts); };
+    const std::span<const T> raw = logits;
     if (logit_softcap > 0) {
         const auto cap = static_cast<T>(logit_softcap);
         const std::span<T> capped = memory(0);
@@ -152,26 +158,33 @@ int TokenChoice<Score>::select(std::span<const T> logits, BasicSelection<T> out)
         keys[e] += static_cast<T>(selection_bias[e]);
     }
     if (groups.n_groups > 1) {
-        limit_groups(keys, memory(3), out.order);
+        limit_groups(keys, raw, memory(3), out.order);
     }
     const auto chosen = out.experts.first(static_cast<std::size_t>(top_k));
-    detail::top_k<T>(keys, chosen);
+    detail::top_k<T>(keys, raw, chosen);
     weigh<T>(chosen, logits, scores, out.weights.first(chosen.size()));
     return top_k;
 }
 
 template <class Score>
 template <class T>
-void TokenChoice<Score>::limit_groups(std::span<T> keys, std::span<T> group_scores, std::span<ExpertId> order) const {
+void TokenChoice<Score>::limit_groups(std::span<T> keys, std::span<const T> raw, std::span<T> group_scores,
+                                      std::span<ExpertId> order) const {
     const auto n_groups = static_cast<std::size_t>(groups.n_groups);
     const std::size_t members = keys.size() / n_groups;
     const auto group = [&](std::size_t g) { return keys.subspan(g * members, members); };
     for (std::size_t g = 0; g < n_groups; ++g) {
         const auto best = order.first(static_cast<std::size_t>(groups.score_members));
-        detail::top_k<T>(group(g), best);
-        group_scores[g] = 0;
+        const std::span<const T> members_raw = raw.subspan(g * members, members);
+        const auto excluded = [&](ExpertId member) {
+            return detail::excludes(members_raw[static_cast<std::size_t>(member)]);
+        };
+        detail::top_k<T>(group(g), members_raw, best);
+        group_scores[g] = excluded(best[0]) ? std::numeric_limits<T>::quiet_NaN() : T(0);
         for (const ExpertId member : best) {
-            group_scores[g] += group(g)[static_cast<std::size_t>(member)];
+            if (!excluded(member)) {
+                group_scores[g] += group(g)[static_cast<std::size_t>(member)];
+            }
         }
     }
     // Ranking all groups, not only those kept, lists those to be masked behind them.

@@ -122,27 +122,38 @@ struct Choice {
     return q;
 }
 
-/// The sum of the best `group_members` selection scores of each group of neighbours.
-[[nodiscard]] inline Vector group_scores(const TokenChoiceRule& rule, const Vector& q) {
-    const auto members = static_cast<std::ptrdiff_t>(q.size() / rule.n_groups);
+/// Whether an expert is excluded: its logit is -infinity.
+[[nodiscard]] inline bool excluded(double logit) { return logit == -std::numeric_limits<double>::infinity(); }
+
+/// The sum of the best `group_members` selection scores of each group of neighbours, without those excluded; NaN where
+/// nobody is left.
+[[nodiscard]] inline Vector group_scores(const TokenChoiceRule& rule, const Vector& q, const Vector& raw_logits) {
+    const std::size_t members = q.size() / rule.n_groups;
     Vector sums(rule.n_groups, 0.0);
     for (std::size_t g = 0; g < rule.n_groups; ++g) {
-        const auto first = q.begin() + static_cast<std::ptrdiff_t>(g) * members;
-        const Vector group(first, first + members);
-        for (const ExpertId e : top_k(group, rule.group_members)) {
+        Vector group;
+        for (std::size_t e = g * members; e < (g + 1) * members; ++e) {
+            if (!excluded(raw_logits[e])) {
+                group.push_back(q[e]);
+            }
+        }
+        for (const ExpertId e : top_k(group, std::min(rule.group_members, group.size()))) {
             sums[g] += group[static_cast<std::size_t>(e)];
+        }
+        if (group.empty()) {
+            sums[g] = std::numeric_limits<double>::quiet_NaN();
         }
     }
     return sums;
 }
 
 /// The selection scores of the experts of all groups but the best `groups_kept` become `group_fill`.
-[[nodiscard]] inline Vector masked_by_group(const TokenChoiceRule& rule, Vector q) {
+[[nodiscard]] inline Vector masked_by_group(const TokenChoiceRule& rule, Vector q, const Vector& raw_logits) {
     if (rule.n_groups <= 1) {
         return q;
     }
     std::vector<bool> keep(rule.n_groups, false);
-    for (const ExpertId g : top_k(group_scores(rule, q), rule.groups_kept)) {
+    for (const ExpertId g : top_k(group_scores(rule, q, raw_logits), rule.groups_kept)) {
         keep[static_cast<std::size_t>(g)] = true;
     }
     const std::size_t members = q.size() / rule.n_groups;
@@ -171,12 +182,21 @@ struct Choice {
     return weights;
 }
 
+/// top_k of q, with those excluded behind all others.
+[[nodiscard]] inline std::vector<ExpertId> top_k_of_allowed(const Vector& q, const Vector& raw_logits, std::size_t k) {
+    std::vector<ExpertId> order = top_k(q, q.size());
+    std::stable_partition(order.begin(), order.end(),
+                          [&](ExpertId e) { return !excluded(raw_logits[static_cast<std::size_t>(e)]); });
+    order.resize(k);
+    return order;
+}
+
 /// The experts of one token, in order of selection score, and their weights.
 [[nodiscard]] inline Choice route(const TokenChoiceRule& rule, const Vector& raw_logits) {
     const Vector logits = softcapped(rule, raw_logits);
-    const Vector q = masked_by_group(rule, selection_scores(rule, logits));
+    const Vector q = masked_by_group(rule, selection_scores(rule, logits), raw_logits);
 
-    Choice choice{top_k(q, rule.top_k), {}};
+    Choice choice{top_k_of_allowed(q, raw_logits, rule.top_k), {}};
     const Vector source = rule.weight_from == Source::score ? scores_of(rule.score, logits) : logits;
     for (const ExpertId e : choice.experts) {
         choice.weights.push_back(source[static_cast<std::size_t>(e)]);
