@@ -73,14 +73,15 @@ bool same_weight(T weight, double expected, std::size_t n) {
     return std::abs(w - expected) <= rounding_bound<T>(n + 16, 1e-30 + std::abs(expected));
 }
 
-/// Empty if the choice is the expected one: equal experts in equal order, weights as above.
+/// Empty if the choice is the expected one: equal experts in equal order, weights as above, in which at least n_terms
+/// were summed.
 template <class T>
-std::string disagreement(const Chosen<T>& chosen, const reference::Choice& expected) {
+std::string disagreement(const Chosen<T>& chosen, const reference::Choice& expected, std::size_t n_terms = 0) {
     std::ostringstream text;
     text.precision(9);
     bool same = chosen.experts == expected.experts;
     for (std::size_t slot = 0; same && slot < expected.experts.size(); ++slot) {
-        same = same_weight(chosen.weights[slot], expected.weights[slot], expected.experts.size());
+        same = same_weight(chosen.weights[slot], expected.weights[slot], std::max(n_terms, expected.experts.size()));
     }
     if (!same) {
         text << chosen.experts.size() << " experts, expected " << expected.experts.size() << ':';

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <utility>
+
+#include "../core/error.hpp"
+#include "adaptor.hpp"
+#include "gate.hpp"
+#include "selection.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// Another gate among the experts that are allowed: for a call, with MoELayer::with_gate, where experts are not loaded,
+/// or to see what a model loses without them.
+///
+///     layer.with_gate(moe::Masked<Gate>{.gate = layer.router().gate(), .allowed = mask})
+///
+/// The gate inside reads a logit of -infinity for each expert that is not allowed, and so gives it a softmax, sigmoid
+/// or ReLU score of 0 and ranks it last (see TokenChoice); whatever it still chooses of those is removed. A
+/// TokenChoice without groups that finds top_k experts among those allowed chooses as if its router had only these.
+/// Where none is allowed, a token has no experts. An expert that was chosen and removed has entered the
+/// normalisation inside; `renormalize` makes the weights of the others sum to 1.
+template <class G>
+struct Masked {
+    static_assert(detail::AdaptableSomewhere<G>, "Masked: the gate inside must be a moe::TokenGate.");
+
+    G gate{};
+    std::span<const std::uint8_t> allowed{};  ///< (n_experts) 0: not allowed
+    bool renormalize = false;                 ///< divide the weights by their sum, where it is positive
+
+    static constexpr bool needs_logits = detail::reads_logits<G>;
+
+    /// Throws Error(shape) unless the gate inside reads one logit an expert: put the mask inside a gate that does not.
+    [[nodiscard]] std::size_t n_experts(int n_logits) const {
+        const std::size_t n = gate_n_experts(gate, static_cast<std::size_t>(n_logits));
+        require(std::cmp_equal(n, n_logits), ErrorCode::shape, "Masked: the gate inside reads ", n_logits,
+                " logits for ", n, " experts; a mask of experts needs one logit an expert");
+        return n;
+    }
+    [[nodiscard]] std::size_t max_per_token(int n_experts) const {
+        return gate_max_per_token(gate, 1, static_cast<std::size_t>(n_experts));
+    }
+
+    /// Throws Error(shape) unless `allowed` has one entry an expert; else what the gate inside refuses.
+    void validate(std::size_t n_experts) const {
+        require(allowed.size() == n_experts, ErrorCode::shape, "Masked: allowed has ", allowed.size(), " entries for ",
+                n_experts, " experts");
+        detail::validate_inner("Masked", gate, n_experts);
+    }
+
+    /// `logits` (n_experts), or empty for a gate that reads none. O(n_experts) beside the gate inside.
+    template <std::floating_point T>
+        requires detail::Adaptable<G, T>
+    int select(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
+        if (!logits.empty()) {
+            const std::span<T> masked = detail::take_part(out, logits.size()).first(logits.size());
+            for (std::size_t e = 0; e < logits.size(); ++e) {
+                masked[e] = allowed[e] != 0 ? logits[e] : -std::numeric_limits<T>::infinity();
+            }
+            logits = masked;
+        }
+        const std::size_t count = select_token<T>(gate, logits, context, out);
+        return static_cast<int>(detail::keep_experts(
+            out, count, renormalize, [&](ExpertId e) { return allowed[static_cast<std::size_t>(e)] != 0; }));
+    }
+};
+
+}  // namespace moe::inline MOE_ABI
