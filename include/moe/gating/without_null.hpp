@@ -1,0 +1,58 @@
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <span>
+#include <utility>
+
+#include "../core/error.hpp"
+#include "adaptor.hpp"
+#include "gate.hpp"
+#include "selection.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// Another gate of whose experts the last ones, from `first_null` on, compute nothing: AdaMoE (Zeng et al. 2024,
+/// 2406.13233) and the zero experts of MoE++ (Jin et al. 2024, 2410.07348). A token that chooses such a null expert has
+/// fewer true ones, so it costs less. The null experts are removed from the choice; `renormalize` divides the weights
+/// of the true ones by their sum, where it is positive (AdaMoE), otherwise a null expert keeps its share of the weight
+/// (MoE++).
+///
+/// The layer sees first_null..n_experts-1 as experts that no token takes (NullExperts::n_zero). To have them in its
+/// plan instead, as observers may wish, or for the other experts of MoE++ (NullExperts::n_identity, constants), leave
+/// the adaptor away.
+template <class G>
+struct WithoutNull {
+    static_assert(detail::AdaptableSomewhere<G>, "WithoutNull: the gate inside must be a moe::TokenGate.");
+
+    G gate{};
+    int first_null = 0;       ///< true experts: 0..first_null-1
+    bool renormalize = true;  ///< divide the weights by their sum, where it is positive
+
+    static constexpr bool needs_logits = detail::reads_logits<G>;
+
+    [[nodiscard]] std::size_t n_experts(int n_logits) const {
+        return gate_n_experts(gate, static_cast<std::size_t>(n_logits));
+    }
+    [[nodiscard]] std::size_t max_per_token(int n_experts) const {
+        return gate_max_per_token(gate, 1, static_cast<std::size_t>(n_experts));
+    }
+
+    /// Throws Error(range): first_null outside 1..n_experts; else what the gate inside refuses.
+    void validate(std::size_t n_experts) const {
+        require(first_null >= 1 && std::cmp_less_equal(first_null, n_experts), ErrorCode::range,
+                "WithoutNull: first_null is ", first_null, ", it must be 1..", n_experts, ", the number of experts");
+        detail::validate_inner("WithoutNull", gate, n_experts);
+    }
+
+    /// `logits` as the gate inside reads them. O(experts chosen) beside it.
+    template <std::floating_point T>
+        requires detail::Adaptable<G, T>
+    int select(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
+        const std::size_t count = select_token<T>(gate, logits, context, out);
+        return static_cast<int>(
+            detail::keep_experts(out, count, renormalize, [&](ExpertId e) { return e < first_null; }));
+    }
+};
+
+}  // namespace moe::inline MOE_ABI

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstddef>
+
+#include "routing.hpp"
+
+namespace moe::inline MOE_ABI::reference {
+
+/// A choice without its null experts, those from first_null on. `renormalize`: the true ones share the weight of 1.
+[[nodiscard]] inline Choice without_null(Choice choice, std::size_t first_null, bool renormalize) {
+    for (std::size_t slot = choice.experts.size(); slot-- > 0;) {
+        if (static_cast<std::size_t>(choice.experts[slot]) >= first_null) {
+            choice.experts.erase(choice.experts.begin() + static_cast<std::ptrdiff_t>(slot));
+            choice.weights.erase(choice.weights.begin() + static_cast<std::ptrdiff_t>(slot));
+        }
+    }
+    double sum = 0;
+    for (const double w : choice.weights) {
+        sum += w;
+    }
+    if (renormalize && sum > 0) {
+        for (double& w : choice.weights) {
+            w /= sum;
+        }
+    }
+    return choice;
+}
+
+}  // namespace moe::inline MOE_ABI::reference
