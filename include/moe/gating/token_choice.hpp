@@ -70,14 +70,21 @@ struct TokenChoice {
         requires ScoreFunction<Score, T>
     int select(std::span<const T> logits, BasicSelection<T> out) const;
 
+    /// The weights that `experts`, given by somebody else, have by this rule: see WeighingGate.
+    template <std::floating_point T>
+        requires ScoreFunction<Score, T>
+    void weigh(std::span<const T> logits, std::span<const ExpertId> experts, BasicSelection<T> out) const;
+
 private:
+    template <class T>
+    [[nodiscard]] std::span<const T> softcapped(std::span<const T> logits, std::span<T> memory) const;
     void validate_groups(std::size_t n_experts) const;
     template <class T>
     void limit_groups(std::span<T> keys, std::span<const T> raw, std::span<T> group_scores,
                       std::span<ExpertId> order) const;
     template <class T>
-    void weigh(std::span<const ExpertId> chosen, std::span<const T> logits, std::span<const T> scores,
-               std::span<T> weights) const;
+    void weigh_chosen(std::span<const ExpertId> chosen, std::span<const T> logits, std::span<const T> scores,
+                      std::span<T> weights) const;
 };
 
 template <class Score>
@@ -137,12 +144,7 @@ int TokenChoice<Score>::select(std::span<const T> logits, BasicSelection<T> out)
     const std::size_t n_experts = logits.size();
     const auto memory = [&](std::size_t part) { return out.scratch.subspan(part * n_experts, n_experts); };
     const std::span<const T> raw = logits;
-    if (logit_softcap > 0) {
-        const auto cap = static_cast<T>(logit_softcap);
-        const std::span<T> capped = memory(0);
-        std::transform(logits.begin(), logits.end(), capped.begin(), [cap](T l) { return cap * std::tanh(l / cap); });
-        logits = capped;
-    }
+    logits = softcapped<T>(logits, memory(0));
     const std::span<T> scores = memory(1);
     if (select_on == SelectOn::score || weight_from == WeightFrom::score) {
         score(logits, scores);
@@ -162,8 +164,34 @@ int TokenChoice<Score>::select(std::span<const T> logits, BasicSelection<T> out)
     }
     const auto chosen = out.experts.first(static_cast<std::size_t>(top_k));
     detail::top_k<T>(keys, raw, chosen);
-    weigh<T>(chosen, logits, scores, out.weights.first(chosen.size()));
+    weigh_chosen<T>(chosen, logits, scores, out.weights.first(chosen.size()));
     return top_k;
+}
+
+template <class Score>
+template <std::floating_point T>
+    requires ScoreFunction<Score, T>
+void TokenChoice<Score>::weigh(std::span<const T> logits, std::span<const ExpertId> experts,
+                               BasicSelection<T> out) const {
+    const std::size_t n_experts = logits.size();
+    logits = softcapped<T>(logits, out.scratch.first(n_experts));
+    const std::span<T> scores = out.scratch.subspan(n_experts, n_experts);
+    if (weight_from == WeightFrom::score) {
+        score(logits, scores);
+    }
+    weigh_chosen<T>(experts, logits, scores, out.weights.first(experts.size()));
+}
+
+/// The logits after the softcap, in `memory` if there is one.
+template <class Score>
+template <class T>
+std::span<const T> TokenChoice<Score>::softcapped(std::span<const T> logits, std::span<T> memory) const {
+    if (!(logit_softcap > 0)) {
+        return logits;
+    }
+    const auto cap = static_cast<T>(logit_softcap);
+    std::transform(logits.begin(), logits.end(), memory.begin(), [cap](T l) { return cap * std::tanh(l / cap); });
+    return memory;
 }
 
 template <class Score>
@@ -198,8 +226,8 @@ void TokenChoice<Score>::limit_groups(std::span<T> keys, std::span<const T> raw,
 
 template <class Score>
 template <class T>
-void TokenChoice<Score>::weigh(std::span<const ExpertId> chosen, std::span<const T> logits, std::span<const T> scores,
-                               std::span<T> weights) const {
+void TokenChoice<Score>::weigh_chosen(std::span<const ExpertId> chosen, std::span<const T> logits,
+                                      std::span<const T> scores, std::span<T> weights) const {
     const std::span<const T> source = weight_from == WeightFrom::score ? scores : logits;
     std::transform(chosen.begin(), chosen.end(), weights.begin(),
                    [&](ExpertId e) { return source[static_cast<std::size_t>(e)]; });

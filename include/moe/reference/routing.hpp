@@ -191,12 +191,11 @@ struct Choice {
     return order;
 }
 
-/// The experts of one token, in order of selection score, and their weights.
-[[nodiscard]] inline Choice route(const TokenChoiceRule& rule, const Vector& raw_logits) {
+/// The weights of the experts chosen for a token.
+[[nodiscard]] inline Choice weighed(const TokenChoiceRule& rule, const Vector& raw_logits,
+                                    const std::vector<ExpertId>& experts) {
     const Vector logits = softcapped(rule, raw_logits);
-    const Vector q = masked_by_group(rule, selection_scores(rule, logits), raw_logits);
-
-    Choice choice{top_k_of_allowed(q, raw_logits, rule.top_k), {}};
+    Choice choice{experts, {}};
     const Vector source = rule.weight_from == Source::score ? scores_of(rule.score, logits) : logits;
     for (const ExpertId e : choice.experts) {
         choice.weights.push_back(source[static_cast<std::size_t>(e)]);
@@ -208,13 +207,19 @@ struct Choice {
     }
 
     choice.weights = normalized(rule, choice.weights);
-    for (std::size_t slot = 0; slot < rule.top_k; ++slot) {
+    for (std::size_t slot = 0; slot < experts.size(); ++slot) {
         choice.weights[slot] *= rule.scale;
         if (!rule.per_expert_scale.empty()) {
             choice.weights[slot] *= rule.per_expert_scale[static_cast<std::size_t>(choice.experts[slot])];
         }
     }
     return choice;
+}
+
+/// The experts of one token, in order of selection score, and their weights.
+[[nodiscard]] inline Choice route(const TokenChoiceRule& rule, const Vector& raw_logits) {
+    const Vector q = selection_scores(rule, softcapped(rule, raw_logits));
+    return weighed(rule, raw_logits, top_k_of_allowed(masked_by_group(rule, q, raw_logits), raw_logits, rule.top_k));
 }
 
 }  // namespace moe::inline MOE_ABI::reference
