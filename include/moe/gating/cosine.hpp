@@ -1,0 +1,111 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <limits>
+#include <span>
+#include <utility>
+
+#include "../core/alignment.hpp"
+#include "../core/error.hpp"
+#include "../core/matrix_view.hpp"
+#include "adaptor.hpp"
+#include "gate.hpp"
+#include "selection.hpp"
+#include "weigh.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// A router on the sphere around another gate: X-MoE (Chi et al. 2022, "On the representation collapse of sparse
+/// mixture of experts", 2204.09179) and the gate `cosine_top` of Tutel. The router projects the token to few values z =
+/// P x (n_logits = the width of z), and the gate inside reads the logits
+///
+///     l_e = (z . c_e) / (|z| |c_e|) / max(temperature, min_temperature),    0 where a norm is 0
+///
+/// made in double for any type of layer; squares of elements must not overflow there. O(n_experts width) a token.
+/// DynMoE is Cosine<Threshold<Sigmoid>>.
+template <class G>
+struct Cosine {
+    static_assert(detail::AdaptableSomewhere<G>, "Cosine: the gate inside must be a moe::TokenGate.");
+
+    G gate{};
+    MatrixView<const float> centroids{};  ///< (n_experts, width)
+    double temperature = 1;
+    double min_temperature = 0.01;  ///< that of Tutel
+
+    static constexpr bool needs_logits = detail::reads_logits<G>;
+
+    /// Throws Error(shape) unless the centroids are as wide as the projection.
+    [[nodiscard]] std::size_t n_experts(int n_logits) const {
+        require(std::cmp_equal(n_logits, centroids.cols()), ErrorCode::shape, "Cosine: the router makes ", n_logits,
+                " values, the centroids have ", centroids.cols());
+        return centroids.rows();
+    }
+    [[nodiscard]] std::size_t max_per_token(int n_experts) const {
+        return gate_max_per_token(gate, 1, static_cast<std::size_t>(n_experts));
+    }
+
+    /// Throws Error(range, shape, alignment): no centroids or not one an expert, a gate inside that does not read one
+    /// logit an expert, a temperature that cannot be; else what the gate inside refuses.
+    void validate(std::size_t n_experts) const {
+        require(!centroids.empty() && centroids.rows() == n_experts, ErrorCode::shape, "Cosine: centroids is ",
+                centroids.rows(), " x ", centroids.cols(), ", it must have one row for each of the ", n_experts,
+                " experts");
+        require_aligned(centroids.data(), "Cosine", "centroids");
+        require(std::isfinite(temperature), ErrorCode::range, "Cosine: temperature is ", temperature,
+                ", it must be finite");
+        // As small as float can still divide by: a cosine of 1 must not become infinite.
+        require(std::isfinite(min_temperature) && min_temperature >= 1e-30, ErrorCode::range,
+                "Cosine: min_temperature is ", min_temperature, ", it must be finite and at least 1e-30");
+        const std::size_t read = gate_n_experts(gate, n_experts);
+        require(read == n_experts, ErrorCode::shape, "Cosine: the gate inside makes ", read, " experts of ", n_experts,
+                " logits; it must read one logit an expert");
+        detail::validate_inner("Cosine", gate, n_experts);
+    }
+
+    /// `logits` (width): the projection; or empty for a gate that reads none.
+    template <std::floating_point T>
+        requires detail::Adaptable<G, T>
+    int select(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
+        const std::span<const T> inner = logits_of(logits, out);
+        return static_cast<int>(select_token<T>(gate, inner, context, out));
+    }
+
+    /// See WeighingGate.
+    template <std::floating_point T>
+        requires WeighingGate<G, T>
+    void weigh(std::span<const T> logits, std::span<const ExpertId> experts, BasicSelection<T> out) const {
+        const std::span<const T> inner = logits_of(logits, out);
+        weigh_experts<T>(gate, inner, experts, out);
+    }
+
+private:
+    template <class T>
+    [[nodiscard]] std::span<const T> logits_of(std::span<const T> projection, BasicSelection<T>& out) const {
+        if (projection.empty()) {
+            return {};
+        }
+        const std::span<T> logits = detail::take_part(out, projection.size()).first(centroids.rows());
+        const double tau = std::max(temperature, min_temperature);
+        const double norm = std::sqrt(dot(projection, projection));
+        for (std::size_t e = 0; e < logits.size(); ++e) {
+            const std::span<const float> centroid = centroids.row_span(e);
+            const double norms = norm * std::sqrt(dot(centroid, centroid));
+            logits[e] = norms == 0 ? T(0) : static_cast<T>(dot(projection, centroid) / norms / tau);
+        }
+        return logits;
+    }
+
+    template <class A, class B>
+    [[nodiscard]] static double dot(std::span<const A> a, std::span<const B> b) {
+        double sum = 0;
+        for (std::size_t i = 0; i < a.size(); ++i) {
+            sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+        }
+        return sum;
+    }
+};
+
+}  // namespace moe::inline MOE_ABI
