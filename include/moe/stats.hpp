@@ -1,0 +1,5 @@
+#pragma once
+
+/// The door of stats/: what a layer's routing does, counted, timed, recorded and priced. Sees layers through observers.
+
+#include "stats/load.hpp"
