@@ -1,0 +1,96 @@
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "../core/alignment.hpp"
+#include "../core/error.hpp"
+#include "selection.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// Routes as a recorded plan says: the token at position `first_position + t` gets the experts and weights of its row
+/// t, in slot order. For rollouts that must be trained with the experts they were made with (router replay, as in
+/// Megatron-LM's RouterReplay, which keeps the experts; here the weights are kept too), and to compare layers under
+/// equal routing. A token's experts depend on its position alone, not on its batch. Padding gets none. W is the type of
+/// the recorded weights: float, or double for equal bits in a layer of doubles.
+///
+/// Views the arrays of a PlanView that are in order of token: `Replay<>{plan.token_offsets, plan.experts,
+/// plan.weights}`, or replay_of(plan). They must outlive the gate.
+template <std::floating_point W = float>
+struct Replay {
+    std::span<const Index> token_offsets{};  ///< (n_recorded + 1)
+    std::span<const ExpertId> experts{};     ///< (n_assignments)
+    std::span<const W> weights{};            ///< (n_assignments)
+    std::uint64_t first_position = 0;        ///< position of the token that row 0 was recorded for
+
+    static constexpr bool needs_logits = false;
+
+    [[nodiscard]] std::size_t n_recorded() const { return token_offsets.empty() ? 0 : token_offsets.size() - 1; }
+
+    /// The most experts of any recorded token, 1 at least. O(n_recorded).
+    [[nodiscard]] std::size_t max_per_token(int /*n_tokens*/, int /*n_experts*/) const {
+        Index most = 1;
+        for (std::size_t t = 0; t < n_recorded(); ++t) {
+            most = std::max(most, token_offsets[t + 1] - token_offsets[t]);
+        }
+        return most;
+    }
+
+    /// Positions differ, so a batch repeats no row.
+    [[nodiscard]] std::size_t max_assignments(int /*n_tokens*/, int /*n_experts*/) const { return experts.size(); }
+
+    /// Throws Error: arrays that cannot be those of a plan (shape, range, alignment), an expert beyond `n_experts`
+    /// (range). O(n_assignments).
+    void validate(std::size_t n_experts) const {
+        require_aligned(token_offsets.data(), "Replay", "token_offsets");
+        require_aligned(experts.data(), "Replay", "experts");
+        require_aligned(weights.data(), "Replay", "weights");
+        require(!token_offsets.empty(), ErrorCode::shape, "Replay: token_offsets is empty, it must begin with 0");
+        require(experts.size() == weights.size(), ErrorCode::shape, "Replay: ", experts.size(), " experts and ",
+                weights.size(), " weights");
+        require(token_offsets.front() == 0 && token_offsets.back() == experts.size(), ErrorCode::range,
+                "Replay: token_offsets go from ", token_offsets.front(), " to ", token_offsets.back(),
+                ", they must go from 0 to ", experts.size(), ", the number of experts");
+        for (std::size_t t = 0; t < n_recorded(); ++t) {
+            require(token_offsets[t] <= token_offsets[t + 1], ErrorCode::range, "Replay: token_offsets descend at ", t);
+        }
+        for (std::size_t a = 0; a < experts.size(); ++a) {
+            require(experts[a] >= 0 && std::cmp_less(experts[a], n_experts), ErrorCode::range, "Replay: assignment ", a,
+                    " names expert ", experts[a], ", the experts are 0..", n_experts - 1);
+        }
+    }
+
+    /// Throws Error(range) if a valid token was not recorded. O(assignments of the batch).
+    template <std::floating_point T>
+    void select(MatrixView<const T> /*logits*/, BatchSelection<T> out) const {
+        for (std::size_t t = 0; t < out.experts.rows(); ++t) {
+            if (!out.is_valid(t)) {
+                continue;
+            }
+            const std::uint64_t position = out.first_position + t;
+            require(position >= first_position && position - first_position < n_recorded(), ErrorCode::range,
+                    "Replay: the token at position ", position, " was not recorded; ", n_recorded(),
+                    " tokens from position ", first_position, " were");
+            const auto row = static_cast<std::size_t>(position - first_position);
+            const Index first = token_offsets[row];
+            const Index count = token_offsets[row + 1] - first;
+            std::copy_n(experts.begin() + first, count, out.experts.row(t));
+            std::transform(weights.begin() + first, weights.begin() + first + count, out.weights.row(t),
+                           [](W weight) { return static_cast<T>(weight); });
+        }
+    }
+};
+
+/// The gate that repeats `plan`, a PlanView<float> or PlanView<double> whose memory must outlive it.
+template <class Plan>
+[[nodiscard]] auto replay_of(const Plan& plan, std::uint64_t first_position = 0) {
+    using W = typename decltype(plan.weights)::value_type;
+    return Replay<W>{plan.token_offsets, plan.experts, plan.weights, first_position};
+}
+
+}  // namespace moe::inline MOE_ABI
