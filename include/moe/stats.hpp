@@ -2,5 +2,8 @@
 
 /// The door of stats/: what a layer's routing does, counted, timed, recorded and priced. Sees layers through observers.
 
+#include "stats/co_activation.hpp"
 #include "stats/load.hpp"
+#include "stats/observers.hpp"
 #include "stats/router_stats.hpp"
+#include "stats/specialisation.hpp"
