@@ -3,7 +3,9 @@
 /// The door of stats/: what a layer's routing does, counted, timed, recorded and priced. Sees layers through observers.
 
 #include "stats/co_activation.hpp"
+#include "stats/latency_histogram.hpp"
 #include "stats/load.hpp"
 #include "stats/observers.hpp"
+#include "stats/phase_timer.hpp"
 #include "stats/router_stats.hpp"
 #include "stats/specialisation.hpp"
