@@ -3,6 +3,7 @@
 /// The door of stats/: what a layer's routing does, counted, timed, recorded and priced. Sees layers through observers.
 
 #include "stats/co_activation.hpp"
+#include "stats/cost.hpp"
 #include "stats/latency_histogram.hpp"
 #include "stats/load.hpp"
 #include "stats/observers.hpp"
