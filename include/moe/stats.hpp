@@ -10,3 +10,5 @@
 #include "stats/phase_timer.hpp"
 #include "stats/router_stats.hpp"
 #include "stats/specialisation.hpp"
+#include "stats/trace.hpp"
+#include "stats/trace_format.hpp"
