@@ -4,6 +4,7 @@
 
 #include "stats/co_activation.hpp"
 #include "stats/cost.hpp"
+#include "stats/json.hpp"
 #include "stats/latency_histogram.hpp"
 #include "stats/load.hpp"
 #include "stats/observers.hpp"
