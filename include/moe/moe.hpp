@@ -1,6 +1,6 @@
 #pragma once
 
-/// The whole library but its outer rooms (eigen.hpp, io.hpp). README.md beside this file maps the floors.
+/// The whole library but its outer rooms (eigen.hpp, io.hpp, stats.hpp). README.md beside this file maps the floors.
 
 #include "config.hpp"
 #include "core/error.hpp"
@@ -16,11 +16,27 @@
 #include "experts/packed_experts.hpp"
 #include "experts/weight_stack.hpp"
 #include "gating/any_gate.hpp"
+#include "gating/capacity.hpp"
+#include "gating/capacity_presets.hpp"
+#include "gating/cosine.hpp"
 #include "gating/dense.hpp"
+#include "gating/forced.hpp"
 #include "gating/gate.hpp"
+#include "gating/gshard.hpp"
 #include "gating/hash.hpp"
+#include "gating/masked.hpp"
+#include "gating/noisy_top_k.hpp"
+#include "gating/noisy_top_k_load.hpp"
+#include "gating/random_choice.hpp"
+#include "gating/replay.hpp"
+#include "gating/round_robin.hpp"
 #include "gating/sparse_mixer.hpp"
+#include "gating/threshold.hpp"
 #include "gating/token_choice.hpp"
+#include "gating/top_k_per_group.hpp"
+#include "gating/top_n_threshold.hpp"
+#include "gating/top_p.hpp"
+#include "gating/without_null.hpp"
 #include "layer/describe.hpp"
 #include "layer/make_layer.hpp"
 #include "layer/moe_config.hpp"

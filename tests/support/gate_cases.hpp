@@ -8,8 +8,13 @@
 #include "moe/gating/any_gate.hpp"
 #include "moe/gating/dense.hpp"
 #include "moe/gating/hash.hpp"
+#include "moe/gating/masked.hpp"
 #include "moe/gating/sparse_mixer.hpp"
+#include "moe/gating/threshold.hpp"
 #include "moe/gating/token_choice.hpp"
+#include "moe/gating/top_k_per_group.hpp"
+#include "moe/gating/top_p.hpp"
+#include "moe/gating/without_null.hpp"
 #include "support/layer_cases.hpp"
 
 namespace moe_test {
@@ -43,7 +48,11 @@ public:
         for (std::size_t i = 0; i < vocabulary * columns; ++i) {
             table_.push_back(static_cast<std::int32_t>(draw.size(0, n_experts - 1)));
         }
+        for (std::size_t e = 0; e < n_experts; ++e) {
+            allowed_.push_back(draw.coin() ? 1 : 0);
+        }
         add_token_choices(k, n_experts);
+        add_variable_counts(k, n_experts);
         if (n_experts >= 2) {
             gates_.emplace_back(moe::SparseMixer{});
         }
@@ -87,9 +96,23 @@ private:
         }
     }
 
+    /// Gates that choose more experts for some tokens than for others, or none.
+    void add_variable_counts(int k, std::size_t n_experts) {
+        gates_.emplace_back(moe::TopP<moe::Softmax>{.mass = 0.7, .limit = k});
+        gates_.emplace_back(moe::Threshold<moe::ReluScore>{.limit = k});
+        gates_.emplace_back(moe::Threshold<moe::Sigmoid>{.thresholds = bias_, .keep_best = true, .normalize = true});
+        gates_.emplace_back(moe::TopKPerGroup<moe::Softmax>{
+            .n_groups = n_experts % 3 == 0 ? 3 : 1, .top_k = 1, .per_expert_scale = scale_});
+        const moe::TokenChoice<moe::Softmax> top_k{.top_k = k};
+        gates_.emplace_back(moe::Masked<moe::TokenChoice<moe::Softmax>>{.gate = top_k, .allowed = allowed_});
+        gates_.emplace_back(moe::WithoutNull<moe::TokenChoice<moe::Softmax>>{
+            .gate = top_k, .first_null = static_cast<int>(n_experts + 1) / 2, .renormalize = true});
+    }
+
     std::vector<float> bias_;
     std::vector<float> scale_;
     std::vector<std::int32_t> table_;
+    std::vector<std::uint8_t> allowed_;
     std::vector<moe::AnyGate> gates_;
 };
 
