@@ -55,7 +55,7 @@ ReadProbe::ReadProbe(const Threads& threads, std::size_t bytes) : threads_(threa
     });
     double best = 0;
     for (const Loop loop : {Loop(read_streams<1>), Loop(read_streams<4>), Loop(read_streams<8>)}) {
-        for (const std::size_t ahead : {16 * line, 64 * line, 256 * line}) {
+        for (const std::size_t ahead : {8 * line, 16 * line, 64 * line, 256 * line}) {
             std::array<double, 3> found;
             for (double& value : found) {
                 value = run(loop, ahead);
