@@ -12,6 +12,7 @@
 #include <benchmark/benchmark.h>
 
 #include "bars.hpp"
+#include "google.hpp"
 #include "json.hpp"
 #include "machine.hpp"
 #include "memory.hpp"
@@ -20,13 +21,6 @@
 #include "session.hpp"
 
 namespace {
-
-/// What Google Benchmark shall not print: our table has the columns.
-class QuietReporter final : public benchmark::BenchmarkReporter {
-public:
-    bool ReportContext(const Context&) override { return true; }
-    void ReportRuns(const std::vector<Run>&) override {}
-};
 
 struct RowKey {
     const bench::Shape* shape;
@@ -127,20 +121,6 @@ void register_row(Runner& runner, const RowKey& key) {
         ->UseManualTime();
 }
 
-void initialize_google(const bench::Options& options) {
-    std::vector<std::string> arguments{"moe_bench"};
-    arguments.insert(arguments.end(), options.google.begin(), options.google.end());
-    std::vector<char*> pointers;
-    for (std::string& argument : arguments) {
-        pointers.push_back(argument.data());
-    }
-    int count = static_cast<int>(pointers.size());
-    pointers.push_back(nullptr);
-    benchmark::Initialize(&count, pointers.data());
-    moe::require(count == 1, moe::ErrorCode::range, "Google Benchmark has no option '",
-                 std::string_view(count > 1 ? pointers[1] : ""), "'");
-}
-
 /// Everything that can be wrong with the command line, before anything takes time. False where there is nothing to run.
 bool set_up(std::span<const char* const> arguments, bench::Options& options) {
     options = bench::parse_options(arguments);
@@ -157,7 +137,7 @@ bool set_up(std::span<const char* const> arguments, bench::Options& options) {
         }
         return false;
     }
-    initialize_google(options);
+    bench::initialize_google("moe_bench", options.google);
     if (!options.json.empty()) {
         bench::write_json(options.json, bench::machine_facts(), options, {});
     }
@@ -170,9 +150,7 @@ bool run(const bench::Options& options) {
     for (const RowKey& key : rows_of(options)) {
         register_row(runner, key);
     }
-    QuietReporter quiet;
-    benchmark::RunSpecifiedBenchmarks(&quiet);
-    benchmark::Shutdown();
+    bench::run_google();
     if (options.bars || options.scaling) {
         std::fputs(bench::bars_text(runner.rows(), bench::built_table()).c_str(), stdout);
     }

@@ -1,65 +1,19 @@
 #include "options.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <iterator>
-#include <optional>
 #include <string_view>
-#include <system_error>
+#include <utility>
 
 #include <moe/core/error.hpp>
 
 #include "bars.hpp"
+#include "parse.hpp"
 #include "threads.hpp"
 
 namespace bench {
 
 namespace {
-
-template <class Number>
-Number parse_number(std::string_view name, std::string_view text, Number least, Number most) {
-    Number value{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    const bool whole = error == std::errc{} && end == text.data() + text.size();
-    moe::require(whole && value >= least && value <= most, moe::ErrorCode::range, name, " is '", text,
-                 "', it must be a number in ", least, "..", most);
-    return value;
-}
-
-/// The parts of a list, and `all` where the text says so.
-template <class T, class Parse>
-std::vector<T> parse_list(std::string_view text, const std::vector<T>& all, Parse&& parse) {
-    if (text == "all") {
-        return all;
-    }
-    std::vector<T> values;
-    for (std::size_t begin = 0; begin <= text.size();) {
-        const std::size_t end = std::min(text.find(',', begin), text.size());
-        values.push_back(parse(text.substr(begin, end - begin)));
-        begin = end + 1;
-    }
-    return values;
-}
-
-/// "a, b, c" of the names of a range.
-template <class Range, class Name>
-std::string joined(const Range& range, Name&& name) {
-    std::string text;
-    for (const auto& value : range) {
-        text += text.empty() ? "" : ", ";
-        text += name(value);
-    }
-    return text;
-}
-
-/// The value of `range` that `name` gives this name to. Throws, listing all of them.
-template <class Range, class Name>
-auto named(std::string_view option, std::string_view text, const Range& range, Name&& name) {
-    const auto found = std::ranges::find(range, text, name);
-    moe::require(found != std::ranges::end(range), moe::ErrorCode::range, option, " is '", text,
-                 "', it must be one of ", std::string_view(joined(range, name)));
-    return *found;
-}
 
 constexpr Routing all_routings[] = {Routing::random, Routing::zipf, Routing::one};
 

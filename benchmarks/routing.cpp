@@ -7,27 +7,21 @@
 
 namespace bench {
 
-namespace {
-
-/// Cumulative weights of the experts; expert numbers say nothing of their rank.
-std::vector<double> cumulative(std::size_t n_experts, Routing routing) {
+std::vector<double> popularity(std::size_t n_experts, Routing routing) {
     std::vector<std::size_t> rank(n_experts);
     std::iota(rank.begin(), rank.end(), std::size_t{0});
     std::ranges::sort(rank, {}, [](std::size_t e) { return moe::random_bits(11, e); });
-    std::vector<double> sums(n_experts);
-    double sum = 0;
-    for (std::size_t e = 0; e < n_experts; ++e) {
-        sum += routing == Routing::zipf ? 1.0 / static_cast<double>(rank[e] + 1) : 1.0;
-        sums[e] = sum;
+    std::vector<double> weights(n_experts, 1.0);
+    for (std::size_t e = 0; routing == Routing::zipf && e < n_experts; ++e) {
+        weights[e] = 1.0 / static_cast<double>(rank[e] + 1);
     }
-    return sums;
+    return weights;
 }
-
-}  // namespace
 
 RoutingTable::RoutingTable(const Shape& shape, Routing routing, std::size_t tokens)
     : n_experts_(shape.n_experts), top_k_(shape.top_k), tokens_(tokens), variants_(tokens <= 64 ? 64 : 8) {
-    const std::vector<double> sums = cumulative(n_experts_, routing);
+    std::vector<double> sums = popularity(n_experts_, routing);
+    std::partial_sum(sums.begin(), sums.end(), sums.begin());
     const std::size_t rows = variants_ * tokens_;
     experts_.resize(rows * top_k_);
     std::uint64_t draw = 0;

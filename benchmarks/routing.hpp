@@ -23,6 +23,9 @@ enum class Routing : unsigned char {
     return names[static_cast<unsigned>(routing)];
 }
 
+/// How often each expert is to be drawn, up to a factor; the number of an expert says nothing of its rank.
+[[nodiscard]] std::vector<double> popularity(std::size_t n_experts, Routing routing);
+
 /// The experts of every token of several batches: successive calls take other experts, as successive layers of a model
 /// do, and so cannot find their weights in the cache. Depends on nothing but its arguments.
 class RoutingTable {

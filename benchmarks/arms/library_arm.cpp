@@ -1,31 +1,11 @@
 #include "library_arm.hpp"
 
-#include <chrono>
-
+#include "../phase_timer.hpp"
 #include "../probes/clock.hpp"
 #include "../weights.hpp"
 #include "format_arms.hpp"
 
 namespace bench {
-
-namespace {
-
-class PhaseTimer final : public moe::Observer<float> {
-public:
-    explicit PhaseTimer(PhaseSeconds& seconds) : seconds_(&seconds) {}
-    void on_phase_begin(moe::Phase) override { begin_ = std::chrono::steady_clock::now(); }
-    void on_phase_end(moe::Phase phase) override {
-        if (phase <= moe::Phase::plan) {
-            seconds_->route += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-        }
-    }
-
-private:
-    PhaseSeconds* seconds_;
-    std::chrono::steady_clock::time_point begin_;
-};
-
-}  // namespace
 
 LibraryArm::LibraryArm(const Shape& shape, Format format, Compute compute, std::size_t layers, const Threads& threads)
     : threads_(threads) {
@@ -60,10 +40,11 @@ void LibraryArm::route(Batch& batch) {
 
 PhaseSeconds LibraryArm::observe(const Batch& batch, Turn turn, moe::MatrixView<float> y) {
     PhaseSeconds seconds;
-    PhaseTimer timer(seconds);
+    PhaseTimer timer;
     seconds.total = seconds_of([&] {
         layers_[turn.layer]->forward(batch.x, batch.table->ids(turn.variant), y, workspace_, threads_, &timer);
     });
+    seconds.route = timer[moe::Phase::logits] + timer[moe::Phase::gating] + timer[moe::Phase::plan];
     return seconds;
 }
 

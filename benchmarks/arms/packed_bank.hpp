@@ -37,7 +37,8 @@ public:
           memory_(layout_.bytes()) {
         const std::size_t size = sizes.d_model * sizes.d_ff;
         HugeBuffer source(3 * size * sizeof(Source));
-        HugeBuffer packed(one_expert().bytes());
+        // a bank of one is packed where it stays: the largest dense networks have no room for a second copy
+        HugeBuffer packed(sizes.n_experts > 1 ? one_expert().bytes() : 0);
         for (std::size_t e = 0; e < sizes.n_experts; ++e) {
             Source* target = source.template as<Source>().data();
             const auto stack = [&](Matrix matrix, std::size_t outputs, std::size_t inputs) {
@@ -48,7 +49,12 @@ public:
             const auto gate = stack(Matrix::gate, sizes.d_ff, sizes.d_model);
             const auto up = stack(Matrix::up, sizes.d_ff, sizes.d_model);
             const auto down = stack(Matrix::down, sizes.d_model, sizes.d_ff);
-            put(e, Experts(moe::SwiGLU<Source>{gate, up, down}, packed.as<std::byte>(), threads), threads);
+            const moe::SwiGLU<Source> expert{gate, up, down};
+            if (sizes.n_experts == 1) {
+                (void)Experts(expert, memory_.as<std::byte>(), threads);
+            } else {
+                put(e, Experts(expert, packed.as<std::byte>(), threads), threads);
+            }
         }
     }
 
