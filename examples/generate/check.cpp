@@ -16,13 +16,6 @@ double largest_difference(const Matrix& a, const Matrix& b) {
     return a.allFinite() ? static_cast<double>((a - b).cwiseAbs().maxCoeff()) : std::nan("");
 }
 
-/// -log of the probability that softmax(logits) gives to `token`.
-double negative_log_likelihood(const Matrix& logits, Eigen::Index row, std::int32_t token) {
-    const Eigen::ArrayXd values = logits.row(row).cast<double>().array();
-    const double max = values.maxCoeff();
-    return max + std::log((values - max).exp().sum()) - values[token];
-}
-
 void check_prompt(const Model& model, const Checkpoint& reference, const Threads& threads, CheckResult& result) {
     const Eigen::Index vocab_size = model.config().vocab_size;
     const Tokens prompt = reference.tokens("prompt", vocab_size);

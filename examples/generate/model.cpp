@@ -80,6 +80,21 @@ Decoder::Decoder(const Model& model, const Threads& threads) : model_(&model), t
     }
 }
 
+/// x += the MoE block of a layer, applied to `input`.
+void Decoder::run_moe(std::size_t layer, const Matrix& input, std::span<const std::int32_t> tokens, Matrix& x) {
+    const MoEBlock& block = model_->layers()[layer].moe;
+    moe::ForwardOptions<float> options;
+    options.accumulate = true;
+    options.token_ids = tokens;
+    options.first_position = first_number_ + static_cast<std::uint64_t>(position_);
+    options.observer = observers_.empty() ? nullptr : observers_[layer];
+    if (gates_.empty()) {
+        block.forward(moe::view(input), moe::view(x), workspace_, threads_, options);
+    } else {
+        block.with_gate(gates_[layer]).forward(moe::view(input), moe::view(x), workspace_, threads_, options);
+    }
+}
+
 Matrix Decoder::append(std::span<const std::int32_t> tokens, std::vector<Matrix>* moe_inputs) {
     const Eigen::Index limit = model_->config().max_positions;
     moe::require(std::cmp_less_equal(tokens.size(), limit - position_), moe::ErrorCode::capacity, "a text of ",
@@ -90,16 +105,19 @@ Matrix Decoder::append(std::span<const std::int32_t> tokens, std::vector<Matrix>
         const Layer& layer = model_->layers()[i];
         x += layer.attention.forward(model_->rms_norm(x, layer.attention_norm), position_, caches_[i]);
         const Matrix input = model_->rms_norm(x, layer.moe_norm);
-        moe::ForwardOptions<float> options;
-        options.accumulate = true;  // x += moe(input)
-        options.observer = observers_.empty() ? nullptr : observers_[i];
-        layer.moe.forward(moe::view(input), moe::view(x), workspace_, threads_, options);
+        run_moe(i, input, tokens, x);
         if (moe_inputs != nullptr) {
             moe_inputs->push_back(input);
         }
     }
     position_ += x.rows();
     return model_->logits(x);
+}
+
+double negative_log_likelihood(const Matrix& logits, Eigen::Index row, std::int32_t token) {
+    const Eigen::ArrayXd values = logits.row(row).cast<double>().array();
+    const double max = values.maxCoeff();
+    return max + std::log((values - max).exp().sum()) - values[token];
 }
 
 }  // namespace generate

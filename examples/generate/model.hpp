@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -70,19 +71,33 @@ public:
     /// text gets longer than the model's positions. Adds to `moe_inputs`, where given, what each MoE block reads.
     Matrix append(std::span<const std::int32_t> tokens, std::vector<Matrix>* moe_inputs = nullptr);
 
-    /// Forgets the text.
-    void restart() noexcept { position_ = 0; }
+    /// Forgets the text. `number` is that of the next token for gates that draw lots, which is not its position.
+    void restart(std::uint64_t number = 0) noexcept {
+        position_ = 0;
+        first_number_ = number;
+    }
 
     /// Lets `observers`, one a layer, watch the MoE blocks from now on; they must outlive the decoder.
     void observe(std::span<moe::Observer<float>* const> observers) { observers_ = observers; }
 
+    /// Lets `gates`, one a layer, read the routers from now on instead of the model's own; they must outlive the
+    /// decoder.
+    void route_with(std::span<const moe::AnyGate> gates) { gates_ = gates; }
+
 private:
+    void run_moe(std::size_t layer, const Matrix& input, std::span<const std::int32_t> tokens, Matrix& x);
+
     const Model* model_;
     Threads threads_;
     moe::Workspace workspace_;
     std::vector<KeyValueCache> caches_;
     std::span<moe::Observer<float>* const> observers_;
+    std::span<const moe::AnyGate> gates_;
     Eigen::Index position_ = 0;
+    std::uint64_t first_number_ = 0;
 };
+
+/// -log of the probability that the softmax of a row of logits gives to `token`, nats.
+[[nodiscard]] double negative_log_likelihood(const Matrix& logits, Eigen::Index row, std::int32_t token);
 
 }  // namespace generate
