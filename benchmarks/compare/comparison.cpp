@@ -1,0 +1,100 @@
+#include "comparison.hpp"
+
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include <Eigen/Core>
+
+#include "../formatted.hpp"
+#include "../machine.hpp"
+#include "../parse.hpp"
+#include "balance.hpp"
+#include "collapse.hpp"
+#include "quality.hpp"
+#include "routed_input.hpp"
+#include "speed_runs.hpp"
+
+namespace compare {
+
+namespace {
+
+constexpr std::size_t collapse_steps = 60;
+
+/// The figures that depend on the seed alone, not on the machine.
+struct RoutingPart {
+    explicit RoutingPart(const Options& options)
+        : model(MOE_MODEL_DIR),
+          inputs(model_inputs(model, MOE_MODEL_DIR)),
+          text(read_text(MOE_MODEL_DIR "/held_out.txt")),
+          threads(options.threads) {
+        for (RoutedInput& input : skewed_inputs(options.quick ? 256 : 1024, options.seed)) {
+            inputs.push_back(std::move(input));
+        }
+        if (options.quick) {
+            text.resize(2 * window_bytes);
+        }
+    }
+
+    [[nodiscard]] QualityPlan quality_plan(const Options& options) const {
+        return {text, std::span(biases).first(model.layers().size()), options.seed};
+    }
+
+    [[nodiscard]] double work(const Options& options) const {
+        return balance_work(inputs, options.strategies.size()) +
+               quality_work({text, {}, 0}, options.strategies.size(), threads);
+    }
+
+    void measure(const Options& options, Progress& progress, Report& report) {
+        progress.begin("collapse");
+        report.collapse = collapse(options.seed, collapse_steps);
+        progress.begin("biases that balance");
+        for (const RoutedInput& input : inputs) {
+            biases.push_back(balancing_bias(input));
+        }
+        report.balance = measure_balance(inputs, biases, options.strategies, options.seed, progress);
+        report.quality = measure_quality(model, quality_plan(options), options.strategies, threads, progress);
+    }
+
+    generate::Model model;
+    std::vector<RoutedInput> inputs;  ///< those of the model's layers first
+    std::vector<std::vector<float>> biases;
+    std::vector<std::int32_t> text;
+    bench::Threads threads;
+};
+
+std::vector<std::pair<std::string, std::string>> context(const Options& options, std::size_t text_bytes) {
+    auto facts = bench::machine_facts();
+    facts.emplace_back("threads", std::to_string(options.threads));
+    facts.emplace_back("seed", std::to_string(options.seed));
+    facts.emplace_back("shapes", bench::joined(options.shapes, [](const bench::Shape* shape) { return shape->name; }));
+    facts.emplace_back("tokens", bench::joined(options.tokens, [](std::size_t n) { return std::to_string(n); }));
+    facts.emplace_back("distribution", distribution_name(options.distribution));
+    facts.emplace_back("weights", "one layer, random, bfloat16, no shared experts");
+    facts.emplace_back("quality_text",
+                       std::to_string(text_bytes) + " held-out bytes in windows of " + std::to_string(window_bytes));
+    facts.emplace_back("quick", options.quick ? "yes" : "no");
+    return facts;
+}
+
+}  // namespace
+
+Report compare_strategies(const Options& options) {
+    Eigen::setNbThreads(1);  // --threads is about the layers, and Eigen's threads may change bits
+    const auto start = std::chrono::steady_clock::now();
+    RoutingPart routing(options);
+    SpeedRuns speed(options);
+    Report report;
+    report.context = context(options, routing.text.size());
+    if (!speed.left_out().empty()) {
+        report.context.emplace_back("left_out", speed.left_out());
+    }
+    Progress progress(routing.work(options) + speed.work());
+    routing.measure(options, progress, report);
+    report.speed = speed.run(progress);
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    report.context.emplace_back("seconds", bench::formatted("%.0f", elapsed.count()));
+    return report;
+}
+
+}  // namespace compare

@@ -1,0 +1,202 @@
+// The strategies of the comparison, what tiny-mixtral makes of them, and the check of what is timed.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <set>
+#include <string_view>
+#include <vector>
+
+#include "support/catch.hpp"
+
+#include "../../benchmarks/compare/balance.hpp"
+#include "../../benchmarks/compare/load.hpp"
+#include "../../benchmarks/compare/quality.hpp"
+#include "../../benchmarks/compare/speed.hpp"
+#include "../../benchmarks/compare/speed_arms.hpp"
+#include "../../benchmarks/compare/speed_check.hpp"
+#include "../../benchmarks/compare/speed_input.hpp"
+#include "../../benchmarks/compare/strategies.hpp"
+#include "../../benchmarks/input.hpp"
+
+using namespace compare;
+
+namespace {
+
+const Strategy* find(std::string_view name) {
+    const auto found = std::ranges::find(strategies(), name, &Strategy::name);
+    REQUIRE(found != strategies().end());
+    return &*found;
+}
+
+std::vector<const Strategy*> every_strategy() {
+    std::vector<const Strategy*> all;
+    for (const Strategy& strategy : strategies()) {
+        all.push_back(&strategy);
+    }
+    return all;
+}
+
+}  // namespace
+
+TEST_CASE("Strategies have names of their own and gates that are valid where there are any") {
+    std::set<std::string_view> names;
+    for (const Strategy& strategy : strategies()) {
+        REQUIRE(names.insert(strategy.name).second);
+        REQUIRE(!strategy.description.empty());
+        for (const Setting& setting : {Setting{8, 2, 1}, Setting{64, 8, 1}, Setting{256, 8, 1}}) {
+            const auto gate = strategy.make(setting);
+            REQUIRE(gate.has_value());
+            REQUIRE_NOTHROW(gate->validate(setting.n_experts));
+        }
+        for (const Setting& setting : {Setting{1, 1, 1}, Setting{3, 2, 1}, Setting{60, 4, 1}}) {
+            if (const auto gate = strategy.make(setting)) {
+                REQUIRE_NOTHROW(gate->validate(setting.n_experts));
+            }
+        }
+    }
+    REQUIRE_FALSE(find("top-8")->make({4, 2, 1}).has_value());
+    REQUIRE_FALSE(find("groups")->make({60, 4, 1}).has_value());
+}
+
+TEST_CASE("A bias that balances does, on the inputs of tiny-mixtral and on skewed ones") {
+    const generate::Model model(MOE_MODEL_DIR);
+    std::vector<RoutedInput> inputs = model_inputs(model, MOE_MODEL_DIR);
+    REQUIRE(inputs.size() == 4);
+    for (RoutedInput& input : skewed_inputs(256, 9)) {
+        inputs.push_back(std::move(input));
+    }
+    std::vector<std::vector<float>> biases;
+    for (const RoutedInput& input : inputs) {
+        biases.push_back(balancing_bias(input));
+    }
+    const std::vector<const Strategy*> pair{find("top-2"), find("sigmoid-bias")};
+    Progress progress(1);
+    const std::vector<BalanceRow> rows = measure_balance(inputs, biases, pair, 1, progress);
+    REQUIRE(rows.size() == 2 * inputs.size());
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+        REQUIRE(rows[i].strategy == "top-2");
+        REQUIRE(rows[i].input == inputs[i].name);
+        REQUIRE(rows[i].layer == (i < 4 ? static_cast<int>(i) : -1));
+        REQUIRE(rows[i].experts_per_token == 2.0);
+        REQUIRE(rows[i].dropped == 0.0);
+        const BalanceRow& balanced = rows[inputs.size() + i];
+        REQUIRE(balanced.experts_per_token == static_cast<double>(inputs[i].top_k));
+        REQUIRE(balanced.variation < 0.3 * rows[i].variation);
+    }
+}
+
+TEST_CASE("tiny-mixtral read by top-2 is the model itself; every expert for every token is the dense mixture") {
+    const generate::Model model(MOE_MODEL_DIR);
+    std::vector<std::int32_t> text = read_text(MOE_MODEL_DIR "/held_out.txt");
+    REQUIRE(text.size() == 16384);
+    text.resize(2 * window_bytes + 7);  // what is left over is not read
+    const std::vector<std::vector<float>> biases(model.layers().size(), std::vector<float>(8));
+    const QualityPlan plan{text, biases, 1};
+    const bench::Threads threads(bench::most_threads() > 1 ? 2 : 1);
+    Progress progress(1);
+    const std::vector<const Strategy*> some{find("top-2"), find("top-8"), find("dense"), find("hash")};
+    const std::vector<QualityRow> rows = measure_quality(model, plan, some, threads, progress);
+    REQUIRE(rows.size() == 4);
+
+    double nll = 0;
+    for (std::size_t window = 0; window < 2; ++window) {
+        const auto bytes = std::span<const std::int32_t>(text).subspan(window * window_bytes, window_bytes);
+        generate::Decoder decoder(model, {});
+        const generate::Matrix logits = decoder.append(bytes);
+        for (std::size_t t = 0; t + 1 < window_bytes; ++t) {
+            nll += generate::negative_log_likelihood(logits, static_cast<Eigen::Index>(t), bytes[t + 1]);
+        }
+    }
+    REQUIRE(std::abs(rows[0].nll - nll / (2 * (window_bytes - 1))) < 1e-6);
+    REQUIRE(rows[0].compute == 0.25);
+    REQUIRE(rows[1].compute == 1.0);
+    REQUIRE(std::abs(rows[1].nll - rows[2].nll) < 1e-4);  // the order of summation differs
+    REQUIRE(rows[3].nll > rows[0].nll + 1);               // experts of a table know nothing of the text
+    REQUIRE(std::ranges::all_of(rows, [](const QualityRow& row) { return row.causal && row.dropped == 0; }));
+}
+
+TEST_CASE("Inputs for speed give the router the logits of their distribution") {
+    const bench::Shape& shape = *bench::find_shape("tiny");
+    const std::vector<float> router = bench::random_normal(11, 0, shape.n_experts * shape.d_model);
+    const std::vector<std::size_t> tokens{3, 20};
+    const SpeedInput input(moe::view(router.data(), shape.n_experts, shape.d_model), Distribution::zipf, tokens, 4);
+    const std::vector<float> wanted = random_logits(Distribution::zipf, 40, shape.n_experts, moe::random_bits(4, 1));
+    REQUIRE(input.batches(20) == 2);
+    for (std::size_t t = 0; t < 40; ++t) {
+        const auto x = input.x(20, t / 20).row_span(t % 20);
+        for (std::size_t e = 0; e < shape.n_experts; ++e) {
+            const float* row = router.data() + e * shape.d_model;
+            const float logit = std::inner_product(x.begin(), x.end(), row, 0.0F);
+            REQUIRE(std::abs(logit - wanted[t * shape.n_experts + e]) < 1e-3F);
+        }
+    }
+    REQUIRE(input.x(3, 0).row(0) == input.x(20, 0).row(0));
+    REQUIRE(input.ids(20, 1).size() == 20);
+}
+
+TEST_CASE("The check of what is timed notices a wrong weight, a wrong expert and a wrong network") {
+    const bench::Shape& shape = *bench::find_shape("tiny");
+    const bench::Threads threads(1);
+    const SpeedBank bank({shape.n_experts, shape.d_model, shape.d_ff, expert_group}, moe::Compute::exact, threads);
+    const std::vector<float> x_values = bench::random_normal(5, 0, 3 * shape.d_model);
+    const auto x = moe::view(x_values.data(), 3, shape.d_model);
+    std::vector<moe::ExpertId> experts{1, 4, 0, 2, 7, moe::no_expert};
+    std::vector<float> weights{0.5F, 0.5F, 0.25F, 0.75F, 1.0F, 0.0F};
+    const auto plan_of = [&] {
+        moe::RoutingPlan<float> plan;
+        plan.assign(moe::view(std::as_const(experts).data(), 3, 2), moe::view(std::as_const(weights).data(), 3, 2),
+                    shape.n_experts);
+        return plan;
+    };
+    const moe::MoELayer layer{moe::Router(shape.n_experts, moe::Dense<moe::Uniform>{}), bank.experts()};
+    std::vector<float> y_values(3 * shape.d_model);
+    const auto y = moe::view(y_values.data(), 3, shape.d_model);
+    moe::Workspace workspace;
+    layer.forward(x, plan_of(), y, workspace);
+    SpeedCheck check(shape, threads);
+    check.begin(x);
+    REQUIRE_NOTHROW(check.check_layer("right", plan_of(), y));
+    weights[1] = 0.501F;
+    REQUIRE_THROWS_AS(check.check_layer("weight", plan_of(), y), moe::Error);
+    weights[1] = 0.5F;
+    experts[4] = 6;
+    REQUIRE_THROWS_AS(check.check_layer("expert", plan_of(), y), moe::Error);
+    experts[4] = 7;
+    y(2, shape.d_model - 1) = std::nanf("");
+    REQUIRE_THROWS_AS(check.check_layer("NaN", plan_of(), y), moe::Error);
+
+    const DenseArm dense("dense", {1, shape.d_model, 2 * shape.d_ff, active_group}, threads);
+    dense.run({x, {}, y}, workspace, threads, nullptr);
+    REQUIRE_NOTHROW(check.check_dense("right", 2 * shape.d_ff, active_group, y));
+    REQUIRE_THROWS_AS(check.check_dense("group", 2 * shape.d_ff, total_group, y), moe::Error);
+}
+
+TEST_CASE("A strategy of more tokens than it has batches is timed in all its phases") {
+    const bench::Shape& shape = *bench::find_shape("tiny");
+    const std::vector<const Strategy*> all = every_strategy();
+    const std::vector<std::size_t> tokens{2, 33};
+    SpeedSession session(shape, {all, tokens, Distribution::one_hot, 1, true}, bench::Threads(1));
+    Progress progress(1);
+    for (const std::size_t n : tokens) {
+        const std::vector<SpeedRow> rows = session.measure(n, progress);
+        REQUIRE(rows.size() >= all.size());
+        for (const SpeedRow& row : rows) {
+            REQUIRE(row.tokens == n);
+            REQUIRE((0 < row.seconds.min && row.seconds.min <= row.seconds.median &&
+                     row.seconds.median <= row.seconds.p95));
+            REQUIRE(row.speedup_total > 0);
+            if (row.strategy == dense_active) {
+                REQUIRE(row.speedup_active == 1.0);
+            } else if (row.strategy == dense_total) {
+                REQUIRE(row.speedup_total == 1.0);
+            } else {
+                REQUIRE(row.hidden_seconds > 0);
+                REQUIRE(row.output_seconds > 0);
+                REQUIRE(row.dispatch_seconds > 0);
+                REQUIRE(row.route_seconds > 0);
+                REQUIRE((1 <= row.active_experts && row.active_experts <= 8));
+                REQUIRE((row.load_min <= row.load_median && row.load_median <= row.load_max));
+            }
+        }
+    }
+}
