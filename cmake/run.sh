@@ -8,6 +8,7 @@ usage() {
 usage: sh cmake/run.sh demo [options of examples/generate]   build for this processor and generate text
        sh cmake/run.sh test [options of ctest]               build everything and run the tests
        sh cmake/run.sh bench [options; --help lists them]    build for this processor and measure speed
+       sh cmake/run.sh compare [options; --help lists them]  build for this processor and compare routing strategies
 TEXT
     exit 2
 }
@@ -15,7 +16,7 @@ TEXT
 [ $# -gt 0 ] || usage
 command=$1
 shift
-case $command in demo | test | bench) ;; *) usage ;; esac
+case $command in demo | test | bench | compare) ;; *) usage ;; esac
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
@@ -45,7 +46,7 @@ if command -v dpkg-query >/dev/null 2>&1; then
     libraries='libxsimd-dev libeigen3-dev nlohmann-json3-dev'
     case $command in
         test) libraries="$libraries catch2 libbenchmark-dev" ;;
-        bench) libraries="$libraries libbenchmark-dev" ;;
+        bench | compare) libraries="$libraries libbenchmark-dev" ;;
     esac
     for package in $libraries; do
         if package_missing "$package"; then want "$package"; fi
@@ -100,6 +101,11 @@ case $command in
         cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2
         cmake --build build/bench --target moe_bench -j "$jobs" >&2
         exec build/bench/benchmarks/moe_bench "$@"
+        ;;
+    compare)
+        cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2
+        cmake --build build/bench --target moe_compare -j "$jobs" >&2
+        exec build/bench/benchmarks/moe_compare --json build/bench/compare.json --html build/bench/compare.html "$@"
         ;;
     test)
         cmake --preset release

@@ -46,7 +46,7 @@ std::vector<BalanceRow> measure_balance(std::span<const RoutedInput> inputs, std
                                         Progress& progress) {
     std::vector<BalanceRow> rows;
     for (const Strategy* strategy : strategies) {
-        progress.begin("balance of " + std::string(strategy->name));
+        progress.begin("balance", std::string(strategy->name));
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             const Setting setting{inputs[i].experts, inputs[i].top_k, moe::random_bits(seed, i), biases[i]};
             if (const auto gate = strategy->make(setting)) {

@@ -24,9 +24,13 @@ Progress::~Progress() {
     }
 }
 
-void Progress::begin(const std::string& text) {
-    text_ = text;
-    print();
+void Progress::begin(const std::string& part, const std::string& detail) {
+    const bool changed = part != part_;
+    part_ = part;
+    detail_ = detail;
+    if (terminal_ || changed) {
+        print();
+    }
 }
 
 void Progress::advance(double work) {
@@ -41,7 +45,10 @@ void Progress::print() {
     const auto now = std::chrono::steady_clock::now();
     printed_ = now;
     const double part = std::clamp(done_ / total_, 0.0, 1.0);
-    std::string line = bench::formatted("%3.0f%%  %s", 100 * part, text_.c_str());
+    std::string line = bench::formatted("%3.0f%%  %s", 100 * part, part_.c_str());
+    if (terminal_ && !detail_.empty()) {
+        line += ": " + detail_;
+    }
     if (part > 0.02) {  // before that nobody knows
         const double left = Seconds(now - start_).count() * (1 - part) / part;
         line += bench::formatted(", %.0f s left", left);

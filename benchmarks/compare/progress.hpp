@@ -15,8 +15,8 @@ public:
     Progress& operator=(const Progress&) = delete;
     ~Progress();
 
-    /// `text` is what comes next.
-    void begin(const std::string& text);
+    /// What comes next: `detail` of `part`.
+    void begin(const std::string& part, const std::string& detail = {});
 
     /// So much work is done.
     void advance(double work);
@@ -27,7 +27,8 @@ private:
     double total_;
     double done_ = 0;
     bool terminal_;
-    std::string text_;
+    std::string part_;
+    std::string detail_;
     std::chrono::steady_clock::time_point start_;
     std::chrono::steady_clock::time_point printed_{};
 };

@@ -108,7 +108,7 @@ std::vector<QualityRow> measure_quality(const generate::Model& model, const Qual
                                         Progress& progress) {
     std::vector<QualityRow> rows;
     for (const Strategy* strategy : strategies) {
-        progress.begin("quality of " + std::string(strategy->name));
+        progress.begin("quality", std::string(strategy->name));
         if (const auto gates = make_gates(model, plan, *strategy)) {
             rows.push_back(row_of(model, plan, *strategy, *gates, threads));
         }

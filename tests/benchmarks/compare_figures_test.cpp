@@ -122,7 +122,7 @@ TEST_CASE("Random logits have the favourites of their distribution, and rows of 
 
 TEST_CASE("A router that strengthens what it uses collapses, and does not where the sign rule balances it") {
     constexpr std::size_t steps = 60;
-    for (const std::uint64_t seed : {1, 2, 3}) {
+    for (const std::uint64_t seed : {1U, 2U, 3U}) {
         const std::vector<CollapseRow> rows = collapse(seed, steps);
         REQUIRE(rows.size() == 2 * steps);
         for (std::size_t i = 0; i < rows.size(); ++i) {
