@@ -21,9 +21,10 @@ namespace {
 constexpr double slice = 0.004;    ///< seconds of an arm in a round, at least
 constexpr double long_call = 0.5;  ///< seconds: such a call needs fewer repetitions
 constexpr std::size_t least_rounds = 3;
-constexpr std::size_t most_rounds = 5;
+constexpr std::size_t usual_rounds = 5;
 constexpr std::size_t rounds_of_long_calls = 2;
-constexpr double patience = 8;  ///< seconds: rounds beyond the least begin before
+constexpr double least_seconds = 1;  ///< of all arms of a row: short calls are repeated more often
+constexpr double patience = 8;       ///< seconds: rounds beyond the least begin before
 
 /// Times of one arm.
 struct Samples {
@@ -193,18 +194,18 @@ void SpeedSession::Parts::one_round(std::size_t tokens, bool backwards, std::vec
 /// `work` of progress is spread over them.
 void SpeedSession::Parts::rounds(std::size_t tokens, std::vector<Samples>& samples, Progress& progress, double work) {
     const std::size_t least = plan.quick ? rounds_of_long_calls : least_rounds;
-    const std::size_t most = plan.quick ? rounds_of_long_calls : most_rounds;
+    const std::size_t most = plan.quick ? rounds_of_long_calls : usual_rounds;
     const auto start = std::chrono::steady_clock::now();
-    std::size_t done = 0;
-    for (; done < most; ++done) {
+    for (std::size_t done = 0;; ++done) {
         const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-        if (done >= least && spent.count() > patience) {
-            break;
+        const bool enough = done >= most && (plan.quick || spent.count() > least_seconds);
+        if (enough || (done >= least && spent.count() > patience)) {
+            progress.advance(work * static_cast<double>(most - std::min(done, most)) / static_cast<double>(most));
+            return;
         }
         one_round(tokens, done % 2 == 1, samples);
-        progress.advance(work / static_cast<double>(most));
+        progress.advance(done < most ? work / static_cast<double>(most) : 0.0);
     }
-    progress.advance(work * static_cast<double>(most - done) / static_cast<double>(most));
 }
 
 SpeedSession::SpeedSession(const bench::Shape& shape, const SpeedPlan& plan, const bench::Threads& threads)
