@@ -1,7 +1,7 @@
 #include "strategies.hpp"
 
-#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -17,14 +17,18 @@ using Choice = std::optional<moe::AnyGate>;
 
 /// `gate`, or nothing where its own validation refuses the number of experts.
 template <class G>
-Choice if_possible(bool possible, G gate) {
-    return possible ? Choice(std::move(gate)) : std::nullopt;
+Choice if_valid(const Setting& setting, G gate) {
+    try {
+        moe::validate_gate(gate, setting.n_experts);
+    } catch (const moe::Error&) {
+        return std::nullopt;
+    }
+    return Choice(std::move(gate));
 }
 
-template <std::size_t K>
+template <int K>
 Choice top(const Setting& setting) {
-    return if_possible(K <= setting.n_experts,
-                       moe::TokenChoice<moe::Softmax>{.top_k = static_cast<int>(K), .normalize = true});
+    return if_valid(setting, moe::TokenChoice<moe::Softmax>{.top_k = K, .normalize = true});
 }
 
 /// DeepSeek-V3: sigmoid scores, a bias moves the choice alone. Owns the bias.
@@ -53,13 +57,10 @@ Choice biased_sigmoid(const Setting& setting) {
 
 /// 8 groups (4 for few experts) of which half take part.
 Choice limited_groups(const Setting& setting) {
-    const int groups = setting.n_experts >= 32 ? 8 : 4;
-    const auto divisor = static_cast<std::size_t>(2 * groups);  // a group is scored by two of its experts
-    return if_possible(
-        setting.n_experts % divisor == 0 && 2 * setting.top_k <= setting.n_experts,
-        moe::TokenChoice<moe::Softmax>{.top_k = static_cast<int>(setting.top_k),
-                                       .normalize = true,
-                                       .groups = {.n_groups = groups, .kept = groups / 2, .score_members = 2}});
+    const int n_groups = setting.n_experts >= 32 ? 8 : 4;
+    return if_valid(setting, moe::TokenChoice<moe::Softmax>{.top_k = static_cast<int>(setting.top_k),
+                                                            .normalize = true,
+                                                            .groups = {.n_groups = n_groups, .kept = n_groups / 2}});
 }
 
 /// A table of its own for moe::Hash.
@@ -111,7 +112,7 @@ constexpr std::array all_strategies{
              biased_sigmoid},
     Strategy{"groups", "top-k within the better half of the groups of experts (DeepSeek-V2)", true, limited_groups},
     Strategy{"sparse-mixer", "two experts, each weighted among those near it (Phi-3.5-MoE)", true,
-             [](const Setting& s) { return if_possible(s.n_experts >= 2, moe::SparseMixer{}); }},
+             [](const Setting& s) { return if_valid(s, moe::SparseMixer{}); }},
     Strategy{"hash", "a random table gives each token id its k experts", true, random_hash},
     Strategy{"dense", "every expert for every token, weighted by the softmax", true,
              [](const Setting&) { return Choice(moe::Dense<>{}); }},
