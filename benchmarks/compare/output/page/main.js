@@ -1,0 +1,65 @@
+// ---- the page ------------------------------------------------------------------------------------------------------
+
+const plots = { quality: drawQuality, speed: drawSpeed, phases: drawPhases, load: drawLoad, collapse: drawCollapse };
+
+function draw(id) {
+    const box = document.querySelector(`#${id} .canvas`);
+    if (!plots[id](box)) {
+        box.replaceChildren(html("p", { class: "empty" }, "Nothing was measured for this plot."));
+    }
+}
+
+/** #plot=ID shows one plot alone, for a picture of it. */
+function showPlots() {
+    const asked = new URLSearchParams(window.location.hash.slice(1)).get("plot");
+    const alone = asked in plots;
+    document.body.classList.toggle("single", alone);
+    for (const id of Object.keys(plots)) {
+        const section = document.getElementById(id);
+        section.classList.toggle("shown", alone && id === asked);
+        if (!alone || id === asked) {
+            draw(id);
+        }
+    }
+}
+
+function showSummary() {
+    const tokens = unique(report.speed.map((row) => row.tokens)).sort((a, b) => a - b).map(count);
+    const parts = [
+        `${strategies.length} ${strategies.length === 1 ? "strategy" : "strategies"}`,
+        ...(speedShapes.length ? [speedShapes.join(", ")] : []),
+        ...(tokens.length ? [`${tokens.join(", ")} tokens`] : []),
+    ];
+    document.getElementById("summary").textContent = parts.join(" \u00b7 ");
+    document.getElementById("context").append(
+        ...report.context.flatMap(({ name, value }) => [html("dt", {}, name), html("dd", {}, value)]));
+}
+
+function followTheme() {
+    const button = document.getElementById("theme");
+    const root = document.documentElement;
+    const name = () => {
+        button.textContent = root.dataset.theme === "dark" ? "Light" : "Dark";
+        button.setAttribute("aria-label", `Show the page in ${button.textContent.toLowerCase()} colours`);
+    };
+    button.addEventListener("click", () => (root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark"));
+    new MutationObserver(name).observe(root, { attributeFilter: ["data-theme"] });
+    name();
+}
+
+showSummary();
+followTheme();
+drawTables(document.getElementById("tables"));
+showPlots();
+
+let drawnWidth = window.innerWidth;
+window.addEventListener("resize", () => {
+    // a phone changes the height when its address bar goes away, which is no reason to draw anything again
+    if (window.innerWidth !== drawnWidth) {
+        drawnWidth = window.innerWidth;
+        hideTip();
+        showPlots();
+    }
+});
+window.addEventListener("hashchange", showPlots);
+document.documentElement.dataset.drawn = "true";

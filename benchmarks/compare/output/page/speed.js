@@ -1,0 +1,61 @@
+// ---- speed by tokens -----------------------------------------------------------------------------------------------
+
+const speedShapes = unique(report.speed.map((row) => row.shape));
+
+const measures = [
+    { key: "tokens_per_second", name: "tokens a second", format: tickText },
+    { key: "speedup_active", name: "times a dense network of equal active cost", format: (value) => `${figure(value)}\u00d7` },
+    { key: "speedup_total", name: "times a dense network of equal total size", format: (value) => `${figure(value)}\u00d7` },
+].filter(({ key }) => report.speed.some((row) => row[key] > 0));
+
+const speedRedraw = { changed: () => draw("speed") };
+const speedShape = choice("speed", "Shape", speedShapes, speedRedraw);
+const speedMeasure = choice("speed", "Show", measures, { ...speedRedraw, text: (measure) => measure.name });
+
+function speedLines(row) {
+    return [
+        ["tokens a second", count(Math.round(row.tokens_per_second))],
+        ["median", milliseconds(row.seconds_median)],
+        ["least, 95th percentile", `${figure(1e3 * row.seconds_min)}, ${milliseconds(row.seconds_p95)}`],
+        ["dense, equal active cost", times(row.speedup_active)],
+        ["dense, equal total size", times(row.speedup_total)],
+        ["experts with tokens", count(row.active_experts)],
+        ["tokens an expert", `${count(row.load_min)} / ${count(row.load_median)} / ${count(row.load_max)}`],
+        ...(row.noisy ? [["", "scattered too much to be believed"]] : []),
+    ];
+}
+
+function drawSpeed(box) {
+    const measure = speedMeasure();
+    const rows = report.speed.filter((row) => row.shape === speedShape() && row[measure.key] > 0 && row.tokens > 0);
+    if (rows.length === 0) {
+        return false;
+    }
+    const names = unique(rows.map((row) => row.strategy));
+    const tokens = unique(rows.map((row) => row.tokens)).sort((a, b) => a - b);
+    const fastest = rows.filter((row) => row.tokens === tokens[tokens.length - 1])
+        .reduce((a, b) => (b[measure.key] > a[measure.key] ? b : a));
+    const label = `Speed of ${names.length} strategies at ${speedShape()}, in ${measure.name}, for ${tokens.join(", ")} ` +
+        `tokens. At the most tokens ${fastest.strategy} is the fastest with ${measure.format(fastest[measure.key])}.`;
+    const right = nameMargin(box, names);
+    const height = Math.max(360, names.length * 14 + 110);
+    const area = plotArea(box, label, { height, left: 46, right });
+    const [fewest, most] = [tokens[0], tokens[tokens.length - 1]];
+    // a single number of tokens stands in the middle
+    const x = fewest === most ? () => (area.left + area.right) / 2
+                              : logScale(fewest, most, area.left + 12, area.right - 4);
+    const [low, high] = padded(rows.map((row) => row[measure.key]), 0.06, true);
+    const y = logScale(low, high, area.bottom, area.top);
+    xAxis(area, x, tokens, "tokens in the batch");
+    yAxis(area, y, logTicks(low, high), measure.name, measure.format);
+    const series = names.map((name) => ({
+        name,
+        look: look(strategies.indexOf(name)),
+        points: rows.filter((row) => row.strategy === name).sort((a, b) => a.tokens - b.tokens).map((row) => ({
+            x: x(row.tokens), y: y(row[measure.key]), hollow: row.noisy,
+            title: `${name}, ${tokenCount(row.tokens)}`, lines: speedLines(row),
+        })),
+    }));
+    makeMarks(area.root, drawSeries(area, series));
+    return true;
+}

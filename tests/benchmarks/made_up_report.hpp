@@ -1,0 +1,9 @@
+#pragma once
+
+#include "../../benchmarks/compare/report.hpp"
+
+/// 14 strategies, 3 token counts, 2 shapes, 4 layers of 8 experts, 2 runs of 80 steps: as a comparison might find them.
+compare::Report made_up_report();
+
+/// Names that must be escaped, bytes that are no UTF-8, the least and largest figures, lists that are empty.
+compare::Report awkward_report();
