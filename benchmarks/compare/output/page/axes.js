@@ -44,8 +44,26 @@ function padded(values, part, scaleIsLog = false) {
 }
 
 /** The text of a tick: no more digits than it needs. */
-const tickText = (value) => value.toLocaleString("en", { maximumSignificantDigits: 6, notation:
-    Math.abs(value) >= 1e5 ? "compact" : "standard" });
+function tickText(value) {
+    const size = Math.abs(value);
+    if (size >= 1e13 || (size > 0 && size < 1e-4)) {
+        return String(Number(value.toPrecision(3)));
+    }
+    return value.toLocaleString("en", { maximumSignificantDigits: 6, notation: size >= 1e5 ? "compact" : "standard" });
+}
+
+/** How wide the widest of these texts is drawn in a plot in `box`. */
+function widest(box, texts) {
+    const node = svg("text");
+    const root = svg("svg", { width: 1, height: 1 }, node);
+    box.append(root);
+    const width = Math.max(0, ...texts.map((each) => {
+        node.textContent = each;
+        return node.getComputedTextLength();
+    }));
+    root.remove();
+    return Math.ceil(width);
+}
 
 /** An empty plot that fills the width of `box`; the picture of one plot alone fills the window. */
 function plotArea(box, label, { height, left = 48, right = 16, top = 30, bottom = 46 }) {

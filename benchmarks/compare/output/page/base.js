@@ -35,7 +35,7 @@ function figure(value) {
     if (size < 0.0009995 || size >= 1e9) {
         return value.toExponential(2);
     }
-    const digits = Math.min(3, Math.max(0, 2 - Math.floor(Math.log10(size * (1 + 5e-4)))));
+    const digits = Math.min(6, Math.max(0, 2 - Math.floor(Math.log10(size * (1 + 5e-4)))));
     return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 

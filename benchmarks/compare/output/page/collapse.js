@@ -8,14 +8,16 @@ function drawCollapse(box) {
     const runs = unique(rows.map((row) => row.run));
     const last = runs.map((run) => rows.filter((row) => row.run === run).reduce((a, b) => (b.step > a.step ? b : a)));
     const label = `Max violation by step. ${last.map((row) => `${row.run} ends at ${figure(row.max_violation)}`).join("; ")}.`;
-    const area = plotArea(box, label, { height: 330, left: 40, right: nameMargin(box, runs) });
     const steps = rows.map((row) => row.step);
     const [first, end] = [Math.min(...steps), Math.max(...steps)];
     const high = Math.max(...rows.map((row) => row.max_violation)) * 1.06 || 1;
+    const ticks = linearTicks(0, high);
+    const left = widest(box, ticks.map(tickText)) + 14;
+    const area = plotArea(box, label, { height: 330, left, right: nameMargin(box, runs) });
     const x = linearScale(first, Math.max(end, first + 1), area.left + 6, area.right - 4);
     const y = linearScale(0, high, area.bottom, area.top);
     xAxis(area, x, linearTicks(first, end, area.width < 500 ? 3 : 8).filter(Number.isInteger), "step");
-    yAxis(area, y, linearTicks(0, high), "max violation: largest load over the mean, less 1");
+    yAxis(area, y, ticks, "max violation: largest load over the mean, less 1");
     const series = runs.map((run, i) => {
         const points = rows.filter((row) => row.run === run).sort((a, b) => a.step - b.step);
         return {

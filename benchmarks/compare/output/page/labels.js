@@ -17,36 +17,49 @@ function* placesAround(point, width, height) {
     }
 }
 
+/** The line from a point to the nearest place of its name, and small boxes along it. */
+function leader(point, place) {
+    const x = Math.max(place.x, Math.min(point.x, place.x + place.width));
+    const y = Math.max(place.y, Math.min(point.y, place.y + place.height));
+    const length = Math.hypot(x - point.x, y - point.y) || 1;
+    const from = { x: point.x + ((x - point.x) * 7) / length, y: point.y + ((y - point.y) * 7) / length };
+    const boxes = Array.from({ length: Math.ceil(length / 4) }, (_, i) => i * 4 / length)
+        .map((part) => ({ x: from.x + (x - from.x) * part - 1, y: from.y + (y - from.y) * part - 1, width: 2, height: 2 }));
+    return { x1: from.x, y1: from.y, x2: x, y2: y, boxes: place.radius > 9 ? boxes : [] };
+}
+
 /**
  * Names of points {x, y, name}: each at the nearest place where it touches no other name, no point and none of the boxes
- * `texts`, and none of the boxes `lines` if there is such a place. A thin leader joins what is further away.
+ * `texts`, and none of the boxes `lines` if there is such a place. A thin leader joins what is further away; it crosses
+ * no name.
  */
 function labelPoints(area, points, texts, lines) {
-    const taken = [...texts, ...points.map((point) => ({ x: point.x - 7, y: point.y - 7, width: 14, height: 14 }))];
+    const dots = points.map((point) => ({ x: point.x - 7, y: point.y - 7, width: 14, height: 14 }));
+    const names = [...texts];
+    const leaders = [];
     const inside = (box) =>
         box.x >= area.left + 2 && box.x + box.width <= area.width - 2 && box.y >= area.top && box.y + box.height <= area.bottom;
+    const clear = (boxes, others) => boxes.every((box) => others.every((other) => apart(box, other)));
     // the crowded ones choose first
     const crowd = (point) => points.filter((other) => Math.hypot(other.x - point.x, other.y - point.y) < 60).length;
     for (const point of [...points].sort((a, b) => crowd(b) - crowd(a))) {
         const node = text(area, 0, 0, point.name, { class: "name" });
         const size = node.getBBox();
-        const fits = (box, avoided) => inside(box) && avoided.every((other) => apart(box, other));
+        const fits = (box, avoided) => inside(box) && clear([box], [...dots, ...names, ...leaders, ...avoided]) &&
+            clear(leader(point, box).boxes, names);
         const places = [...placesAround(point, size.width + 4, size.height)];
-        const place = places.find((box) => fits(box, [...taken, ...lines])) ?? places.find((box) => fits(box, taken));
+        const place = places.find((box) => fits(box, lines)) ?? places.find((box) => fits(box, []));
         if (!place) {
             node.remove();  // its point still tells its name, as does the table
             continue;
         }
-        taken.push(place);
+        names.push(place);
         node.setAttribute("x", place.x + 2);
         node.setAttribute("y", place.y - size.y);
-        if (place.radius > 16) {
-            const x = Math.max(place.x, Math.min(point.x, place.x + place.width));
-            const y = Math.max(place.y, Math.min(point.y, place.y + place.height));
-            const part = 7 / Math.hypot(x - point.x, y - point.y);
-            area.root.append(svg("line", {
-                class: "leader", x1: point.x + (x - point.x) * part, y1: point.y + (y - point.y) * part, x2: x, y2: y,
-            }));
+        const { boxes, ...line } = leader(point, place);
+        if (boxes.length > 0) {
+            leaders.push(...boxes);
+            area.root.append(svg("line", { class: "leader", ...line }));
         }
     }
 }
@@ -66,17 +79,6 @@ function spread(wanted, step, low, high) {
         limit = placed[i];
     }
     return placed;
-}
-
-/** How wide the widest of these texts is drawn. */
-function widest(area, texts) {
-    const node = text(area, 0, 0, "");
-    const width = Math.max(0, ...texts.map((each) => {
-        node.textContent = each;
-        return node.getComputedTextLength();
-    }));
-    node.remove();
-    return width;
 }
 
 /** `content`, cut with an ellipsis where it is wider than `width`. */

@@ -53,6 +53,20 @@ function qualityMark(area, row, px, py, far, beaten) {
     ] };
 }
 
+/** A staircase, since nothing is known to lie between two strategies; returns the boxes around its lines. */
+function drawFrontier(area, front, x, y) {
+    const corners = front.flatMap((row, i) =>
+        [...(i ? [[x(row.compute), y(front[i - 1].nll)]] : []), [x(row.compute), y(row.nll)]]);
+    if (front.length > 1) {
+        const path = `M${corners.map((corner) => corner.join(" ")).join("L")}`;
+        area.root.append(svg("path", { class: "line frontier", d: path, stroke: "var(--c0)", "stroke-opacity": 0.55 }));
+    }
+    return corners.slice(1).map(([px, py], i) => ({
+        x: Math.min(px, corners[i][0]) - 1, y: Math.min(py, corners[i][1]) - 1,
+        width: Math.abs(px - corners[i][0]) + 2, height: Math.abs(py - corners[i][1]) + 2,
+    }));
+}
+
 function drawQuality(box) {
     const rows = report.quality.filter((row) => known(row.nll) && known(row.compute));
     if (rows.length === 0) {
@@ -61,31 +75,22 @@ function drawQuality(box) {
     const best = rows.reduce((a, b) => (b.nll < a.nll ? b : a));
     const label = `Quality against compute: ${rows.length} strategies, nats a byte by share of experts computed. ` +
         `The best is ${best.strategy} with ${nats(best.nll)} nats a byte at ${percent(best.compute)}.`;
-    const height = Math.min(480, Math.max(380, box.clientWidth * 0.5));
-    const area = plotArea(box, label, { height, left: 44 });
-    const across = computeAxis(rows);
     const limit = farLimit(rows);
     const far = rows.filter((row) => row.nll > limit);
     const band = far.length ? 20 * far.length + 20 : 0;
     const [low, high] = padded(rows.filter((row) => row.nll <= limit).map((row) => row.nll), 0.1);
+    const ticks = linearTicks(low, high);
+    const height = Math.min(480, Math.max(380, box.clientWidth * 0.5));
+    const area = plotArea(box, label, { height, left: widest(box, ticks.map(tickText)) + 14 });
+    const across = computeAxis(rows);
     const x = across.scale(across.from, across.to, area.left, area.right);
     const y = linearScale(low, high, area.bottom, area.top + band);
     xAxis(area, x, across.ticks, "experts computed, % of all", (share) => figure(100 * share).replace(/\.0+$/, ""));
-    yAxis(area, y, linearTicks(low, high), "nats a byte, held-out text");
+    yAxis(area, y, ticks, "nats a byte of held-out text, lower is better");
     const above = farBand(area, far, band);
 
-    const front = frontier(rows.filter((row) => row.nll <= limit));
-    const corners = front.flatMap((row, i) =>
-        [...(i ? [[x(row.compute), y(front[i - 1].nll)]] : []), [x(row.compute), y(row.nll)]]);
-    if (front.length > 1) {
-        const path = `M${corners.map((corner) => corner.join(" ")).join("L")}`;
-        area.root.append(svg("path", { class: "line frontier", d: path, stroke: "var(--c0)", "stroke-opacity": 0.55 }));
-    }
-    const lines = corners.slice(1).map(([px, py], i) => ({
-        x: Math.min(px, corners[i][0]) - 1, y: Math.min(py, corners[i][1]) - 1,
-        width: Math.abs(px - corners[i][0]) + 2, height: Math.abs(py - corners[i][1]) + 2,
-    }));
-
+    const front = frontier(rows);
+    const lines = drawFrontier(area, front.filter((row) => row.nll <= limit), x, y);
     const marks = rows.map((row) => {
         const py = row.nll > limit ? above.place(row) : y(row.nll);
         return qualityMark(area, row, x(row.compute), py, row.nll > limit, !front.includes(row));

@@ -33,9 +33,7 @@ function drawSeries(area, series) {
     return marks;
 }
 
-/** Room for these names on the right: not more than 45 % of the plot. */
+/** Room for these names and what joins them to their lines: not more than 45 % of the plot. */
 function nameMargin(box, names) {
-    const probe = { root: svg("svg", { width: 1, height: 1 }) };
-    box.replaceChildren(probe.root);
-    return Math.min(widest(probe, names) + 36, Math.max(260, box.clientWidth) * 0.45);
+    return Math.min(widest(box, names) + 36, Math.max(260, box.clientWidth) * 0.45);
 }

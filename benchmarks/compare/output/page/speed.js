@@ -39,15 +39,16 @@ function drawSpeed(box) {
         `tokens. At the most tokens ${fastest.strategy} is the fastest with ${measure.format(fastest[measure.key])}.`;
     const right = nameMargin(box, names);
     const height = Math.max(360, names.length * 14 + 110);
-    const area = plotArea(box, label, { height, left: 46, right });
+    const [low, high] = padded(rows.map((row) => row[measure.key]), 0.06, true);
+    const ticks = logTicks(low, high);
+    const area = plotArea(box, label, { height, left: widest(box, ticks.map(measure.format)) + 12, right });
     const [fewest, most] = [tokens[0], tokens[tokens.length - 1]];
     // a single number of tokens stands in the middle
     const x = fewest === most ? () => (area.left + area.right) / 2
                               : logScale(fewest, most, area.left + 12, area.right - 4);
-    const [low, high] = padded(rows.map((row) => row[measure.key]), 0.06, true);
     const y = logScale(low, high, area.bottom, area.top);
     xAxis(area, x, tokens, "tokens in the batch");
-    yAxis(area, y, logTicks(low, high), measure.name, measure.format);
+    yAxis(area, y, ticks, measure.name, measure.format);
     const series = names.map((name) => ({
         name,
         look: look(strategies.indexOf(name)),

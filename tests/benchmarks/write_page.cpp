@@ -1,4 +1,4 @@
-// usage: compare_page REPORT PAGE JSON    writes the page and the JSON of one of the reports of made_up_report.hpp
+// usage: write_page REPORT PAGE JSON    writes the page and the JSON of one of the reports of made_up_report.hpp
 #include <fstream>
 #include <iostream>
 #include <string>
@@ -8,7 +8,7 @@
 
 int main(int argc, char** argv) {
     if (argc != 4) {
-        std::cerr << "usage: compare_page made_up|awkward|empty PAGE JSON\n";
+        std::cerr << "usage: write_page made_up|awkward|empty PAGE JSON\n";
         return 2;
     }
     const std::string name = argv[1];
