@@ -21,14 +21,15 @@ function linearTicks(from, to, wanted = 5) {
     return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
-/** 1, 2 and 5 times powers of ten, or only the powers where the range is long. */
+/** 1, 2 and 5 times powers of ten; only the powers where the range is long, and equal steps where it is short. */
 function logTicks(from, to) {
     const steps = to / from > 300 ? [1] : [1, 2, 5];
     const ticks = [];
     for (let power = Math.floor(Math.log10(from)); power <= Math.ceil(Math.log10(to)); ++power) {
         ticks.push(...steps.map((m) => Number((m * 10 ** power).toPrecision(12))));
     }
-    return ticks.filter((tick) => tick >= from * 0.999 && tick <= to * 1.001);
+    const inside = ticks.filter((tick) => tick >= from * 0.999 && tick <= to * 1.001);
+    return inside.length >= 3 ? inside : linearTicks(from, to, 4);
 }
 
 /** Lowest and highest value, and `part` of their distance more on both sides. */
