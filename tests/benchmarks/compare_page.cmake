@@ -74,7 +74,8 @@ file(WRITE ${SCRATCH}/frames.html "<!DOCTYPE html><pre id=\"reports\"></pre><scr
 addEventListener('message', ({ data }) => {
     const fine = data.errors === '0' && data.problems.length === 0;
     document.getElementById('reports').textContent +=
-        `\${fine ? 'fine' : 'wrong'}: \${data.width} wide, \${data.done.length} states \${data.error} \${data.problems.join(' / ')}\\n`;
+        `\${fine ? 'fine' : 'wrong'}: \${data.width} wide, \${data.done.length} states ` +
+        `\${data.error} \${data.problems.join(' / ')}\\n`;
 });</script>\n${frames}")
 open(frames)
 file(READ ${SCRATCH}/frames.dom text)

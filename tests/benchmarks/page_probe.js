@@ -13,7 +13,8 @@
         }
         for (const plot of all(".canvas > svg")) {
             const frame = plot.getBoundingClientRect();
-            const texts = all("text", plot).filter(visible).map((node) => ({ node, box: node.getBoundingClientRect() }));
+            const texts = all("text", plot).filter(visible)
+                .map((node) => ({ node, box: node.getBoundingClientRect() }));
             for (const { node, box } of texts) {
                 if (box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 ||
                     box.bottom > frame.bottom + 1) {

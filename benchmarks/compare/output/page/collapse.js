@@ -7,7 +7,8 @@ function drawCollapse(box) {
     }
     const runs = unique(rows.map((row) => row.run));
     const last = runs.map((run) => rows.filter((row) => row.run === run).reduce((a, b) => (b.step > a.step ? b : a)));
-    const label = `Max violation by step. ${last.map((row) => `${row.run} ends at ${figure(row.max_violation)}`).join("; ")}.`;
+    const ends = last.map((row) => `${row.run} ends at ${figure(row.max_violation)}`);
+    const label = `Max violation by step. ${ends.join("; ")}.`;
     const steps = rows.map((row) => row.step);
     const [first, end] = [Math.min(...steps), Math.max(...steps)];
     const high = Math.max(...rows.map((row) => row.max_violation)) * 1.06 || 1;

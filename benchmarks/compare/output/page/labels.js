@@ -23,22 +23,25 @@ function leader(point, place) {
     const y = Math.max(place.y, Math.min(point.y, place.y + place.height));
     const length = Math.hypot(x - point.x, y - point.y) || 1;
     const from = { x: point.x + ((x - point.x) * 7) / length, y: point.y + ((y - point.y) * 7) / length };
-    const boxes = Array.from({ length: Math.ceil(length / 4) }, (_, i) => i * 4 / length)
-        .map((part) => ({ x: from.x + (x - from.x) * part - 1, y: from.y + (y - from.y) * part - 1, width: 2, height: 2 }));
+    const boxes = Array.from({ length: Math.ceil(length / 4) }, (_, i) => {
+        const part = (4 * i) / length;
+        return { x: from.x + (x - from.x) * part - 1, y: from.y + (y - from.y) * part - 1, width: 2, height: 2 };
+    });
     return { x1: from.x, y1: from.y, x2: x, y2: y, boxes: place.radius > 9 ? boxes : [] };
 }
 
 /**
- * Names of points {x, y, name}: each at the nearest place where it touches no other name, no point and none of the boxes
- * `texts`, and none of the boxes `lines` if there is such a place. A thin leader joins what is further away; it crosses
- * no name.
+ * Names of points {x, y, name}: each at the nearest place where it touches no other name, no point and none of the
+ * boxes `texts`, and none of the boxes `lines` if there is such a place. A thin leader joins what is further away; it
+ * crosses no name.
  */
 function labelPoints(area, points, texts, lines) {
     const dots = points.map((point) => ({ x: point.x - 7, y: point.y - 7, width: 14, height: 14 }));
     const names = [...texts];
     const leaders = [];
     const inside = (box) =>
-        box.x >= area.left + 2 && box.x + box.width <= area.width - 2 && box.y >= area.top && box.y + box.height <= area.bottom;
+        box.x >= area.left + 2 && box.x + box.width <= area.width - 2 &&
+        box.y >= area.top && box.y + box.height <= area.bottom;
     const clear = (boxes, others) => boxes.every((box) => others.every((other) => apart(box, other)));
     // the crowded ones choose first
     const crowd = (point) => points.filter((other) => Math.hypot(other.x - point.x, other.y - point.y) < 60).length;

@@ -10,15 +10,14 @@ const loadInput = choice("load", "Input", loadInputs, {
         draw("load");
     },
 });
-const loadStrategy = choice("load", "Strategy", unique(loads.filter((row) => row.layer >= 0).map((row) => row.strategy)),
-                            { changed: () => draw("load") });
+const layeredStrategies = unique(loads.filter((row) => row.layer >= 0).map((row) => row.strategy));
+const loadStrategy = choice("load", "Strategy", layeredStrategies, { changed: () => draw("load") });
 
 /** Inputs without layers show all strategies at once, and have none to choose. */
 function showLoadStrategy() {
     const selects = [...document.querySelectorAll("#load .controls label")];
     const strategy = selects.find((label) => label.textContent.startsWith("Strategy"));
     if (strategy) {
-        strategy.hidden = strategy.style.display = "";
         strategy.style.display = layered(loadInput()) ? "" : "none";
     }
 }
@@ -64,12 +63,12 @@ function drawLoad(box) {
     }
     const names = rows.map((row) => (byLayer ? `layer ${row.layer}` : row.strategy));
     const worst = Math.max(...rows.map((row) => row.max_violation));
-    const label = `Load of the experts on ${loadInput()}${byLayer ? ` with ${loadStrategy()}, by layer` : ", by strategy"}. ` +
-        `The largest violation is ${figure(worst)}.`;
+    const how = byLayer ? ` with ${loadStrategy()}, by layer` : ", by strategy";
+    const label = `Load of the experts on ${loadInput()}${how}. The largest violation is ${figure(worst)}.`;
     const margin = nameMargin(box, names) - 22;
-    const height = byLayer ? 40 : 27;
     const top = 28;
-    const area = plotArea(box, label, { height: top + rows.length * height + 26, left: margin, right: 1, top, bottom: 24 });
+    const height = top + rows.length * (byLayer ? 40 : 27) + 26;
+    const area = plotArea(box, label, { height, left: margin, right: 1, top, bottom: 24 });
     const experts = Math.max(...rows.map((row) => row.load.length));
     const wide = (area.right - area.left) / experts;
     const step = [1, 2, 4, 8, 16, 32, 64, 128].find((each) => each * wide >= 26) ?? experts;

@@ -1,4 +1,4 @@
-// ---- marks: what the pointer, a finger or the arrow keys can ask for its values --------------------------------------
+// ---- marks: what the pointer, a finger or the arrow keys can ask for its values -------------------------------------
 
 const tip = document.getElementById("tip");
 let hideTip = () => {};
@@ -46,8 +46,8 @@ function nearest(marks, x, y) {
 }
 
 /**
- * Lets `marks` of a plot be asked: {node, x, y, width, height, title, lines: [[name, value]], series}. `node` is what is
- * drawn, `series` the group it belongs to, which is singled out with it.
+ * Lets `marks` of a plot be asked: {node, x, y, width, height, title, lines: [[name, value]], series}. `node` is what
+ * is drawn, `series` the group it belongs to, which is singled out with it.
  */
 function makeMarks(root, marks) {
     for (const mark of marks) {

@@ -20,7 +20,8 @@ function drawPhaseBar(area, row, x, y, thick) {
         from += seconds;
         const node = svg("rect", { x: left, y, width: right - left, height: thick, fill: `var(--phase-${phase})` });
         area.root.append(node);
-        return { node, x: left, y, width: right - left, height: thick, title: `${row.strategy}: ${phaseNames[phase]}`, lines: [
+        const title = `${row.strategy}: ${phaseNames[phase]}`;
+        return { node, x: left, y, width: right - left, height: thick, title, lines: [
             ["median", milliseconds(seconds)], ["part of all phases", percent(sum > 0 ? seconds / sum : NaN)],
             ["whole pass", milliseconds(row.seconds_median)],
             ...(row.noisy ? [["", "scattered too much to be believed"]] : []),
@@ -39,8 +40,8 @@ function drawPhases(box) {
     if (rows.length === 0) {
         return false;
     }
-    const label = `Time by phase of ${rows.length} strategies at ${phaseShape()} with ${tokenCount(phaseToken())}, the ` +
-        `fastest first: ${rows[0].strategy} takes ${milliseconds(rows[0].seconds_median)}.`;
+    const label = `Time by phase of ${rows.length} strategies at ${phaseShape()} with ${tokenCount(phaseToken())}, ` +
+        `the fastest first: ${rows[0].strategy} takes ${milliseconds(rows[0].seconds_median)}.`;
     const [thick, step, top] = [16, 27, 8];
     const names = nameMargin(box, rows.map((row) => row.strategy)) - 22;
     const area = plotArea(box, label, { height: top + rows.length * step + 46, left: names, right: 64, top });
@@ -50,7 +51,7 @@ function drawPhases(box) {
     const free = (area.bottom - area.top - rows.length * step) / rows.length;
     const marks = rows.flatMap((row, i) => {
         const y = area.top + i * (step + free) + (step + free - thick) / 2;
-        const name = text(area, area.left - 10, y + thick / 2 + 4, row.strategy, { class: "name", "text-anchor": "end" });
+        const name = text(area, area.left - 10, y + thick / 2 + 4, "", { class: "name", "text-anchor": "end" });
         fitted(name, row.strategy, names - 10);
         return drawPhaseBar(area, row, x, y, thick);
     });

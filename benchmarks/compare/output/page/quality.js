@@ -36,7 +36,8 @@ function farBand(area, far, height) {
         return { place, names: [] };
     }
     const y = area.top + height;
-    area.root.append(svg("line", { class: "axis", x1: area.left, x2: area.right, y1: y, y2: y, "stroke-dasharray": "4 4" }));
+    const line = { x1: area.left, x2: area.right, y1: y, y2: y };
+    area.root.append(svg("line", { class: "axis", "stroke-dasharray": "4 4", ...line }));
     return { place, names: [text(area, area.right, y - 6, "above this scale", { "text-anchor": "end" }).getBBox()] };
 }
 
@@ -46,7 +47,8 @@ function qualityMark(area, row, px, py, far, beaten) {
     const shape = far ? "triangle" : row.causal ? "circle" : "diamond";
     const node = svg("path", { d: shapePath(shape, px, py, row.causal ? 5.5 : 4.5), ...style });
     area.root.append(node);
-    return { node, x: px, y: py, name: far ? `${row.strategy}, ${figure(row.nll)}` : row.strategy, title: row.strategy, lines: [
+    const name = far ? `${row.strategy}, ${figure(row.nll)}` : row.strategy;
+    return { node, x: px, y: py, name, title: row.strategy, lines: [
         ["nats a byte", nats(row.nll)], ["bits a byte", nats(row.nll / Math.LN2)],
         ["experts computed", percent(row.compute)], ["choices dropped", percent(row.dropped)],
         ["causal", row.causal ? "yes" : "no"], ...(beaten ? [] : [["", "not beaten"]]),

@@ -1,8 +1,8 @@
 // ---- lines with their names at the right end -----------------------------------------------------------------------
 
 /**
- * Draws series {name, look, points: [{x, y, title, lines, hollow, quiet}]} and their names into the margin on the right,
- * each joined to the end of its line. Returns the marks.
+ * Draws series {name, look, points: [{x, y, title, lines, hollow, quiet}]} and their names into the margin on the
+ * right, each joined to the end of its line. Returns the marks.
  */
 function drawSeries(area, series) {
     const marks = [];
@@ -24,7 +24,8 @@ function drawSeries(area, series) {
         }
         const [from, to] = [ends[i], heights[i]];
         const turn = area.right + 8;
-        group.append(svg("path", { class: "leader", d: `M${from.x + 5} ${from.y}L${turn} ${from.y}L${turn + 10} ${to}` }));
+        const joint = `M${from.x + 5} ${from.y}L${turn} ${from.y}L${turn + 10} ${to}`;
+        group.append(svg("path", { class: "leader", d: joint }));
         group.append(svg("path", { d: shapePath(shape, turn + 16, to, 3.5), fill: colour }));
         const name = svg("text", { class: "name", x: turn + 24, y: to + 4 });
         group.append(name);

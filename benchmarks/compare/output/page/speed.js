@@ -2,10 +2,11 @@
 
 const speedShapes = unique(report.speed.map((row) => row.shape));
 
+const tickTimes = (value) => `${tickText(value)}\u00d7`;
 const measures = [
     { key: "tokens_per_second", name: "tokens a second", format: tickText },
-    { key: "speedup_active", name: "times a dense network of equal active cost", format: (value) => `${tickText(value)}\u00d7` },
-    { key: "speedup_total", name: "times a dense network of equal total size", format: (value) => `${tickText(value)}\u00d7` },
+    { key: "speedup_active", name: "times a dense network of equal active cost", format: tickTimes },
+    { key: "speedup_total", name: "times a dense network of equal total size", format: tickTimes },
 ].filter(({ key }) => report.speed.some((row) => row[key] > 0));
 
 const speedRedraw = { changed: () => draw("speed") };
@@ -35,8 +36,8 @@ function drawSpeed(box) {
     const tokens = unique(rows.map((row) => row.tokens)).sort((a, b) => a - b);
     const fastest = rows.filter((row) => row.tokens === tokens[tokens.length - 1])
         .reduce((a, b) => (b[measure.key] > a[measure.key] ? b : a));
-    const label = `Speed of ${names.length} strategies at ${speedShape()}, in ${measure.name}, for ${tokens.join(", ")} ` +
-        `tokens. At the most tokens ${fastest.strategy} is the fastest with ${figure(fastest[measure.key])}.`;
+    const label = `Speed of ${names.length} strategies at ${speedShape()}, in ${measure.name}, ` +
+        `for ${tokens.join(", ")} tokens. At the most tokens ${fastest.strategy} is the fastest with ${figure(fastest[measure.key])}.`;
     const right = nameMargin(box, names);
     const height = Math.max(360, names.length * 14 + 110);
     const [low, high] = padded(rows.map((row) => row[measure.key]), 0.06, true);

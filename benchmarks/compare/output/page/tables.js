@@ -47,7 +47,8 @@ function loadBars(load) {
     const [width, height] = [Math.min(120, Math.max(40, 7 * load.length)), 18];
     const step = width / load.length;
     const scale = height / Math.max(...load, 1e-9);
-    const bar = (share, i) => `M${(i * step).toFixed(2)} ${height}v${(-share * scale).toFixed(2)}h${(step * 0.8).toFixed(2)}V${height}z`;
+    const at = (value) => value.toFixed(2);
+    const bar = (share, i) => `M${at(i * step)} ${height}v${at(-share * scale)}h${at(step * 0.8)}V${height}z`;
     const root = svg("svg", { width, height, role: "img" }, svg("path", { d: load.map(bar).join("") }));
     root.setAttribute("aria-label", load.map(percent).join(", "));
     return root;
