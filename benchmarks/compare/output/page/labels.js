@@ -33,7 +33,7 @@ function leader(point, place) {
 /**
  * Names of points {x, y, name}: each at the nearest place where it touches no other name, no point and none of the
  * boxes `texts`, and none of the boxes `lines` if there is such a place. A thin leader joins what is further away; it
- * crosses no name.
+ * crosses no name, and no point or leader where that can be helped.
  */
 function labelPoints(area, points, texts, lines) {
     const dots = points.map((point) => ({ x: point.x - 7, y: point.y - 7, width: 14, height: 14 }));
@@ -48,10 +48,14 @@ function labelPoints(area, points, texts, lines) {
     for (const point of [...points].sort((a, b) => crowd(b) - crowd(a))) {
         const node = text(area, 0, 0, point.name, { class: "name" });
         const size = node.getBBox();
-        const fits = (box, avoided) => inside(box) && clear([box], [...dots, ...names, ...leaders, ...avoided]) &&
-            clear(leader(point, box).boxes, names);
+        const others = points.filter((other) => other !== point)
+            .map((other) => ({ x: other.x - 4, y: other.y - 4, width: 8, height: 8 })).concat(leaders);
+        const fits = (box, avoided, crossed) =>
+            inside(box) && clear([box], [...dots, ...names, ...leaders, ...avoided]) &&
+            clear(leader(point, box).boxes, [...names, ...crossed]);
         const places = [...placesAround(point, size.width + 4, size.height)];
-        const place = places.find((box) => fits(box, lines)) ?? places.find((box) => fits(box, []));
+        const place = places.find((box) => fits(box, lines, others)) ?? places.find((box) => fits(box, [], others)) ??
+            places.find((box) => fits(box, [], []));
         if (!place) {
             node.remove();  // its point still tells its name, as does the table
             continue;

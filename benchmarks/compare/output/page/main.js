@@ -54,8 +54,8 @@ showPlots();
 
 let drawnWidth = window.innerWidth;
 window.addEventListener("resize", () => {
-    // a phone changes the height when its address bar goes away, which is no reason to draw anything again
-    if (window.innerWidth !== drawnWidth) {
+    // a phone changes the height when its address bar goes away, which is a reason to draw only what fills the window
+    if (window.innerWidth !== drawnWidth || document.body.classList.contains("single")) {
         drawnWidth = window.innerWidth;
         hideTip();
         showPlots();
