@@ -26,6 +26,7 @@ moe_test::LayerShape rich_shape() {
     shape.n_zero = 1;
     shape.n_identity = 1;
     shape.n_constant = 1;
+    shape.mixes = true;
     shape.output_bias = true;
     return shape;
 }

@@ -5,6 +5,7 @@
 #include "layer/batch_runner.hpp"
 #include "support/catch.hpp"
 #include "support/executors.hpp"
+#include "support/multiply_add.hpp"
 
 /// Shapes at the edge: no tokens, one expert, all experts, none chosen.
 namespace {
@@ -144,6 +145,36 @@ TEST_CASE("null experts add nothing, the token, or a constant", "[layer]") {
     const auto row = layer_case.options().null_experts.constants.row_span(0);
     for (std::size_t t = 0; t < 8; ++t) {
         CHECK(std::equal(row.begin(), row.end(), constant.begin() + static_cast<std::ptrdiff_t>(t * 19)));
+    }
+}
+
+TEST_CASE("a constant expert with mixes adds its softmax of the token and its constant", "[layer]") {
+    moe_test::LayerShape shape = shape_of(2);
+    shape.n_constant = 2;
+    const moe_test::LayerCase<float> layer_case(shape, 10);
+    moe_test::Draw draw(11);
+    const moe_test::Batch<float> batch(draw, 8, 19);
+    std::vector<float> mixes(4 * 19, 0.0F);  // of expert 2: equal shares; of expert 3: all of x or all of the constant
+    std::fill_n(mixes.begin() + 2 * 19, 19, 1e6F);
+    moe::LayerOptions<float> options = layer_case.options();
+    options.null_experts.mixes = moe::view(std::as_const(mixes).data(), 4, 19);
+    const auto constant = options.null_experts.constants;
+    const auto run = [&](std::vector<moe::ExpertId> experts) {
+        const Always gate{std::move(experts)};
+        return run_all(moe::MoELayer{layer_case.router(gate), layer_case.bank(), options}, batch);
+    };
+    const std::vector<float> half = run({2});
+    const std::vector<float> whole = run({3});
+    for (std::size_t t = 0; t < 8; ++t) {
+        double sum = 0;
+        for (std::size_t i = 0; i < 19; ++i) {
+            sum += static_cast<double>(batch.x[t * 19 + i]);
+        }
+        for (std::size_t i = 0; i < 19; ++i) {
+            const float x = batch.x[t * 19 + i];
+            CHECK(half[t * 19 + i] == moe_test::multiply_add(0.5F, constant(0, i), 0.5F * x));
+            CHECK(whole[t * 19 + i] == (sum > 0 ? x : constant(1, i)));
+        }
     }
 }
 

@@ -114,6 +114,16 @@ OutputBound<T> output_bound(const reference::Layer& layer, const reference::Choi
         if (e < layer.experts.size()) {
             bound.add_expert(layer.experts[e], layer.weight_at_input ? w : 1, scale * (layer.weight_at_input ? 1 : w),
                              0, x);
+        } else if (!layer.mixes.empty() && e >= layer.n_experts() - layer.constants.size()) {
+            const std::size_t constant = e - (layer.n_experts() - layer.constants.size());
+            const Projection of_x(layer.mixes[constant], {}, 0, 1, x);
+            const Projection of_constant(layer.mixes[constant], {}, 1, 1, x);
+            const double share = reference::sigmoid(of_x.value - of_constant.value);
+            // the slope of a sigmoid is at most 1/4; the difference of the two products rounds once more
+            const double error = rounding_bound<T>(x.size() + 1, of_x.size + of_constant.size) / 4 +
+                                 10 * static_cast<double>(std::numeric_limits<T>::epsilon());
+            bound.add_terms(scale * w * share, std::abs(scale * w) * error, x);
+            bound.add_terms(scale * w * (1 - share), std::abs(scale * w) * error, layer.constants[constant]);
         } else {
             reference::Vector term(x.size(), 0.0);
             reference::add_expert(layer, e, w, x, term);

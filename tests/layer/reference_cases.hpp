@@ -115,6 +115,11 @@ public:
         const moe::LayerOptions<T> options = case_.options();
         for (std::size_t c = 0; c < shape().n_constant; ++c) {
             layer.constants.push_back(to_vector(options.null_experts.constants.row_span(c)));
+            if (shape().mixes) {
+                layer.mixes.push_back(to_vector(options.null_experts.mixes.row_span(2 * c)));
+                const reference::Vector second = to_vector(options.null_experts.mixes.row_span(2 * c + 1));
+                layer.mixes.back().insert(layer.mixes.back().end(), second.begin(), second.end());
+            }
         }
         layer.weight_at_input = shape().weight_at == moe::WeightAt::input;
         layer.routed_scale = shape().routed_scale;

@@ -84,6 +84,28 @@ TEST_CASE("constant experts and output bias must have the width of the layer", "
     CHECK_THAT(error.text, contains("5 values") && contains("d_model 6"));
 }
 
+TEST_CASE("mixes must be two rows a constant expert", "[layer][errors]") {
+    moe_test::LayerShape shape = small();
+    shape.n_constant = 2;
+    const moe_test::LayerCase<float> nulls(shape, 2);
+    const auto refused = [&](moe::MatrixView<const float> mixes) {
+        moe::LayerOptions<float> options = with_nulls(0, 0, 2, 6);
+        options.null_experts.mixes = mixes;
+        return error_of([&] { moe::MoELayer(nulls.router(top_2), nulls.bank(), options); });
+    };
+    for (const std::size_t rows : {1U, 2U, 3U, 5U, 6U}) {
+        CHECK(refused(moe::view(memory.data(), rows, 6)).text ==
+              "MoELayer: the mixes of constant experts are " + std::to_string(rows) +
+                  " x 6, but 2 constant experts of d_model 6 need two rows each");
+    }
+    const auto error = refused(moe::view(memory.data(), 4, 5));
+    CHECK(error.code == ErrorCode::shape);
+    CHECK_THAT(error.text, contains("are 4 x 5, but 2 constant experts of d_model 6"));
+    const moe_test::Unaligned<float> odd(memory);
+    CHECK_THAT(refused(moe::view(odd.data(), 4, 6)).text,
+               contains("the mixes of constant experts must be aligned to the 4 bytes"));
+}
+
 TEST_CASE("a scale that is not finite in the type of the layer is refused", "[layer][errors]") {
     constexpr double inf = std::numeric_limits<double>::infinity();
     const std::vector<std::pair<double, const char*>> wrong{

@@ -183,6 +183,11 @@ TEST_CASE("reference layer: null experts stand behind the real ones", "[referenc
     CHECK(alone(4) == 2);
     CHECK(alone(5) == 50);
     CHECK(alone(6) == 500);
+    layer.mixes = {{0}, {0}};
+    layer.mixes[0] = {log3_, 0};  // x = 4: e^(4 log 3) = 81 parts x to 1 part constant
+    layer.mixes[1] = {1, 1};
+    CHECK(difference(Vector{alone(5)}, Vector{0.5 * (81 * 4 + 100) / 82}, 1e-13) == "");
+    CHECK(difference(Vector{alone(6)}, Vector{0.25 * (4 + 1000)}, 1e-13) == "");
 }
 
 TEST_CASE("reference layer: shared experts, scale and bias", "[reference]") {

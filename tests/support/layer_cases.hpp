@@ -63,6 +63,7 @@ struct LayerShape {
     std::size_t n_zero = 0;
     std::size_t n_identity = 0;
     std::size_t n_constant = 0;
+    bool mixes = false;  ///< constant experts add a part of x
     bool output_bias = false;
     bool pass_unrouted = false;
     moe::WeightAt weight_at = moe::WeightAt::output;
@@ -143,7 +144,8 @@ public:
         options.output_bias = output_bias_;
         options.pass_unrouted = shape_.pass_unrouted;
         options.null_experts = {shape_.n_zero, shape_.n_identity,
-                                moe::view(constants_.data(), shape_.n_constant, shape_.d_model)};
+                                moe::view(constants_.data(), shape_.n_constant, shape_.d_model),
+                                moe::view(mixes_.data(), shape_.mixes ? 2 * shape_.n_constant : 0, shape_.d_model)};
         return options;
     }
 
@@ -164,6 +166,7 @@ private:
           router_bias_(random_elements<W>(draw, shape_.biases ? shape_.n_choices() : 0, 0.5)),
           output_bias_(random_elements<T>(draw, shape_.output_bias ? shape_.d_model : 0, 1)),
           constants_(random_elements<T>(draw, shape_.n_constant * shape_.d_model, 1)),
+          mixes_(random_elements<T>(draw, shape_.mixes ? 2 * shape_.n_constant * shape_.d_model : 0, 1)),
           shared_gate_(random_elements<W>(draw, shape_.shared_widths.size() * shape_.d_model, 1)) {
         for (const std::size_t width : shape_.shared_widths) {
             shared_.emplace_back(draw, 1, shape_.d_model, width, shape_.form.gated(), shape_.biases);
@@ -176,6 +179,7 @@ private:
     std::vector<W> router_bias_;
     std::vector<T> output_bias_;
     std::vector<T> constants_;
+    std::vector<T> mixes_;
     std::vector<W> shared_gate_;
     std::vector<BankWeights<W>> shared_;
 };
@@ -199,6 +203,7 @@ inline LayerShape random_layer_shape(Draw& draw, std::size_t max_size, std::size
         shape.n_zero = draw.size(0, 2);
         shape.n_identity = draw.size(0, 2);
         shape.n_constant = draw.size(0, 2);
+        shape.mixes = draw.coin();
     }
     shape.output_bias = draw.size(0, 3) == 0;
     shape.pass_unrouted = draw.size(0, 3) == 0;

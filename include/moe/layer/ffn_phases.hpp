@@ -4,11 +4,13 @@
 #include <cstddef>
 #include <span>
 
+#include "../kernels/row.hpp"
 #include "pass_state.hpp"
 
 namespace moe::inline MOE_ABI::detail {
 
-/// Phase::hidden: tasks (expert, block of rows, chunk of panels), then those of the shared experts.
+/// Phase::hidden: tasks (expert, block of rows, chunk of panels), then those of the shared experts, then the shares of
+/// constant experts that add a part of x.
 template <class Layer>
 class HiddenPhase {
 public:
@@ -25,17 +27,46 @@ public:
         for (const auto& shared : pass_.layer->shared().experts()) {
             n_tasks += blocks * shared_chunks(shared);
         }
+        const std::size_t products = n_tasks;
+        n_tasks += divide_up(pass_.plan.n_assignments() - first_mixed(), mixes_per_task);
         TaskQueue& queue = pass_.queue(Phase::hidden);
         for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
             if (task < routed) {
                 routed_task(task, first_task, scratch);
-            } else {
+            } else if (task < products) {
                 shared_task(task - routed, blocks, scratch);
+            } else {
+                mix_task(first_mixed() + (task - products) * mixes_per_task);
             }
         }
     }
 
 private:
+    static constexpr std::size_t mixes_per_task = 16;
+
+    /// The entry where those of constant experts begin that have mixes. Null experts come last, of these the constant
+    /// ones.
+    [[nodiscard]] std::size_t first_mixed() const noexcept {
+        const std::size_t n_constant = pass_.layer->options().null_experts.constants.rows();
+        return shape_.mixes ? pass_.plan.expert_offsets[shape_.n_experts - n_constant] : pass_.plan.n_assignments();
+    }
+
+    /// [a1, a2] = softmax(W x) of a few entries.
+    void mix_task(std::size_t first) const {
+        const PlanView<T>& plan = pass_.plan;
+        const NullExperts<T>& null = pass_.layer->options().null_experts;
+        const std::size_t first_constant = shape_.n_experts - null.constants.rows();
+        const std::size_t end = std::min(first + mixes_per_task, plan.n_assignments());
+        for (std::size_t i = first; i < end; ++i) {
+            const auto constant = static_cast<std::size_t>(plan.experts[plan.assignments[i]]) - first_constant;
+            const T* const x = pass_.x.row(plan.tokens[i]);
+            const T of_x = dot_row(null.mixes.row(2 * constant), x, pass_.x.cols());
+            const T of_constant = dot_row(null.mixes.row(2 * constant + 1), x, pass_.x.cols());
+            pass_.memory.mixed[2 * i] = math::sigmoid(of_x - of_constant);
+            pass_.memory.mixed[2 * i + 1] = math::sigmoid(of_constant - of_x);
+        }
+    }
+
     void routed_task(std::size_t task, std::span<const std::size_t> first_task, const PanelScratch<T>& scratch) const {
         const auto& experts = pass_.layer->experts();
         const PlanView<T>& plan = pass_.plan;
@@ -190,9 +221,20 @@ private:
             const Range range = pass_.entries(e, tokens.begin, tokens.end);
             for (std::size_t i = range.begin; i < range.end; ++i) {
                 const std::size_t t = plan.tokens[i];
-                const T* const value = e < constant ? pass_.x.row(t) : null.constants.row(e - constant);
-                add_scaled(scale * plan.weights[plan.assignments[i]], value + first, columns(panel),
-                           pass_.y.row(t) + first);
+                const T* const x = pass_.x.row(t) + first;
+                const T weight = scale * plan.weights[plan.assignments[i]];
+                T* const y = pass_.y.row(t) + first;
+                if (e < constant) {
+                    add_scaled(weight, x, columns(panel), y);
+                    continue;
+                }
+                const T* const value = null.constants.row(e - constant) + first;
+                if (shape_.mixes) {
+                    add_scaled(weight * pass_.memory.mixed[2 * i], x, columns(panel), y);
+                    add_scaled(weight * pass_.memory.mixed[2 * i + 1], value, columns(panel), y);
+                } else {
+                    add_scaled(weight, value, columns(panel), y);
+                }
             }
         }
     }

@@ -111,6 +111,7 @@ public:
         shape.output_panels = self().experts().layout().output_panels();
         shape.hidden_stride = self().experts().activations().hidden_stride(self().experts().layout());
         shape.input_stride = self().experts().activations().input_stride(self().experts().layout());
+        shape.mixes = self().options().null_experts.mixes.rows() > 0;
         shape.n_shared = self().shared().experts().size();
         for (const auto& shared : self().shared().experts()) {
             shape.shared_hidden = checked_add(shape.shared_hidden, shared.activations().hidden_stride(shared.layout()));

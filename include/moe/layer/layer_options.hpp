@@ -22,6 +22,8 @@ struct NullExperts {
     std::size_t n_zero = 0;           ///< add nothing (AdaMoE, MoE++)
     std::size_t n_identity = 0;       ///< add w * x (LongCat-Flash)
     MatrixView<const T> constants{};  ///< (n_constant, d_model): add w * constants[i]
+    MatrixView<const T> mixes{};  ///< (2 n_constant, d_model) or empty: with rows 2i and 2i + 1 as W, constant expert
+                                  ///< i adds w * (a1 x + a2 constants[i]), [a1, a2] = softmax(W x) (MoE++, 2410.07348)
 
     /// Throws Error(overflow).
     [[nodiscard]] std::size_t count() const { return checked_add(checked_add(n_zero, n_identity), constants.rows()); }
@@ -37,7 +39,7 @@ struct LayerOptions {
     bool pass_unrouted = false;  ///< a token without experts, all of them dropped say, adds x; padding does not
 
     /// Set-up check for a layer of width `d_model`. Throws Error: a scale that is not finite in T, a weight_at that is
-    /// none, an output bias or constants of another width or not aligned to T.
+    /// none, an output bias or constants of another width or not aligned to T, mixes of another shape.
     void validate(std::size_t d_model) const {
         constexpr double most = std::numeric_limits<T>::max();
         require(weight_at <= WeightAt::input, ErrorCode::range, "MoELayer: weight_at has no value ",
@@ -51,6 +53,12 @@ struct LayerOptions {
         require(constants.rows() == 0 || constants.cols() == d_model, ErrorCode::shape,
                 "MoELayer: the constant experts have ", constants.cols(), " values for d_model ", d_model);
         require_aligned(constants.data(), "MoELayer", "the constants of null experts");
+        const MatrixView<const T>& mixes = null_experts.mixes;
+        require(mixes.rows() == 0 ||
+                    (mixes.rows() / 2 == constants.rows() && mixes.rows() % 2 == 0 && mixes.cols() == d_model),
+                ErrorCode::shape, "MoELayer: the mixes of constant experts are ", mixes.rows(), " x ", mixes.cols(),
+                ", but ", constants.rows(), " constant experts of d_model ", d_model, " need two rows each");
+        require_aligned(mixes.data(), "MoELayer", "the mixes of constant experts");
     }
 };
 

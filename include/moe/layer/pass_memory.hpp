@@ -26,6 +26,7 @@ struct PassShape {
     std::size_t n_shared = 0;
     std::size_t shared_hidden = 0;  ///< bytes: sum of the hidden strides of the shared experts
     bool shared_gated = false;
+    bool mixes = false;  ///< constant experts add a part of x too
     bool batch_gate = false;
     bool plan_given = false;
 
@@ -52,6 +53,7 @@ template <class T>
 struct PassMemory {
     std::span<T> logits;          ///< (n_tokens, n_logits)
     std::span<T> shared_weights;  ///< (n_tokens, n_shared)
+    std::span<T> mixed;           ///< (max_assignments, 2), by expert: the shares of x and constant, if mixed
     std::span<ExpertId> chosen;   ///< (n_tokens, max_per_token)
     std::span<T> chosen_weights;  ///< (n_tokens, max_per_token)
     std::span<T> batch_scratch;
@@ -80,6 +82,7 @@ struct PassMemory {
         };
         memory.logits = take(t, shape.router_outputs);
         memory.shared_weights = take(t, shape.shared_gated ? shape.n_shared : 0);
+        memory.mixed = take(shape.max_assignments, shape.mixes ? 2 : 0);
         if (!shape.plan_given) {
             memory.chosen = arena.take<ExpertId>(checked_multiply(t, shape.max_per_token));
             memory.chosen_weights = take(t, shape.max_per_token);

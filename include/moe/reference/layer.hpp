@@ -105,7 +105,7 @@ struct Expert {
 enum class Shared { add, gated, average };
 
 /// A whole layer. Experts 0..experts.size() - 1 are real; behind them n_zero that add nothing, n_identity that add w x,
-/// and one for each of the constants, which add w constant.
+/// and one for each of the constants, which add w constant, or with `mixes` w (a1 x + a2 constant).
 struct Layer {
     std::size_t d_model = 0;
     Vector router{};       // (n_experts, d_router), d_router the length of a token as the router reads it
@@ -115,6 +115,7 @@ struct Layer {
     std::size_t n_zero = 0;
     std::size_t n_identity = 0;
     std::vector<Vector> constants{};
+    std::vector<Vector> mixes{};   // (2, d_model) for each of the constants, or none: [a1, a2] = softmax(mix x)
     bool weight_at_input = false;  // expert(w x) instead of w expert(x)
     double routed_scale = 1;
     Shared shared_mode = Shared::add;
@@ -140,6 +141,10 @@ inline void add_expert(const Layer& layer, std::size_t e, double w, const Vector
         Vector scaled(x.size(), 0.0);
         add_scaled(scaled, layer.weight_at_input ? w : 1, x);
         add_scaled(sum, layer.weight_at_input ? 1 : w, run(layer.experts[e], scaled));
+    } else if (e >= constant && !layer.mixes.empty()) {
+        const Vector shares = softmax(linear(layer.mixes[e - constant], {}, x, 2));
+        add_scaled(sum, w * shares[0], x);
+        add_scaled(sum, w * shares[1], layer.constants[e - constant]);
     } else if (e >= constant) {
         add_scaled(sum, w, layer.constants[e - constant]);
     } else if (e >= identity) {
