@@ -44,6 +44,18 @@ struct ByPosition {
     }
 };
 
+/// The same for a batch.
+struct PositionsOfBatch {
+    static constexpr bool needs_logits = false;
+    [[nodiscard]] static int max_per_token(int, int) { return 1; }
+    void select(moe::MatrixView<const float>, moe::BatchSelection<float> out) const {
+        for (std::size_t t = 0; t < out.experts.rows(); ++t) {
+            out.experts(t, 0) = static_cast<moe::ExpertId>(out.context(t).position % n_experts);
+            out.weights(t, 0) = 1;
+        }
+    }
+};
+
 /// Two logits an expert, of which it reads the second.
 struct SecondHalf {
     [[nodiscard]] static int n_experts(int n_logits) { return n_logits / 2; }
@@ -188,6 +200,22 @@ TEST_CASE("a gate is told the position of each token", "[layer]") {
     for (std::size_t t = 0; t < n_tokens; ++t) {
         CHECK(plan.view().experts_of(t).front() == static_cast<moe::ExpertId>((t + 3) % n_experts));
     }
+    std::vector<std::uint64_t> positions(n_tokens);
+    for (std::size_t t = 0; t < n_tokens; ++t) {
+        positions[t] = 7 * t * t + 1;
+    }
+    options.positions = positions;
+    const moe::MoELayer batch{moe::Router(n_experts, PositionsOfBatch{}), s.layer_case.bank()};
+    moe::RoutingPlan<float> batch_plan;
+    layer.route(s.x(), plan, s.workspace, moe::SerialExecutor{}, options);
+    batch.route(s.x(), batch_plan, s.workspace, moe::SerialExecutor{}, options);
+    for (std::size_t t = 0; t < n_tokens; ++t) {
+        CHECK(plan.view().experts_of(t).front() == static_cast<moe::ExpertId>(positions[t] % n_experts));
+        CHECK(batch_plan.view().experts_of(t).front() == static_cast<moe::ExpertId>(positions[t] % n_experts));
+    }
+    options.positions = std::span<const std::uint64_t>(positions).first(4);
+    CHECK_THAT(moe_test::error_of([&] { (void)s.forward(layer, options); }).text,
+               contains("4 positions for 13 tokens"));
 }
 
 TEST_CASE("a router may have another number of rows than there are experts", "[layer]") {

@@ -77,7 +77,8 @@ public:
                       out.order,
                       out.token_ids,
                       out.valid,
-                      out.first_position};
+                      out.first_position,
+                      out.positions};
     }
     [[nodiscard]] MatrixView<const float> logits() const { return logits_; }
     [[nodiscard]] BatchSelection<float> selection() const { return selection_; }

@@ -28,7 +28,7 @@ using Selection = BasicSelection<float>;
 /// What a gate may know of a token beside its logits.
 struct TokenContext {
     std::int32_t token_id = -1;  ///< id in the vocabulary, or -1 when the caller gave none
-    std::uint64_t position = 0;  ///< number of the token: ForwardOptions::first_position plus its row
+    std::uint64_t position = 0;  ///< number of the token: ForwardOptions::first_position plus its row, or of positions
 };
 
 /// Where a BatchGate writes the experts of all tokens. A row holds the experts of one token from the front; entries
@@ -43,10 +43,11 @@ struct BatchSelection {
     std::span<const std::int32_t> token_ids;  ///< (n_tokens), or empty when the caller gave none
     std::span<const std::uint8_t> valid;      ///< (n_tokens) 0 for padding, which gets no experts; or empty: all valid
     std::uint64_t first_position = 0;         ///< TokenContext::position of row 0
+    std::span<const std::uint64_t> positions{};  ///< (n_tokens) of each row, or empty: one after the other
 
     [[nodiscard]] bool is_valid(std::size_t t) const { return valid.empty() || valid[t] != 0; }
     [[nodiscard]] TokenContext context(std::size_t t) const {
-        return {token_ids.empty() ? -1 : token_ids[t], first_position + t};
+        return {token_ids.empty() ? -1 : token_ids[t], positions.empty() ? first_position + t : positions[t]};
     }
 };
 

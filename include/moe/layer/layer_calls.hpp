@@ -44,8 +44,7 @@ public:
     void route(MatrixView<const T> x, RoutingPlan<T>& plan, Workspace& workspace, const E& executor = {},
                const ForwardOptions<T>& options = {}) const {
         const ExecutorRef threads(executor);
-        check_router_input(x, options);
-        ForwardPass<Layer> pass(self(), x, {}, nullptr, workspace, threads.concurrency(), options);
+        ForwardPass<Layer> pass = prepare_route(x, workspace, threads.concurrency(), options);
         pass.run(threads, Phase::logits, Phase::plan);
         plan.assign(pass.plan());
     }
@@ -69,6 +68,13 @@ public:
                 x.rows(), " tokens and ", n_experts(), " experts");
         check_plan(plan);
         return {self(), x, y, &plan, workspace, n_workers, options};
+    }
+
+    /// A pass that only routes: for the phases logits, gating and plan, whose plan it holds in the workspace.
+    [[nodiscard]] ForwardPass<Layer> prepare_route(MatrixView<const T> x, Workspace& workspace, std::size_t n_workers,
+                                                   const ForwardOptions<T>& options = {}) const {
+        check_router_input(x, options);
+        return {self(), x, {}, nullptr, workspace, n_workers, options};
     }
 
     /// Bytes `forward` needs of a workspace, from an address that is a multiple of buffer_alignment, for a batch of
@@ -157,7 +163,10 @@ private:
                 "MoELayer: ", options.token_ids.size(), " token ids for ", x.rows(), " tokens");
         require(options.valid.empty() || options.valid.size() == x.rows(), ErrorCode::shape,
                 "MoELayer: ", options.valid.size(), " flags of valid tokens for ", x.rows(), " tokens");
+        require(options.positions.empty() || options.positions.size() == x.rows(), ErrorCode::shape,
+                "MoELayer: ", options.positions.size(), " positions for ", x.rows(), " tokens");
         require_aligned(input.data(), "MoELayer", "the router input");
+        require_aligned(options.positions.data(), "MoELayer", "positions");
         require_aligned(options.token_ids.data(), "MoELayer", "token_ids");
     }
 };

@@ -65,11 +65,12 @@ struct LayerOptions {
 /// What may change from call to call.
 template <class T>
 struct ForwardOptions {
-    bool accumulate = false;                    ///< y += result instead of y = result
-    MatrixView<const T> router_input{};         ///< (n_tokens, router inputs) when it differs from x, else empty
-    std::span<const std::int32_t> token_ids{};  ///< (n_tokens) for gates that read them, else empty
-    std::span<const std::uint8_t> valid{};      ///< (n_tokens) 0 for padding, which is not routed; or empty: all valid
-    std::uint64_t first_position = 0;           ///< number of the first token, for gates that draw lots
+    bool accumulate = false;                     ///< y += result instead of y = result
+    MatrixView<const T> router_input{};          ///< (n_tokens, router inputs) when it differs from x, else empty
+    std::span<const std::int32_t> token_ids{};   ///< (n_tokens) for gates that read them, else empty
+    std::span<const std::uint8_t> valid{};       ///< (n_tokens) 0 for padding, which is not routed; or empty: all valid
+    std::uint64_t first_position = 0;            ///< number of the first token, for gates that draw lots
+    std::span<const std::uint64_t> positions{};  ///< (n_tokens) number of each token; or empty: first_position + row
     Observer<T>* observer = nullptr;
 };
 

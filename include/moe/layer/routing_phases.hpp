@@ -132,8 +132,9 @@ private:
             return;
         }
         const std::span<const T> row = memory_.logits.empty() ? std::span<const T>{} : pass_.logits().row_span(t);
-        const TokenContext context{pass_.options.token_ids.empty() ? -1 : pass_.options.token_ids[t],
-                                   pass_.options.first_position + t};
+        const TokenContext context{
+            pass_.options.token_ids.empty() ? -1 : pass_.options.token_ids[t],
+            pass_.options.positions.empty() ? pass_.options.first_position + t : pass_.options.positions[t]};
         const std::size_t n = select_token<T>(pass_.layer->router().gate(), row, context,
                                               BasicSelection<T>{experts, memory_.chosen_weights.subspan(t * k, k),
                                                                 worker.selection_scratch, worker.selection_order});
@@ -147,7 +148,7 @@ private:
             BatchSelection<T>{shape_.n_experts, view(memory_.chosen.data(), shape_.n_tokens, shape_.max_per_token),
                               view(memory_.chosen_weights.data(), shape_.n_tokens, shape_.max_per_token),
                               memory_.batch_scratch, memory_.batch_order, pass_.options.token_ids, pass_.options.valid,
-                              pass_.options.first_position});
+                              pass_.options.first_position, pass_.options.positions});
     }
 
     PassState<Layer>& pass_;
