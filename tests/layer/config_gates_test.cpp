@@ -29,6 +29,7 @@ struct Setup {
     std::vector<float> down = moe_test::random_elements<float>(draw, 3 * d_model * d_ff, 1);
     std::vector<float> constants = moe_test::random_elements<float>(draw, 2 * d_model, 1);
     std::vector<float> x = moe_test::random_elements<float>(draw, n_tokens* d_model, 1);
+    std::vector<float> mixes = moe_test::random_elements<float>(draw, 4 * d_model, 1);
     std::vector<std::int32_t> table{0, 4, 1, 2, 5, 3, 2, 0, 4, 5};
     std::vector<std::int32_t> ids{0, 1, 2, 3, 4, 4, 3, 2, 1, 0, 2};
     moe::MoEConfig config{.name = "hashed",
@@ -72,6 +73,9 @@ struct Setup {
                                      part(up, e, d_ff * d_model), part(down, e, d_model * d_ff)});
         }
         layer.constants = {part(constants, 0, d_model), part(constants, 1, d_model)};
+        if (!weights.mixes.empty()) {
+            layer.mixes = {part(mixes, 0, 2 * d_model), part(mixes, 1, 2 * d_model)};
+        }
         std::vector<double> y;
         for (std::size_t t = 0; t < n_tokens; ++t) {
             const moe::reference::Vector token = part(x, t, d_model);
@@ -97,6 +101,18 @@ TEST_CASE("a configured hash gate, weighted by a score, with constant experts", 
     s.config.routing.scale = 1.5;
     const auto expected = s.expected([](double logit) { return 1.5 / (1 + std::exp(-logit)); });
     CHECK(moe_test::nmse(s.result(), expected) <= 1e-12);
+}
+
+TEST_CASE("configured constant experts may mix the token with their constant", "[config]") {
+    Setup s;
+    s.config.routing.score.kind = moe::ScoreKind::uniform;
+    s.weights.router = nullptr;
+    const std::vector<float> unmixed = s.result();
+    s.weights.mixes = moe::view(s.mixes.data(), 4, Setup::d_model);
+    CHECK(moe_test::nmse(s.result(), s.expected([](double) { return 1.0; })) <= 1e-12);
+    CHECK_FALSE(moe_test::same_bits(s.result(), unmixed));
+    s.weights.mixes = moe::view(s.mixes.data(), 3, Setup::d_model);
+    CHECK_THAT(error_of([&] { (void)s.result(); }).text, contains("mixes of constant experts are 3 x 9"));
 }
 
 TEST_CASE("a configured hash gate with equal weights takes no router", "[config]") {

@@ -97,6 +97,7 @@ struct LayerWeights {
     WeightStack<W> shared_gate;                   ///< (1, 1, d_model) if SharedMode::gated
     std::span<const ComputeType<W>> output_bias;  ///< (d_model) if MoEConfig::output_bias
     MatrixView<const ComputeType<W>> constants;   ///< (n_constant_experts, d_model) if there are any
+    MatrixView<const ComputeType<W>> mixes;       ///< (2 n_constant_experts, d_model), see NullExperts, or none
     MatrixView<const std::int32_t> hash_table;    ///< (vocabulary, experts a token) if GateKind::hash
 };
 
@@ -176,6 +177,7 @@ template <WeightElement W, WeightElement RouterElement>
     options.null_experts.n_zero = config.n_zero_experts;
     options.null_experts.n_identity = config.n_identity_experts;
     options.null_experts.constants = weights.constants;
+    options.null_experts.mixes = weights.mixes;
     return {detail::make_router(config, weights), std::move(bank), std::move(shared), options};
 }
 
