@@ -127,8 +127,15 @@ private:
             case Phase::logits: return detail::LogitsPhase<Layer>(pass_).work(ith);
             case Phase::gating: return detail::GatingPhase<Layer>(pass_).work(ith);
             case Phase::plan: return ith == 0 ? detail::make_plan(pass_) : void();
-            case Phase::hidden: return detail::HiddenPhase<Layer>(pass_).work(ith);
-            case Phase::output: return detail::OutputPhase<Layer>(pass_).work(ith);
+            case Phase::hidden:
+            case Phase::output: break;
+        }
+        if constexpr (!(requires { requires Layer::routes_only; })) {  // else there is nothing to compile
+            if (phase == Phase::hidden) {
+                detail::HiddenPhase<Layer>(pass_).work(ith);
+            } else {
+                detail::OutputPhase<Layer>(pass_).work(ith);
+            }
         }
     }
 

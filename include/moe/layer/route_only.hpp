@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <utility>
 
@@ -21,8 +20,8 @@ struct NoExperts {
     [[nodiscard]] static ActivationFormat<T> activations() noexcept { return {}; }
     static void multiply_hidden(std::size_t, PanelRange, RowPointers, const PanelScratch<T>&) noexcept {}
     static void multiply_output(std::size_t, PanelRange, RowPointers, const PanelScratch<T>&) noexcept {}
-    static void hidden_bias(std::size_t, std::size_t, T* row) noexcept { std::fill_n(row, Panel<T>::width, T(0)); }
-    static void output_bias(std::size_t, std::size_t, T* row) noexcept { std::fill_n(row, Panel<T>::width, T(0)); }
+    static void hidden_bias(std::size_t, std::size_t, T*) noexcept {}
+    static void output_bias(std::size_t, std::size_t, T*) noexcept {}
 };
 
 /// The phases logits, gating and plan of a layer, for somebody else's experts: prepare_route() and workspace_bytes()
@@ -34,6 +33,7 @@ public:
     using router_type = RouterType;
     using experts_type = NoExperts<value_type>;
     using shared_type = SharedExperts<experts_type>;
+    static constexpr bool routes_only = true;  ///< tells ForwardPass to leave out the phases of the experts
 
     explicit RouteOnly(RouterType router) : router_(std::move(router)) {}
 
