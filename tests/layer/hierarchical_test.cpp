@@ -215,6 +215,8 @@ TEST_CASE("one group of weight 1 is that group, bit for bit", "[hierarchical]") 
     std::vector<std::remove_const_t<decltype(flat)>> groups{flat};
     const moe::HierarchicalLayer layer{moe::Router(1, moe::Dense<moe::Uniform>{}), groups};
     CHECK(moe_test::same_bits(forward(layer, x, x, moe_test::ThreadExecutor(3)), forward(flat, x, x)));
+    const std::vector<float> many = random_elements<float>(draw, 6500 * width, 1);  // so many that rows are shared out
+    CHECK(moe_test::same_bits(forward(layer, many, many, moe_test::ThreadExecutor(3)), forward(flat, many, many)));
     const moe::HierarchicalLayer again{moe::Router(1, moe::Dense<moe::Uniform>{}), std::vector{layer}};
     CHECK(moe_test::same_bits(forward(again, x, x, moe_test::ThreadExecutor(3)), forward(flat, x, x)));
 }

@@ -2,6 +2,9 @@
 #include <vector>
 
 #include "layer/concurrency.hpp"
+#include "moe/layer/hierarchical_layer.hpp"
+#include "moe/layer/neuron_layer.hpp"
+#include "moe/layer/soft_moe_layer.hpp"
 
 /// What the concurrency and phase tests do, under ThreadSanitizer: compiled by clang, without OpenMP and without
 /// Catch2. With an argument it races on purpose, to show that a race would be found.
@@ -20,6 +23,21 @@ bool phases_agree(const Layer& layer) {
                               workspace, 4, {});
     moe_test::drive(pass, 4);
     return moe_test::same_bits(y, expected);
+}
+
+/// The layers that are no MoELayer, each shared by some threads; large enough to share out every region.
+std::size_t differing_outputs_of_others(const moe_test::LayerCase<float>& layer_case) {
+    const std::size_t d = layer_case.shape().d_model;
+    const moe::TokenChoice<moe::Softmax> gate{.top_k = 2, .normalize = true};
+    moe_test::Draw draw(4);
+    const std::vector<float> weights = moe_test::random_elements<float>(draw, 1600 * d, 1);
+    const auto rows = [&](std::size_t n) { return moe::view(weights.data(), n, d); };
+    const moe::SoftMoELayer soft{rows(300), layer_case.bank()};
+    const moe::NeuronLayer neurons{moe::ProductKeyRouter{rows(800), 10}, moe::ProductKeys{5}, rows(1600), rows(1600)};
+    const moe::HierarchicalLayer hierarchical{moe::Router{rows(2), gate},
+                                              std::vector{layer_case.layer(gate), layer_case.layer(gate)}};
+    return moe_test::differing_outputs(soft, 4) + moe_test::differing_outputs(neurons, 4) +
+           moe_test::differing_outputs(hierarchical, 4);
 }
 
 template <class Layer>
@@ -46,7 +64,7 @@ int main(int argc, char**) {
     if (argc > 1) {
         return race_on_purpose(layer);
     }
-    const std::size_t differing = moe_test::differing_outputs(layer, 8);
+    const std::size_t differing = moe_test::differing_outputs(layer, 8) + differing_outputs_of_others(layer_case);
     const bool phases = phases_agree(layer);
     std::printf("%zu outputs differ, phases driven by the host %s\n", differing, phases ? "agree" : "differ");
     return differing == 0 && phases ? 0 : 1;
