@@ -3,6 +3,7 @@
 #include <thread>
 #include <vector>
 
+#include "moe/gating/any_gate.hpp"
 #include "moe/gating/token_choice.hpp"
 #include "moe/layer/hierarchical_layer.hpp"
 #include "moe/layer/neuron_layer.hpp"
@@ -125,6 +126,23 @@ void check(const Layer& layer) {
     check_callers(layer);
 }
 
+/// Every expert takes the first half of the tokens, or the second.
+struct Halves {
+    static constexpr bool needs_logits = false;
+    [[nodiscard]] static int max_per_token(int /*n_tokens*/, int n_experts) { return n_experts; }
+    [[nodiscard]] static int max_assignments(int n_tokens, int n_experts) { return (n_tokens + 1) / 2 * n_experts; }
+    void select(moe::MatrixView<const float>, moe::BatchSelection<float> out) const {
+        const std::size_t half = out.experts.rows() / 2;
+        for (std::size_t t = 0; t < out.experts.rows(); ++t) {
+            std::size_t slot = 0;
+            for (std::size_t e = t < half ? 0 : 1; e < out.n_experts; e += 2) {
+                out.experts(t, slot) = static_cast<moe::ExpertId>(e);
+                out.weights(t, slot++) = 0.5F;
+            }
+        }
+    }
+};
+
 moe_test::LayerShape shape_of(std::size_t n_experts) {
     moe_test::LayerShape shape;
     shape.n_experts = n_experts;
@@ -165,4 +183,9 @@ TEST_CASE("a mixture of mixtures: memory and callers", "[allocation][hierarchica
                                std::vector{inner.layer(top_2), inner.layer(top_2), inner.layer(top_2)}};
     check(two);
     check(moe::HierarchicalLayer{router.router(top_2), std::vector{two, two, two}});
+    const moe_test::LayerCase<float> even(shape_of(4), 6);
+    check(moe::HierarchicalLayer{router.router(top_2),
+                                 std::vector{even.layer(Halves{}), even.layer(Halves{}), even.layer(Halves{})}});
+    check(moe::HierarchicalLayer{moe::Router(2, moe::AnyGate(Halves{})),
+                                 std::vector{inner.layer(top_2), inner.layer(top_2)}});
 }
