@@ -97,7 +97,7 @@ private:
     void by_number(std::uint64_t seed) {
         const std::span<ExpertId> choices = list_choices();
         const auto number = [&](ExpertId choice) {
-            return random_bits(random_stream(seed, rows_.first_position + token_of(choice)), slot_of(choice));
+            return random_bits(random_stream(seed, rows_.context(token_of(choice)).position), slot_of(choice));
         };
         std::sort(choices.begin(), choices.end(), [&](ExpertId a, ExpertId b) {
             const std::uint64_t x = number(a);

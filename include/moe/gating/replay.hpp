@@ -72,7 +72,7 @@ struct Replay {
             if (!out.is_valid(t)) {
                 continue;
             }
-            const std::uint64_t position = out.first_position + t;
+            const std::uint64_t position = out.context(t).position;
             require(position >= first_position && position - first_position < n_recorded(), ErrorCode::range,
                     "Replay: the token at position ", position, " was not recorded; ", n_recorded(),
                     " tokens from position ", first_position, " were");
