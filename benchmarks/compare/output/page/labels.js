@@ -49,13 +49,14 @@ function labelPoints(area, points, texts, lines) {
         const node = text(area, 0, 0, point.name, { class: "name" });
         const size = node.getBBox();
         const others = points.filter((other) => other !== point)
-            .map((other) => ({ x: other.x - 4, y: other.y - 4, width: 8, height: 8 })).concat(leaders);
+            .map((other) => ({ x: other.x - 4, y: other.y - 4, width: 8, height: 8 }));
         const fits = (box, avoided, crossed) =>
             inside(box) && clear([box], [...dots, ...names, ...leaders, ...avoided]) &&
             clear(leader(point, box).boxes, [...names, ...crossed]);
         const places = [...placesAround(point, size.width + 4, size.height)];
-        const place = places.find((box) => fits(box, lines, others)) ?? places.find((box) => fits(box, [], others)) ??
-            places.find((box) => fits(box, [], []));
+        // what is given up first where there is no room: distance to the lines, then to leaders, then to points
+        const wishes = [[lines, [...others, ...leaders]], [[], [...others, ...leaders]], [[], others], [[], []]];
+        const place = wishes.map((wish) => places.find((box) => fits(box, ...wish))).find((found) => found);
         if (!place) {
             node.remove();  // its point still tells its name, as does the table
             continue;
