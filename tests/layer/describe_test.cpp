@@ -81,7 +81,7 @@ std::string packed_reason(const std::string& name) {
     if (std::is_floating_point_v<W>) {
         return "used as packed";
     }
-    return moe::loads_converted<W> ? "converted in registers up to 6 rows, once per block beyond"
+    return moe::loads_converted<W> ? "converted in registers up to 24 rows, once per block beyond"
                                    : "this instruction set has no conversion of " + name;
 }
 

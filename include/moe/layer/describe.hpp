@@ -84,7 +84,7 @@ template <WeightElement W>
     const std::string name = format_name<W>();
     std::string reason = "used as packed";
     if constexpr (!std::is_same_v<W, T> && loads_converted<W>) {
-        reason = "converted in registers up to " + std::to_string(Panel<T>::tile_rows) + " rows, once per block beyond";
+        reason = "converted in registers up to " + std::to_string(max_register_rows) + " rows, once per block beyond";
     } else if constexpr (!std::is_same_v<W, T>) {
         reason = "converted once per block: this instruction set has no conversion of " + name + " in registers";
     }
@@ -98,7 +98,8 @@ template <QuantizedFormat F>
     constexpr std::size_t rows = Panel<float>::tile_rows;
     std::string reason = "activations are quantised in groups of " + std::to_string(quantization_group);
     if constexpr (std::is_same_v<F, Int4>) {
-        reason += "; codes are taken apart in registers up to " + std::to_string(rows) + " rows, once per block beyond";
+        reason += "; codes are taken apart in registers up to " + std::to_string(max_register_rows) +
+                  " rows, once per block beyond";
     }
     if constexpr (std::string_view(L::name) == "plain integers") {
         reason += "; this instruction set has no kernel for integer products of its own";
