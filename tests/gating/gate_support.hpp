@@ -45,6 +45,7 @@ struct BatchFacts {
     std::vector<std::int32_t> token_ids{};
     std::vector<std::uint8_t> valid{};
     std::uint64_t first_position = 0;
+    std::vector<std::uint64_t> positions{};
 };
 
 /// The rows that a batch gate leaves, whole: with no_expert and dropped(e).
@@ -83,7 +84,7 @@ ChosenRows<T> choose_batch(const G& gate, const std::vector<T>& logits, std::siz
     moe::select_batch<T>(
         gate, moe::view(logits.data(), logits.empty() ? 0 : n_tokens, n_logits),
         {n_experts, moe::view(rows.experts.data(), n_tokens, max), moe::view(rows.weights.data(), n_tokens, max),
-         scratch, order, facts.token_ids, facts.valid, facts.first_position});
+         scratch, order, facts.token_ids, facts.valid, facts.first_position, facts.positions});
     const auto kept = std::count_if(rows.experts.begin(), rows.experts.end(), [](moe::ExpertId e) { return e >= 0; });
     moe::require(static_cast<std::size_t>(kept) <= moe::gate_max_assignments(gate, n_tokens, n_experts),
                  moe::ErrorCode::range, "the gate made ", kept, " assignments, more than it announced");

@@ -16,8 +16,9 @@ namespace moe::inline MOE_ABI {
 /// Routes as a recorded plan says: the token at position `first_position + t` gets the experts and weights of its row
 /// t, in slot order. For rollouts that must be trained with the experts they were made with (router replay, as in
 /// Megatron-LM's RouterReplay, which keeps the experts; here the weights are kept too), and to compare layers under
-/// equal routing. A token's experts depend on its position alone, not on its batch. Padding gets none. W is the type of
-/// the recorded weights: float, or double for equal bits in a layer of doubles.
+/// equal routing. A token's experts depend on its position alone, not on its batch; tokens of one position (see
+/// ForwardOptions::positions) get the same ones. Padding gets none. W is the type of the recorded weights: float, or
+/// double for equal bits in a layer of doubles.
 ///
 /// Views the arrays of a PlanView that are in order of token: `Replay<>{plan.token_offsets, plan.experts,
 /// plan.weights}`, or replay_of(plan). They must outlive the gate.
@@ -40,9 +41,6 @@ struct Replay {
         }
         return most;
     }
-
-    /// Positions differ, so a batch repeats no row.
-    [[nodiscard]] std::size_t max_assignments(int /*n_tokens*/, int /*n_experts*/) const { return experts.size(); }
 
     /// Throws Error: arrays that cannot be those of a plan (shape, range, alignment), an expert beyond `n_experts`
     /// (range). O(n_assignments).

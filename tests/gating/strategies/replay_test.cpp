@@ -104,6 +104,23 @@ TEST_CASE("Replay refuses tokens that were not recorded, padding aside", "[repla
     CHECK(text(0, {.first_position = 99}) == "no error");
 }
 
+TEST_CASE("Replay follows the position of each token, also where several tokens have the same", "[replay]") {
+    moe_test::Dice dice{7};
+    const Recording<float> recorded(dice, 3, 4);
+    const auto plan = recorded.plan.view();
+    REQUIRE_FALSE(plan.experts_of(2).empty());
+    const moe_test::BatchFacts facts{.first_position = 99, .positions = {12, 10, 12, 11, 12, 12}};
+    const auto rows = choose_batch<float>(moe::replay_of(plan, 10), {}, 6, 4, facts);
+    for (std::size_t t = 0; t < 6; ++t) {
+        const auto row = static_cast<std::size_t>(facts.positions[t] - 10);
+        const auto experts = plan.experts_of(row);
+        const auto weights = plan.weights_of(row);
+        INFO("token " << t);
+        CHECK(rows.kept(t).experts == std::vector<moe::ExpertId>(experts.begin(), experts.end()));
+        CHECK(rows.kept(t).weights == std::vector<float>(weights.begin(), weights.end()));
+    }
+}
+
 TEST_CASE("Replay validates the arrays of its plan", "[replay]") {
     const std::vector<moe::Index> offsets{0, 1, 3};
     const std::vector<moe::ExpertId> experts{2, 0, 1};
@@ -113,7 +130,6 @@ TEST_CASE("Replay validates the arrays of its plan", "[replay]") {
     };
     CHECK(refusal({offsets, experts, weights}) == "no error");
     CHECK(moe::gate_max_per_token(moe::Replay<>{offsets, experts, weights}, 2, 3) == 2);
-    CHECK(moe::gate_max_assignments(moe::Replay<>{offsets, experts, weights}, 9, 3) == 3);
     CHECK(refusal({}) == "Replay: token_offsets is empty, it must begin with 0");
     CHECK(refusal({offsets, experts, std::span(weights).first(2)}) == "Replay: 3 experts and 2 weights");
     CHECK(refusal({offsets, experts, weights}, 2) == "Replay: assignment 0 names expert 2, the experts are 0..1");
