@@ -37,7 +37,7 @@ public:
 
     /// Throws Error(shape): no groups, groups of different d_model, a router for another number of groups.
     HierarchicalLayer(RouterType router, std::vector<Group> groups)
-        : routing_(std::move(router)), groups_(std::move(groups)) {
+        : routing_("HierarchicalLayer", std::move(router)), groups_(std::move(groups)) {
         require(this->router().n_experts() == groups_.size(), ErrorCode::shape,
                 "HierarchicalLayer: the router chooses among ", this->router().n_experts(), " groups but there are ",
                 groups_.size());

@@ -56,15 +56,15 @@ public:
                                              std::size_t n_workers, const ForwardOptions<T>& options = {}) const {
         check_matrices(x, y);
         check_router_input(x, options);
-        require_disjoint("MoELayer", "the router input", options.router_input, "y", y);
+        require_disjoint(name(), "the router input", options.router_input, "y", y);
         return {self(), x, y, nullptr, workspace, n_workers, options};
     }
     [[nodiscard]] ForwardPass<Layer> prepare(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y,
                                              Workspace& workspace, std::size_t n_workers,
                                              const ForwardOptions<T>& options = {}) const {
         check_matrices(x, y);
-        require(plan.n_tokens == x.rows() && plan.n_experts == n_experts(), ErrorCode::shape,
-                "MoELayer: the plan is for ", plan.n_tokens, " tokens and ", plan.n_experts, " experts, the call for ",
+        require(plan.n_tokens == x.rows() && plan.n_experts == n_experts(), ErrorCode::shape, name(),
+                ": the plan is for ", plan.n_tokens, " tokens and ", plan.n_experts, " experts, the call for ",
                 x.rows(), " tokens and ", n_experts(), " experts");
         check_plan(plan);
         return {self(), x, y, &plan, workspace, n_workers, options};
@@ -93,9 +93,17 @@ public:
 
     // For ForwardPass.
 
+    /// The class that errors name: the one that the caller sees.
+    [[nodiscard]] const char* name() const noexcept {
+        if constexpr (requires(const Layer& layer) { layer.owner(); }) {
+            return self().owner();
+        } else {
+            return "MoELayer";
+        }
+    }
     [[nodiscard]] PassShape pass_shape(std::size_t n_tokens, std::size_t n_workers, const PlanView<T>* plan,
                                        bool route_only = false) const {
-        require(n_workers > 0, ErrorCode::range, "MoELayer: an executor of 0 threads");
+        require(n_workers > 0, ErrorCode::range, name(), ": an executor of 0 threads");
         PassShape shape;
         shape.n_tokens = n_tokens;
         shape.n_workers = n_workers;
@@ -144,30 +152,30 @@ private:
     }
 
     void check_matrices(const MatrixView<const T>& x, const MatrixView<T>& y) const {
-        require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape,
-                "MoELayer: x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
+        require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape, name(),
+                ": x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
                 ", both must be n_tokens x ", d_model());
-        require_aligned(x.data(), "MoELayer", "x");
-        require_aligned(y.data(), "MoELayer", "y");
-        require_disjoint("MoELayer", "x", x, "y", y);
+        require_aligned(x.data(), name(), "x");
+        require_aligned(y.data(), name(), "y");
+        require_disjoint(name(), "x", x, "y", y);
     }
 
     void check_router_input(const MatrixView<const T>& x, const ForwardOptions<T>& options) const {
         const MatrixView<const T>& input = options.router_input.cols() == 0 ? x : options.router_input;
-        require(input.rows() == x.rows(), ErrorCode::shape, "MoELayer: the router input has ", input.rows(),
+        require(input.rows() == x.rows(), ErrorCode::shape, name(), ": the router input has ", input.rows(),
                 " rows for ", x.rows(), " tokens");
         require(!self().router().has_logits() || input.cols() == self().router().linear().inputs(), ErrorCode::shape,
-                "MoELayer: the router input has ", input.cols(), " columns but the router weights have ",
+                name(), ": the router input has ", input.cols(), " columns but the router weights have ",
                 self().router().linear().empty() ? 0 : self().router().linear().inputs());
-        require(options.token_ids.empty() || options.token_ids.size() == x.rows(), ErrorCode::shape,
-                "MoELayer: ", options.token_ids.size(), " token ids for ", x.rows(), " tokens");
-        require(options.valid.empty() || options.valid.size() == x.rows(), ErrorCode::shape,
-                "MoELayer: ", options.valid.size(), " flags of valid tokens for ", x.rows(), " tokens");
-        require(options.positions.empty() || options.positions.size() == x.rows(), ErrorCode::shape,
-                "MoELayer: ", options.positions.size(), " positions for ", x.rows(), " tokens");
-        require_aligned(input.data(), "MoELayer", "the router input");
-        require_aligned(options.positions.data(), "MoELayer", "positions");
-        require_aligned(options.token_ids.data(), "MoELayer", "token_ids");
+        require(options.token_ids.empty() || options.token_ids.size() == x.rows(), ErrorCode::shape, name(), ": ",
+                options.token_ids.size(), " token ids for ", x.rows(), " tokens");
+        require(options.valid.empty() || options.valid.size() == x.rows(), ErrorCode::shape, name(), ": ",
+                options.valid.size(), " flags of valid tokens for ", x.rows(), " tokens");
+        require(options.positions.empty() || options.positions.size() == x.rows(), ErrorCode::shape, name(), ": ",
+                options.positions.size(), " positions for ", x.rows(), " tokens");
+        require_aligned(input.data(), name(), "the router input");
+        require_aligned(options.positions.data(), name(), "positions");
+        require_aligned(options.token_ids.data(), name(), "token_ids");
     }
 };
 

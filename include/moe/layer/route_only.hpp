@@ -35,14 +35,17 @@ public:
     using shared_type = SharedExperts<experts_type>;
     static constexpr bool routes_only = true;  ///< tells ForwardPass to leave out the phases of the experts
 
-    explicit RouteOnly(RouterType router) : router_(std::move(router)) {}
+    /// `owner` is the class that errors name.
+    RouteOnly(const char* owner, RouterType router) : owner_(owner), router_(std::move(router)) {}
 
+    [[nodiscard]] const char* owner() const noexcept { return owner_; }
     [[nodiscard]] const RouterType& router() const noexcept { return router_; }
     [[nodiscard]] const experts_type& experts() const noexcept { return experts_; }
     [[nodiscard]] const shared_type& shared() const noexcept { return shared_; }
     [[nodiscard]] const LayerOptions<value_type>& options() const noexcept { return options_; }
 
 private:
+    const char* owner_;
     RouterType router_;
     experts_type experts_;
     shared_type shared_;

@@ -182,7 +182,7 @@ void make_plan(PassState<Layer>& pass) {
         const std::size_t k = shape.max_per_token;
         const auto unset = std::count_if(memory.chosen.begin(), memory.chosen.end(), [](ExpertId e) { return e < 0; });
         const std::size_t n = memory.chosen.size() - static_cast<std::size_t>(unset);
-        require(n <= shape.max_assignments, ErrorCode::range, "MoELayer: the gate chose ", n,
+        require(n <= shape.max_assignments, ErrorCode::range, pass.layer->name(), ": the gate chose ", n,
                 " assignments, more than the ", shape.max_assignments, " it announced");
         pass.plan = build_plan<T>(MatrixView<const ExpertId>(memory.chosen.data(), shape.n_tokens, k, k),
                                   MatrixView<const T>(memory.chosen_weights.data(), shape.n_tokens, k, k),
