@@ -17,7 +17,8 @@ struct SoftMoE {
     double scale = 1;
 };
 
-[[nodiscard]] inline Vector unit(const Vector& x) {
+/// x / sqrt(sum x^2 + 1e-6).
+[[nodiscard]] inline Vector to_unit_length(const Vector& x) {
     double sum = 1e-6;
     for (const double value : x) {
         sum += value * value;
@@ -43,8 +44,8 @@ struct SoftMoE {
         const auto first = layer.slots.begin() + static_cast<std::ptrdiff_t>(s * d_router);
         const Vector slot(first, first + static_cast<std::ptrdiff_t>(d_router));
         for (std::size_t t = 0; t < x.size(); ++t) {
-            const Vector a = layer.normalize ? unit(slot) : slot;
-            const Vector b = layer.normalize ? unit(router_input[t]) : router_input[t];
+            const Vector a = layer.normalize ? to_unit_length(slot) : slot;
+            const Vector b = layer.normalize ? to_unit_length(router_input[t]) : router_input[t];
             by_slot[s][t] = by_token[t][s] = layer.scale * linear(a, {}, b, 1)[0];
         }
     }
