@@ -24,6 +24,11 @@ inline constexpr bool reads_logits = true;
 template <StatesLogitNeed G>
 inline constexpr bool reads_logits<G> = G::needs_logits;
 
+/// Whether a gate of type G reads one logit for each expert where it reads as many logits as there are experts. What an
+/// AnyGate holds is not known to its type.
+template <class G>
+inline constexpr bool reads_logits_of_experts = true;
+
 /// Set-up check of the gate inside. Throws Error(missing) if an AnyGate holds a batch gate, else as validate_gate does.
 template <class G>
 void validate_inner(const char* adaptor, const G& gate, std::size_t n_experts) {

@@ -108,4 +108,7 @@ private:
     }
 };
 
+template <class G>
+inline constexpr bool detail::reads_logits_of_experts<Cosine<G>> = false;
+
 }  // namespace moe::inline MOE_ABI

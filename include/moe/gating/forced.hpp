@@ -82,4 +82,7 @@ private:
     }
 };
 
+template <class G>
+inline constexpr bool detail::reads_logits_of_experts<Forced<G>> = detail::reads_logits_of_experts<G>;
+
 }  // namespace moe::inline MOE_ABI

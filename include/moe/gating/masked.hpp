@@ -34,11 +34,14 @@ struct Masked {
 
     static constexpr bool needs_logits = detail::reads_logits<G>;
 
-    /// Throws Error(shape) unless the gate inside reads one logit an expert: put the mask inside a gate that does not.
+    /// Throws Error(shape) unless the gate inside reads one logit an expert: put the mask inside a gate that does not,
+    /// such as Cosine, whose logits are those of the gate inside.
     [[nodiscard]] std::size_t n_experts(int n_logits) const {
         const std::size_t n = gate_n_experts(gate, static_cast<std::size_t>(n_logits));
         require(std::cmp_equal(n, n_logits), ErrorCode::shape, "Masked: the gate inside reads ", n_logits,
                 " logits for ", n, " experts; a mask of experts needs one logit an expert");
+        require(detail::reads_logits_of_experts<G>, ErrorCode::shape, "Masked: the gate inside reads ", n_logits,
+                " logits that are not those of its ", n, " experts; put the mask inside it");
         return n;
     }
     [[nodiscard]] std::size_t max_per_token(int n_experts) const {

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "../core/error.hpp"
+#include "adaptor.hpp"
 #include "scores.hpp"
 #include "selection.hpp"
 #include "top_k.hpp"
@@ -133,5 +134,8 @@ private:
         }
     }
 };
+
+template <>
+inline constexpr bool detail::reads_logits_of_experts<ProductKeys> = false;
 
 }  // namespace moe::inline MOE_ABI

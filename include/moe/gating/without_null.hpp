@@ -55,4 +55,7 @@ struct WithoutNull {
     }
 };
 
+template <class G>
+inline constexpr bool detail::reads_logits_of_experts<WithoutNull<G>> = detail::reads_logits_of_experts<G>;
+
 }  // namespace moe::inline MOE_ABI

@@ -5,6 +5,7 @@
 #include <moe/gating/masked.hpp>
 #include <moe/gating/round_robin.hpp>
 #include <moe/gating/threshold.hpp>
+#include <moe/gating/without_null.hpp>
 #include <moe/reference/cosine.hpp>
 #include <moe/reference/threshold.hpp>
 
@@ -197,6 +198,14 @@ TEST_CASE("Cosine names what it refuses", "[cosine][errors]") {
           }) == "Cosine: the router makes 16 values, the centroids have 4");
     CHECK(moe::gate_n_experts(Gate{{}, matrix}, 4) == 8);
     const std::vector<std::uint8_t> mask(8, 1);
+    const std::vector<float> as_wide_as_many(64, 1.0F);
+    const Gate square{{}, moe::view(as_wide_as_many.data(), 8, 8)};
+    CHECK(moe::gate_n_experts(square, 8) == 8);
+    const std::string refused =
+        "Masked: the gate inside reads 8 logits that are not those of its 8 experts; put the mask inside it";
+    CHECK(error_of([&] { (void)moe::gate_n_experts(moe::Masked<Gate>{square, mask}, 8); }) == refused);
+    using Nested = moe::WithoutNull<Gate>;
+    CHECK(error_of([&] { (void)moe::gate_n_experts(moe::Masked<Nested>{{square, 8}, mask}, 8); }) == refused);
     CHECK(error_of([&] {
               (void)moe::gate_n_experts(moe::Masked<Gate>{{{}, matrix}, mask}, 4);
           }) == "Masked: the gate inside reads 4 logits for 8 experts; a mask of experts needs one logit an expert");
