@@ -11,6 +11,7 @@
 #include "../core/error.hpp"
 #include "../core/index.hpp"
 #include "../core/matrix_view.hpp"
+#include "adaptor.hpp"
 #include "capacity_limit.hpp"
 #include "capacity_queue.hpp"
 #include "diagnose.hpp"
@@ -19,15 +20,6 @@
 #include "selection.hpp"
 
 namespace moe::inline MOE_ABI {
-
-namespace detail {
-
-template <class G>
-inline constexpr bool states_no_logits = false;
-template <StatesLogitNeed G>
-inline constexpr bool states_no_logits<G> = !G::needs_logits;
-
-}  // namespace detail
 
 /// Which choices of a token its weights are normalised over, where Capacity does that.
 enum class RenormalizeOver : unsigned char {
@@ -59,7 +51,7 @@ struct Capacity {
     RenormalizeOver renormalize_over = RenormalizeOver::kept;
 
     static_assert(check_gate<Inner, double>());
-    static constexpr bool needs_logits = !detail::states_no_logits<Inner>;
+    static constexpr bool needs_logits = detail::reads_logits<Inner>;
 
     [[nodiscard]] std::size_t n_experts(int n_logits) const {
         return gate_n_experts(gate, static_cast<std::size_t>(n_logits));
