@@ -46,11 +46,10 @@ struct ExpertChoice {
         return max_per_token_cap == 0 ? n_experts : std::min(max_per_token_cap, n_experts);
     }
 
-    /// n_experts * C where all tokens are valid. Saturates at the greatest int.
-    [[nodiscard]] int max_assignments(int n_tokens, int n_experts) const {
-        const std::size_t places = static_cast<std::size_t>(n_experts) *
-                                   capacity(static_cast<std::size_t>(n_tokens), static_cast<std::size_t>(n_experts));
-        return static_cast<int>(std::min(places, static_cast<std::size_t>(std::numeric_limits<int>::max())));
+    /// n_experts * C where all tokens are valid.
+    [[nodiscard]] std::size_t max_assignments(int n_tokens, int n_experts) const {
+        return static_cast<std::size_t>(n_experts) *
+               capacity(static_cast<std::size_t>(n_tokens), static_cast<std::size_t>(n_experts));
     }
 
     /// C. The quotient is rounded up, but not for the sake of its last bits: 110 tokens of 11 experts, times 1.1,
