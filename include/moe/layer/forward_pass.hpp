@@ -5,6 +5,7 @@
 #include "ffn_phases.hpp"
 #include "pass_state.hpp"
 #include "routing_phases.hpp"
+#include "tasks.hpp"
 
 namespace moe::inline MOE_ABI {
 
@@ -87,11 +88,9 @@ private:
                 ", the pass was prepared for ", pass_.shape.n_workers);
     }
 
-    /// Whether a phase is done sooner by the calling thread alone than by waking the others. 2^17 products take some 5
-    /// us from the cache and 50 us from memory; a parallel region costs 2 us where all its threads have a processor
-    /// each, and milliseconds where they have not, which for a tiny model is the difference between fast and unusable.
+    /// Whether a phase is done sooner by the calling thread alone than by waking the others.
     [[nodiscard]] bool is_serial(Phase phase) const noexcept {
-        constexpr std::size_t few_products = std::size_t{1} << 17U;
+        using detail::few_products;
         constexpr std::size_t few_tokens = 16;
         const PassShape& shape = pass_.shape;
         const auto& layer = *pass_.layer;

@@ -7,7 +7,7 @@
 #include "../experts/panel_source.hpp"
 #include "../parallel/executor.hpp"
 
-/// How layers that are no MoELayer cut their work.
+/// How layers cut their work; those that are no MoELayer take all of it.
 namespace moe::inline MOE_ABI::detail {
 
 /// The scratch of every worker, each in cache lines of its own.
@@ -27,7 +27,9 @@ struct WorkerScratch {
     }
 };
 
-/// Products below which a parallel region costs more than it saves; see ForwardPass.
+/// Products below which a parallel region costs more than it saves. 2^17 take some 5 us from the cache and 50 us from
+/// memory; a parallel region costs 2 us where all its threads have a processor each, and milliseconds where they have
+/// not, which for a tiny model is the difference between fast and unusable.
 inline constexpr std::size_t few_products = std::size_t{1} << 17U;
 
 /// Calls task(i, ith) once for every i below n_tasks, on the workers of `threads`, or on the calling thread alone where
