@@ -65,7 +65,8 @@ void gate_importance(MatrixView<const ExpertId> experts, MatrixView<const T> wei
 /// and without noise (`gate.training` is false) 1 for its top k. The kth greatest H of the others is that of the expert
 /// in place k, or of the next one for those within the top k; with k = n_experts every P is 1. `logits` (2 n_experts);
 /// `noisy` and `order` (n_experts) are memory to use. Call it for every token after setting `loads` to 0; a sum over
-/// tokens in their order has the same bits every time. Throws Error(shape). O(n_experts + h top_k).
+/// tokens in their order has the same bits every time. Throws Error(shape), and whatever gate.validate refuses.
+/// O(n_experts top_k).
 template <std::floating_point T>
 void add_noisy_load(const NoisyTopK& gate, std::span<const T> logits, std::uint64_t position, std::span<T> noisy,
                     std::span<ExpertId> order, std::span<double> loads) {
