@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "../core/error.hpp"
@@ -41,19 +42,18 @@ namespace detail {
 // | 16        | 4     | TraceWeights                                                          |
 // | 20        | 4     | number of experts                                                     |
 //
-// | record         | bytes          | what                                                          |
-// |----------------|----------------|---------------------------------------------------------------|
-// | n_tokens       | 4              |                                                               |
-// | n_assignments  | 4              |                                                               |
-// | counts         | 1 to 5 a token | experts of each token, 7 bits a byte, the lowest first; bit 7 says that more
-// follow | | experts        | 1, 2 or 4 each | of all tokens in order of token, then slot; as few bytes as the number
-// of experts asks for | | weights        | 4 or 8 each    | in the same order, the bits of IEEE 754 |
+// | record        | bytes          | what                                                                 |
+// |---------------|----------------|----------------------------------------------------------------------|
+// | n_tokens      | 4              |                                                                      |
+// | n_assignments | 4              |                                                                      |
+// | counts        | 1 to 5 a token | experts of each token, 7 bits a byte, the lowest first; bit 7: more  |
+// | experts       | 1, 2 or 4 each | in order of token, then slot; as few bytes as n_experts asks for     |
+// | weights       | 4 or 8 each    | in the same order, the bits of IEEE 754                              |
 
 inline constexpr std::array<unsigned char, 8> trace_magic{0x8A, 'm', 'o', 'e', 't', 'r', '\r', '\n'};
 inline constexpr std::uint32_t trace_version = 1;
 inline constexpr std::uint32_t trace_byte_order = 0x01020304U;
 inline constexpr std::uint32_t trace_foreign_order = 0x04030201U;
-inline constexpr std::size_t trace_header_bytes = 24;
 
 /// Bytes of an expert id.
 [[nodiscard]] constexpr std::size_t trace_id_bytes(std::size_t n_experts) noexcept {
