@@ -34,6 +34,9 @@ struct HasNeedsLogits {
 struct HasNExperts {
     int n_experts;
 };
+struct HasMaxAssignments {
+    int max_assignments;
+};
 template <class G, class Name>
 struct Both : G, Name {};
 
@@ -54,6 +57,10 @@ concept NamesValidate = Derivable<G> && !requires {
 template <class G>
 concept NamesNExperts = Derivable<G> && !requires {
     &Both<G, HasNExperts>::n_experts;
+};
+template <class G>
+concept NamesMaxAssignments = Derivable<G> && !requires {
+    &Both<G, HasMaxAssignments>::max_assignments;
 };
 template <class G>
 concept NamesNeedsLogits = Derivable<G> && !requires {
@@ -200,6 +207,9 @@ consteval bool check_gate() {
                   "gate: validate must be `void validate(std::size_t n_experts) const`, and public.");
     static_assert(!detail::NamesNExperts<G> || detail::CountsExperts<G> || erases_gates<G>,
                   "gate: n_experts must be `int n_experts(int n_logits) const`, and public.");
+    static_assert(
+        !detail::NamesMaxAssignments<G> || detail::BoundsAssignments<G> || erases_gates<G>,
+        "gate: max_assignments must be `int max_assignments(int n_tokens, int n_experts) const`, and public.");
     static_assert(!detail::NamesNeedsLogits<G> || detail::StatesLogitNeed<G> || erases_gates<G>,
                   "gate: needs_logits must be `static constexpr bool needs_logits`, and public.");
     return true;
