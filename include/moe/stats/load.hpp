@@ -57,6 +57,24 @@ template <LoadCounts R>
     return detail::sum_over(counts, [](double count) { return count; });
 }
 
+namespace detail {
+
+/// The sum over experts of what `term` makes of their two loads; NaN where one has counted nothing.
+template <LoadCounts A, LoadCounts B, class Term>
+[[nodiscard]] double sum_over_loads(const char* name, const A& a, const B& b, Term&& term) {
+    require(std::size(a) == std::size(b), ErrorCode::shape, name, ": loads of ", std::size(a), " and ", std::size(b),
+            " experts");
+    const double total_a = load_total(a);
+    const double total_b = load_total(b);
+    double sum = 0;
+    for (std::size_t e = 0; e < std::size(a); ++e) {
+        sum += term(static_cast<double>(std::data(a)[e]) / total_a, static_cast<double>(std::data(b)[e]) / total_b);
+    }
+    return total_a > 0 && total_b > 0 ? sum : undefined();
+}
+
+}  // namespace detail
+
 /// n; NaN for no experts.
 template <LoadCounts R>
 [[nodiscard]] double mean_load(const R& counts) {
@@ -185,16 +203,7 @@ template <LoadCounts R>
 /// expert to make one the other; 0 to 1. Throws Error(shape) where the numbers of experts differ.
 template <LoadCounts A, LoadCounts B>
 [[nodiscard]] double load_distance(const A& a, const B& b) {
-    require(std::size(a) == std::size(b), ErrorCode::shape, "load_distance: loads of ", std::size(a), " and ",
-            std::size(b), " experts");
-    const double total_a = load_total(a);
-    const double total_b = load_total(b);
-    double sum = 0;
-    for (std::size_t e = 0; e < std::size(a); ++e) {
-        sum +=
-            std::abs(static_cast<double>(std::data(a)[e]) / total_a - static_cast<double>(std::data(b)[e]) / total_b);
-    }
-    return total_a > 0 && total_b > 0 ? sum / 2 : detail::undefined();
+    return detail::sum_over_loads("load_distance", a, b, [](double f, double g) { return std::abs(f - g); }) / 2;
 }
 
 /// Jensen-Shannon divergence of two loads in bits, sum (f log2 (f / m) + g log2 (g / m)) / 2 with m = (f + g) / 2: 0
@@ -202,17 +211,10 @@ template <LoadCounts A, LoadCounts B>
 /// 4.1 with equal weights). Throws Error(shape) where the numbers of experts differ.
 template <LoadCounts A, LoadCounts B>
 [[nodiscard]] double load_divergence(const A& a, const B& b) {
-    require(std::size(a) == std::size(b), ErrorCode::shape, "load_divergence: loads of ", std::size(a), " and ",
-            std::size(b), " experts");
-    const double total_a = load_total(a);
-    const double total_b = load_total(b);
-    double sum = 0;
-    for (std::size_t e = 0; e < std::size(a); ++e) {
-        const double f = static_cast<double>(std::data(a)[e]) / total_a;
-        const double g = static_cast<double>(std::data(b)[e]) / total_b;
-        sum += (detail::times_log(f) + detail::times_log(g)) / 2 - detail::times_log((f + g) / 2);
-    }
-    return total_a > 0 && total_b > 0 ? std::max(sum, 0.0) / std::log(2.0) : detail::undefined();
+    const double sum = detail::sum_over_loads("load_divergence", a, b, [](double f, double g) {
+        return (detail::times_log(f) + detail::times_log(g)) / 2 - detail::times_log((f + g) / 2);
+    });
+    return (sum < 0 ? 0 : sum) / std::log(2.0);  // rounding may make less than 0 of equal loads; NaN stays
 }
 
 /// Everything above about one load.
