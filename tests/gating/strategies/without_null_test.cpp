@@ -36,16 +36,19 @@ void compare_many(std::uint64_t seed) {
         const std::size_t n = c.logits.size();
         const std::size_t first_null = 1 + dice.below(n);
         const bool renormalize = dice.one_in(2);
-        const WithoutNull<moe::TokenChoice<moe::RuntimeScore>> gate{c.gate, static_cast<int>(first_null), renormalize};
-        const reference::Choice expected =
-            reference::without_null(reference::route(c.rule, moe_test::wide(c.logits)), first_null, renormalize);
+        const WithoutNull<moe::TokenChoice<moe::RuntimeScore>> gate{
+            c.gate, static_cast<int>(first_null), renormalize,
+            static_cast<int>(dice.one_in(2) ? 0 : dice.below(n - first_null + 1))};
+        const std::size_t end_null = gate.n_null == 0 ? n : first_null + static_cast<std::size_t>(gate.n_null);
+        const reference::Choice expected = reference::without_null(reference::route(c.rule, moe_test::wide(c.logits)),
+                                                                   first_null, end_null, renormalize);
         const std::vector<T> logits = moe_test::in_type<T>(c.logits);
         INFO("row " << row << ", E " << n << ", k " << c.rule.top_k << ", first_null " << first_null);
         REQUIRE(moe_test::disagreement(choose<T>(gate, logits), expected, 2 * n + 64) == "");
         REQUIRE(moe_test::repeats<T>(gate, logits, n));
-        REQUIRE(
-            moe_test::same_choice(choose<T>(gate, logits),
-                                  choose<T>(WithoutNull<moe::AnyGate>{c.gate, gate.first_null, renormalize}, logits)));
+        REQUIRE(moe_test::same_choice(
+            choose<T>(gate, logits),
+            choose<T>(WithoutNull<moe::AnyGate>{c.gate, gate.first_null, renormalize, gate.n_null}, logits)));
     }
 }
 
@@ -69,6 +72,15 @@ TEST_CASE("WithoutNull gives the true experts all of the weight, or their share"
     CHECK(choose(WithoutNull<moe::TokenChoice<>>{top3, 4, false}, logits) == choose(top3, logits));
 }
 
+TEST_CASE("WithoutNull keeps what stands behind the null experts, as the constants of MoE++ do", "[without_null]") {
+    // Softmax: 1/10, 4/10, 2/10, 3/10. Expert 1 adds nothing; 2 and 3 may copy the token or add a constant.
+    const std::vector<double> logits{0, std::log(4.0), std::log(2.0), std::log(3.0)};
+    const auto chosen =
+        choose(WithoutNull<moe::TokenChoice<>>{.gate = {.top_k = 3}, .first_null = 1, .n_null = 1}, logits);
+    CHECK(chosen.experts == Ids{3, 2});
+    CHECK(moe_test::difference(chosen.weights, std::vector<double>{3.0 / 5, 2.0 / 5}, 1e-15) == "");
+}
+
 TEST_CASE("WithoutNull stands around gates of every kind", "[without_null]") {
     CHECK(choose<float>(WithoutNull<moe::RoundRobin>{{4}, 2}, {}, 6).weights == std::vector<float>{0.5F, 0.5F});
     CHECK(choose<double>(WithoutNull<NeighboursInFloat>{{}, 3, false}, {1, 2, 7, 4}) ==
@@ -85,8 +97,13 @@ TEST_CASE("WithoutNull stands around gates of every kind", "[without_null]") {
 TEST_CASE("WithoutNull names what it refuses", "[without_null][errors]") {
     using Gate = WithoutNull<moe::TokenChoice<>>;
     CHECK(refusal(Gate{{.top_k = 2}, 8}, 8) == "no error");
-    CHECK(refusal(Gate{{}, 0}, 8) == "WithoutNull: first_null is 0, it must be 1..8, the number of experts");
-    CHECK(refusal(Gate{{}, 9}, 8) == "WithoutNull: first_null is 9, it must be 1..8, the number of experts");
+    CHECK(refusal(Gate{{}, 0}, 8) == "WithoutNull: first_null is 0, it must lie in 1..8, the number of experts");
+    CHECK(refusal(Gate{{}, 9}, 8) == "WithoutNull: first_null is 9, it must lie in 1..8, the number of experts");
+    CHECK(refusal(Gate{{}, 5, true, 3}, 8) == "no error");
+    CHECK(refusal(Gate{{}, 5, true, 4}, 8) ==
+          "WithoutNull: n_null is 4, it must be 0 (all from first_null on) or at most 3");
+    CHECK(refusal(Gate{{}, 5, true, -1}, 8) ==
+          "WithoutNull: n_null is -1, it must be 0 (all from first_null on) or at most 3");
     CHECK(refusal(Gate{{.top_k = 0}, 4}, 8) == "TokenChoice: top_k is 0, it must be at least 1");
     CHECK(refusal(WithoutNull<moe::AnyGate>{moe_test::NobodyInBatch{}, 4}, 8) ==
           "WithoutNull: the gate inside chooses for whole batches, it must choose token by token");
