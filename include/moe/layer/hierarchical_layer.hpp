@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../kernels/add_scaled.hpp"
+#include "check_call.hpp"
 #include "forward_layer.hpp"
 #include "route_only.hpp"
 #include "tasks.hpp"
@@ -60,7 +61,7 @@ public:
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
         const ExecutorRef threads(executor);
-        check(x, y);
+        detail::check_tokens("HierarchicalLayer", x, y, d_model());
         require_disjoint("HierarchicalLayer", "the router input", options.router_input, "y", y);
         const Memory memory = reserve(workspace, x.rows(), threads.concurrency());
         Workspace own(memory.routing);
@@ -75,12 +76,12 @@ public:
     void forward(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y, Workspace& workspace,
                  const E& executor = {}, const ForwardOptions<T>& options = {}) const {
         const ExecutorRef threads(executor);
-        check(x, y);
+        detail::check_tokens("HierarchicalLayer", x, y, d_model());
         require(plan.n_tokens == x.rows() && plan.n_experts == n_groups(), ErrorCode::shape,
                 "HierarchicalLayer: the plan is for ", plan.n_tokens, " tokens and ", plan.n_experts,
                 " groups, the call for ", x.rows(), " tokens and ", n_groups(), " groups");
         check_plan(plan);
-        check_facts(options, x.rows());
+        detail::check_facts("HierarchicalLayer", options, x.rows());
         run({x, y, plan, options, threads, reserve(workspace, x.rows(), threads.concurrency())});
     }
 
@@ -133,24 +134,6 @@ private:
         workspace.reserve(workspace_bytes(n_tokens, n_workers));
         Arena arena = workspace.arena();
         return lay_out(arena, n_tokens, n_workers);
-    }
-
-    void check(const MatrixView<const T>& x, const MatrixView<T>& y) const {
-        require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape,
-                "HierarchicalLayer: x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
-                ", both must be n_tokens x ", d_model());
-        require_aligned(x.data(), "HierarchicalLayer", "x");
-        require_aligned(y.data(), "HierarchicalLayer", "y");
-        require_disjoint("HierarchicalLayer", "x", x, "y", y);
-    }
-
-    static void check_facts(const ForwardOptions<T>& options, std::size_t n_tokens) {
-        require(options.token_ids.empty() || options.token_ids.size() == n_tokens, ErrorCode::shape,
-                "HierarchicalLayer: ", options.token_ids.size(), " token ids for ", n_tokens, " tokens");
-        require(options.positions.empty() || options.positions.size() == n_tokens, ErrorCode::shape,
-                "HierarchicalLayer: ", options.positions.size(), " positions for ", n_tokens, " tokens");
-        require_aligned(options.token_ids.data(), "HierarchicalLayer", "token_ids");
-        require_aligned(options.positions.data(), "HierarchicalLayer", "positions");
     }
 
     void run(const Call& call) const {

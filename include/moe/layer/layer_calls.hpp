@@ -5,6 +5,7 @@
 
 #include "../core/alignment.hpp"
 #include "../core/overlap.hpp"
+#include "check_call.hpp"
 #include "describe.hpp"
 #include "forward_pass.hpp"
 
@@ -54,7 +55,7 @@ public:
     /// one is given, the plan must outlive it, and the workspace serves no other call meanwhile.
     [[nodiscard]] ForwardPass<Layer> prepare(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace,
                                              std::size_t n_workers, const ForwardOptions<T>& options = {}) const {
-        check_matrices(x, y);
+        detail::check_tokens(name(), x, y, d_model());
         check_router_input(x, options);
         require_disjoint(name(), "the router input", options.router_input, "y", y);
         return {self(), x, y, nullptr, workspace, n_workers, options};
@@ -62,7 +63,7 @@ public:
     [[nodiscard]] ForwardPass<Layer> prepare(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y,
                                              Workspace& workspace, std::size_t n_workers,
                                              const ForwardOptions<T>& options = {}) const {
-        check_matrices(x, y);
+        detail::check_tokens(name(), x, y, d_model());
         require(plan.n_tokens == x.rows() && plan.n_experts == n_experts(), ErrorCode::shape, name(),
                 ": the plan is for ", plan.n_tokens, " tokens and ", plan.n_experts, " experts, the call for ",
                 x.rows(), " tokens and ", n_experts(), " experts");
@@ -151,15 +152,6 @@ private:
         return !self().shared().experts().empty() && self().shared().mode() == SharedMode::average ? 0.5 : 1.0;
     }
 
-    void check_matrices(const MatrixView<const T>& x, const MatrixView<T>& y) const {
-        require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape, name(),
-                ": x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
-                ", both must be n_tokens x ", d_model());
-        require_aligned(x.data(), name(), "x");
-        require_aligned(y.data(), name(), "y");
-        require_disjoint(name(), "x", x, "y", y);
-    }
-
     void check_router_input(const MatrixView<const T>& x, const ForwardOptions<T>& options) const {
         const MatrixView<const T>& input = options.router_input.cols() == 0 ? x : options.router_input;
         require(input.rows() == x.rows(), ErrorCode::shape, name(), ": the router input has ", input.rows(),
@@ -167,15 +159,9 @@ private:
         require(!self().router().has_logits() || input.cols() == self().router().linear().inputs(), ErrorCode::shape,
                 name(), ": the router input has ", input.cols(), " columns but the router weights have ",
                 self().router().linear().empty() ? 0 : self().router().linear().inputs());
-        require(options.token_ids.empty() || options.token_ids.size() == x.rows(), ErrorCode::shape, name(), ": ",
-                options.token_ids.size(), " token ids for ", x.rows(), " tokens");
-        require(options.valid.empty() || options.valid.size() == x.rows(), ErrorCode::shape, name(), ": ",
-                options.valid.size(), " flags of valid tokens for ", x.rows(), " tokens");
-        require(options.positions.empty() || options.positions.size() == x.rows(), ErrorCode::shape, name(), ": ",
-                options.positions.size(), " positions for ", x.rows(), " tokens");
+        detail::check_facts(name(), options, x.rows());
+        detail::check_valid(name(), options, x.rows());
         require_aligned(input.data(), name(), "the router input");
-        require_aligned(options.positions.data(), name(), "positions");
-        require_aligned(options.token_ids.data(), name(), "token_ids");
     }
 };
 

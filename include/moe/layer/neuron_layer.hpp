@@ -9,6 +9,7 @@
 #include "../core/overlap.hpp"
 #include "../gating/product_keys.hpp"
 #include "../kernels/row.hpp"
+#include "check_call.hpp"
 #include "layer_options.hpp"
 #include "product_key_router.hpp"
 
@@ -121,20 +122,13 @@ private:
 
     void check(const Call& call) const {
         const MatrixView<const T>& x = call.x;
-        const MatrixView<T>& y = call.y;
-        require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape,
-                "NeuronLayer: x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
-                ", both must be n_tokens x ", d_model());
+        detail::check_tokens("NeuronLayer", x, call.y, d_model());
         require(call.router_input.rows() == x.rows() && call.router_input.cols() == router_.inputs(), ErrorCode::shape,
                 "NeuronLayer: the router input is ", call.router_input.rows(), " x ", call.router_input.cols(),
                 ", it must be ", x.rows(), " x ", router_.inputs(), " as the tokens and the router's weights are");
-        require(call.options.valid.empty() || call.options.valid.size() == x.rows(), ErrorCode::shape,
-                "NeuronLayer: ", call.options.valid.size(), " flags of valid tokens for ", x.rows(), " tokens");
-        require_aligned(x.data(), "NeuronLayer", "x");
-        require_aligned(y.data(), "NeuronLayer", "y");
+        detail::check_valid("NeuronLayer", call.options, x.rows());
         require_aligned(call.router_input.data(), "NeuronLayer", "the router input");
-        require_disjoint("NeuronLayer", "x", x, "y", y);
-        require_disjoint("NeuronLayer", "the router input", call.router_input, "y", y);
+        require_disjoint("NeuronLayer", "the router input", call.router_input, "y", call.y);
     }
 
     template <class Work>

@@ -12,6 +12,7 @@
 
 #include "../kernels/row.hpp"
 #include "../kernels/softmax.hpp"
+#include "check_call.hpp"
 #include "moe_layer.hpp"
 #include "tasks.hpp"
 
@@ -178,23 +179,16 @@ private:
 
     void check(const Call& call) const {
         const MatrixView<const T>& x = call.x;
-        const MatrixView<T>& y = call.y;
-        require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape,
-                "SoftMoELayer: x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
-                ", both must be n_tokens x ", d_model());
+        detail::check_tokens("SoftMoELayer", x, call.y, d_model());
         require(call.router_input.rows() == x.rows() && call.router_input.cols() == slots_.inputs(), ErrorCode::shape,
                 "SoftMoELayer: what is compared with the slots is ", call.router_input.rows(), " x ",
                 call.router_input.cols(), ", it must be ", x.rows(), " x ", slots_.inputs(),
                 " as the tokens and the slots are");
-        require(call.options.valid.empty() || call.options.valid.size() == x.rows(), ErrorCode::shape,
-                "SoftMoELayer: ", call.options.valid.size(), " flags of valid tokens for ", x.rows(), " tokens");
+        detail::check_valid("SoftMoELayer", call.options, x.rows());
         require(x.rows() <= std::numeric_limits<Index>::max(), ErrorCode::overflow, "SoftMoELayer: ", x.rows(),
                 " tokens do not fit the index type");
-        require_aligned(x.data(), "SoftMoELayer", "x");
-        require_aligned(y.data(), "SoftMoELayer", "y");
         require_aligned(call.router_input.data(), "SoftMoELayer", "the router input");
-        require_disjoint("SoftMoELayer", "x", x, "y", y);
-        require_disjoint("SoftMoELayer", "the router input", call.router_input, "y", y);
+        require_disjoint("SoftMoELayer", "the router input", call.router_input, "y", call.y);
     }
 
     [[nodiscard]] static bool is_valid(const Call& call, std::size_t t) {
