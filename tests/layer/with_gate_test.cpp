@@ -60,7 +60,7 @@ TEST_CASE("a gate without logits may stand in for one that reads two an expert",
     const moe::Capacity<moe::RoundRobin> capacity{.gate = gate, .limit = moe::CapacityLimit::fixed(n_tokens)};
     CHECK(moe_test::same_bits(s.forward(layer.with_gate(capacity)), expected));
     CHECK(moe_test::error_of([&] { (void)layer.with_gate(moe::RoundRobin{5}); }).text ==
-          "RoundRobin: top_k is 5, it must be 1..4, the number of experts");
+          "RoundRobin: top_k is 5, it must lie in 1..4, the number of experts");
     CHECK(moe_test::error_of([&] { (void)layer.with_gate(moe::TokenChoice<>{}); }).text ==
           "with_gate: this gate chooses among 8 experts, the layer's among 4");
 }

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "../core/error.hpp"
+#include "check_settings.hpp"
 #include "normalize.hpp"
 #include "scores.hpp"
 #include "selection.hpp"

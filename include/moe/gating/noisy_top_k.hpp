@@ -5,10 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <utility>
 
 #include "../core/error.hpp"
 #include "../core/random.hpp"
+#include "check_settings.hpp"
 #include "scores.hpp"
 #include "selection.hpp"
 #include "top_k.hpp"
@@ -42,9 +42,7 @@ struct NoisyTopK {
 
     /// Throws Error(range): top_k outside 1..n_experts, a least deviation negative or not finite.
     void validate(std::size_t n_experts) const {
-        require(top_k >= 1, ErrorCode::range, "NoisyTopK: top_k is ", top_k, ", it must be at least 1");
-        require(std::cmp_less_equal(top_k, n_experts), ErrorCode::range, "NoisyTopK: top_k ", top_k, " exceeds the ",
-                n_experts, " experts");
+        detail::check_top_k("NoisyTopK", top_k, n_experts);
         require(least_deviation >= 0 && std::isfinite(least_deviation), ErrorCode::range,
                 "NoisyTopK: least_deviation is ", least_deviation, ", it must be finite and not negative");
     }

@@ -10,17 +10,6 @@
 
 namespace moe::inline MOE_ABI {
 
-namespace detail {
-
-/// Of all weights of a gate. In float even where a layer computes in double: infinite, it would make a weight 0 NaN.
-inline void check_scale(const char* gate, double scale) {
-    constexpr double most = std::numeric_limits<float>::max();
-    require(scale >= -most && scale <= most, ErrorCode::range, gate, ": scale is ", scale,
-            ", it must be finite in float");
-}
-
-}  // namespace detail
-
 /// What the weights of the experts chosen for a token are divided by. `true` stands for sum(0), `false` for none().
 /// An all-zero sum divides by zero, as in the models this comes from, unless an eps or a minimum prevents it.
 struct Normalize {

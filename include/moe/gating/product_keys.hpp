@@ -8,6 +8,7 @@
 
 #include "../core/error.hpp"
 #include "adaptor.hpp"
+#include "check_settings.hpp"
 #include "scores.hpp"
 #include "selection.hpp"
 #include "top_k.hpp"
@@ -52,8 +53,7 @@ struct ProductKeys {
         }
         require(n * n == n_experts, ErrorCode::range, "ProductKeys: the number of experts is a square, ", n_experts,
                 " is none");
-        require(top_k >= 1 && static_cast<std::size_t>(top_k) <= n_experts, ErrorCode::range, "ProductKeys: top_k is ",
-                top_k, ", it must lie in 1..", n_experts, ", the number of experts");
+        detail::check_top_k("ProductKeys", top_k, n_experts);
         require(weights <= KeyWeights::relu, ErrorCode::range, "ProductKeys: no weights have the number ",
                 static_cast<int>(weights));
     }

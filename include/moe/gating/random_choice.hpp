@@ -8,8 +8,8 @@
 #include <span>
 #include <utility>
 
-#include "../core/error.hpp"
 #include "../core/random.hpp"
+#include "check_settings.hpp"
 #include "selection.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -28,10 +28,7 @@ struct RandomChoice {
     [[nodiscard]] int max_per_token() const { return top_k; }
 
     /// Throws Error(range): top_k outside 1..n_experts.
-    void validate(std::size_t n_experts) const {
-        require(top_k >= 1 && std::cmp_less_equal(top_k, n_experts), ErrorCode::range, "RandomChoice: top_k is ", top_k,
-                ", it must be 1..", n_experts, ", the number of experts");
-    }
+    void validate(std::size_t n_experts) const { detail::check_top_k("RandomChoice", top_k, n_experts); }
 
     /// Reads no logits. O(n_experts).
     template <std::floating_point T>

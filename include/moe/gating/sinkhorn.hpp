@@ -10,6 +10,7 @@
 
 #include "../core/error.hpp"
 #include "../core/matrix_view.hpp"
+#include "check_settings.hpp"
 #include "scores.hpp"
 #include "selection.hpp"
 #include "top_k.hpp"
@@ -46,8 +47,7 @@ struct Sinkhorn {
 
     /// Throws Error(range): a top_k outside 1..n_experts, a tolerance negative or not finite, no iterations.
     void validate(std::size_t n_experts) const {
-        require(top_k >= 1 && std::cmp_less_equal(top_k, n_experts), ErrorCode::range, "Sinkhorn: top_k is ", top_k,
-                ", it must lie in 1..", n_experts, ", the number of experts");
+        detail::check_top_k("Sinkhorn", top_k, n_experts);
         require(tolerance >= 0 && std::isfinite(tolerance), ErrorCode::range, "Sinkhorn: tolerance is ", tolerance,
                 ", it must be finite and not negative");
         require(max_iterations >= 1, ErrorCode::range, "Sinkhorn: max_iterations is ", max_iterations,

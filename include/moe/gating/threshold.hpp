@@ -5,10 +5,10 @@
 #include <concepts>
 #include <cstddef>
 #include <span>
-#include <utility>
 
 #include "../core/alignment.hpp"
 #include "../core/error.hpp"
+#include "check_settings.hpp"
 #include "gather_weights.hpp"
 #include "normalize.hpp"
 #include "scores.hpp"
@@ -53,8 +53,7 @@ struct Threshold {
         require(thresholds.empty() || threshold == 0, ErrorCode::range, "Threshold: threshold is ", threshold,
                 " and thresholds are given; leave it 0");
         require_aligned(thresholds.data(), "Threshold", "thresholds");
-        require(limit >= 0 && std::cmp_less_equal(limit, n_experts), ErrorCode::range, "Threshold: limit is ", limit,
-                ", it must be 0 (off) or 1..", n_experts, ", the number of experts");
+        detail::check_limit("Threshold", limit, n_experts);
         detail::validate_score(score);
         normalize.validate();
         detail::check_scale("Threshold", scale);

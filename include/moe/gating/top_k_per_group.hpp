@@ -7,6 +7,7 @@
 
 #include "../core/alignment.hpp"
 #include "../core/error.hpp"
+#include "check_settings.hpp"
 #include "gather_weights.hpp"
 #include "normalize.hpp"
 #include "scores.hpp"
@@ -44,7 +45,7 @@ struct TopKPerGroup {
                 "TopKPerGroup: ", n_groups, " groups do not divide ", n_experts, " experts");
         const std::size_t members = n_experts / static_cast<std::size_t>(n_groups);
         require(top_k >= 1 && std::cmp_less_equal(top_k, members), ErrorCode::range, "TopKPerGroup: top_k is ", top_k,
-                ", it must be 1..", members, ", the experts of a group");
+                ", it must lie in 1..", members, ", the experts of a group");
         require(per_expert_scale.empty() || per_expert_scale.size() == n_experts, ErrorCode::shape,
                 "TopKPerGroup: per_expert_scale has ", per_expert_scale.size(), " values for ", n_experts, " experts");
         require_aligned(per_expert_scale.data(), "TopKPerGroup", "per_expert_scale");

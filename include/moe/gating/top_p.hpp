@@ -6,9 +6,9 @@
 #include <limits>
 #include <numeric>
 #include <span>
-#include <utility>
 
 #include "../core/error.hpp"
+#include "check_settings.hpp"
 #include "gather_weights.hpp"
 #include "normalize.hpp"
 #include "scores.hpp"
@@ -42,8 +42,7 @@ struct TopP {
     /// normalisation or a scale that cannot be.
     void validate(std::size_t n_experts) const {
         require(mass >= 0 && mass <= 1, ErrorCode::range, "TopP: mass is ", mass, ", it must lie in 0..1");
-        require(limit >= 0 && std::cmp_less_equal(limit, n_experts), ErrorCode::range, "TopP: limit is ", limit,
-                ", it must be 0 (off) or 1..", n_experts, ", the number of experts");
+        detail::check_limit("TopP", limit, n_experts);
         detail::validate_score(score);
         normalize.validate();
         detail::check_scale("TopP", scale);

@@ -221,8 +221,8 @@ TEST_CASE("squared_variation is variance by mean squared", "[noisy_top_k]") {
 TEST_CASE("NoisyTopK names what it refuses", "[noisy_top_k][errors]") {
     const auto refuses = [](NoisyTopK gate) { return error_of([&] { moe::validate_gate(gate, 4); }); };
     CHECK(refuses({.top_k = 4}) == "no error");
-    CHECK(refuses({.top_k = 0}) == "NoisyTopK: top_k is 0, it must be at least 1");
-    CHECK(refuses({.top_k = 5}) == "NoisyTopK: top_k 5 exceeds the 4 experts");
+    CHECK(refuses({.top_k = 0}) == "NoisyTopK: top_k is 0, it must lie in 1..4, the number of experts");
+    CHECK(refuses({.top_k = 5}) == "NoisyTopK: top_k is 5, it must lie in 1..4, the number of experts");
     CHECK(refuses({.least_deviation = -1}) == "NoisyTopK: least_deviation is -1, it must be finite and not negative");
     CHECK(moe::gate_n_experts(NoisyTopK{}, 8) == 4);
     CHECK(error_of([] { (void)moe::gate_n_experts(NoisyTopK{}, 7); }) ==

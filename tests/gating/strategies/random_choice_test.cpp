@@ -85,6 +85,6 @@ TEST_CASE("RandomChoice reads no logits", "[random_choice]") {
 
 TEST_CASE("RandomChoice names what it refuses", "[random_choice][errors]") {
     CHECK(refusal(moe::RandomChoice{8}, 8) == "no error");
-    CHECK(refusal(moe::RandomChoice{9}, 8) == "RandomChoice: top_k is 9, it must be 1..8, the number of experts");
-    CHECK(refusal(moe::RandomChoice{0}, 8) == "RandomChoice: top_k is 0, it must be 1..8, the number of experts");
+    CHECK(refusal(moe::RandomChoice{9}, 8) == "RandomChoice: top_k is 9, it must lie in 1..8, the number of experts");
+    CHECK(refusal(moe::RandomChoice{0}, 8) == "RandomChoice: top_k is 0, it must lie in 1..8, the number of experts");
 }

@@ -61,6 +61,6 @@ TEST_CASE("RoundRobin goes on where position * top_k no longer fits", "[round_ro
 
 TEST_CASE("RoundRobin names what it refuses", "[round_robin][errors]") {
     CHECK(refusal(moe::RoundRobin{8}, 8) == "no error");
-    CHECK(refusal(moe::RoundRobin{9}, 8) == "RoundRobin: top_k is 9, it must be 1..8, the number of experts");
-    CHECK(refusal(moe::RoundRobin{0}, 8) == "RoundRobin: top_k is 0, it must be 1..8, the number of experts");
+    CHECK(refusal(moe::RoundRobin{9}, 8) == "RoundRobin: top_k is 9, it must lie in 1..8, the number of experts");
+    CHECK(refusal(moe::RoundRobin{0}, 8) == "RoundRobin: top_k is 0, it must lie in 1..8, the number of experts");
 }

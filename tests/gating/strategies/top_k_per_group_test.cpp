@@ -98,8 +98,8 @@ TEST_CASE("TopKPerGroup names what it refuses", "[top_k_per_group][errors]") {
     CHECK(refusal(Gate{.n_groups = 0}, 8) == "TopKPerGroup: 0 groups do not divide 8 experts");
     CHECK(refusal(Gate{.n_groups = -4}, 8) == "TopKPerGroup: -4 groups do not divide 8 experts");
     CHECK(refusal(Gate{.n_groups = 4, .top_k = 3}, 8) ==
-          "TopKPerGroup: top_k is 3, it must be 1..2, the experts of a group");
-    CHECK(refusal(Gate{.top_k = 0}, 8) == "TopKPerGroup: top_k is 0, it must be 1..8, the experts of a group");
+          "TopKPerGroup: top_k is 3, it must lie in 1..2, the experts of a group");
+    CHECK(refusal(Gate{.top_k = 0}, 8) == "TopKPerGroup: top_k is 0, it must lie in 1..8, the experts of a group");
     CHECK(refusal(Gate{.per_expert_scale = eight}, 4) == "TopKPerGroup: per_expert_scale has 8 values for 4 experts");
     CHECK(refusal(Gate{.scale = 1e39}, 8) == "TopKPerGroup: scale is 1e+39, it must be finite in float");
     const moe_test::Unaligned<float> odd(eight);
