@@ -229,4 +229,6 @@ TEST_CASE("a router may have another number of rows than there are experts", "[l
     CHECK(layer.n_experts() == n_experts);
     CHECK(moe_test::same_bits(s.forward(layer), s.forward(half)));
     CHECK(moe_test::same_bits(s.forward(moe::pack(layer)), s.forward(half)));
+    // which is of no account to a gate that reads none of them
+    CHECK(moe_test::same_bits(s.forward(layer.with_gate(ByPosition{})), s.forward(half.with_gate(ByPosition{}))));
 }
