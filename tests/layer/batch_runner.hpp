@@ -30,7 +30,10 @@ struct Batch {
     [[nodiscard]] std::size_t n_tokens() const { return ids.size(); }
 };
 
-/// The output rows of `tokens` when `layer` is given exactly these, in this order.
+/// Position of the first token of a Batch; the others follow.
+inline constexpr std::uint64_t batch_position = 1000;
+
+/// The output rows of `tokens` when `layer` is given exactly these, in this order. Each keeps its position.
 template <class Layer, class T, class Executor>
 std::vector<T> run_tokens(const Layer& layer, const Batch<T>& batch, std::span<const std::size_t> tokens,
                           bool accumulate, moe::Workspace& workspace, const Executor& executor) {
@@ -38,14 +41,17 @@ std::vector<T> run_tokens(const Layer& layer, const Batch<T>& batch, std::span<c
     std::vector<T> x;
     std::vector<T> y;
     std::vector<std::int32_t> ids;
+    std::vector<std::uint64_t> positions;
     for (const std::size_t t : tokens) {
         x.insert(x.end(), &batch.x[t * d], &batch.x[t * d] + d);
         y.insert(y.end(), &batch.y[t * d], &batch.y[t * d] + d);
         ids.push_back(batch.ids[t]);
+        positions.push_back(batch_position + t);
     }
     moe::ForwardOptions<T> options;
     options.accumulate = accumulate;
     options.token_ids = ids;
+    options.positions = positions;
     layer.forward(moe::view(static_cast<const T*>(x.data()), tokens.size(), d), moe::view(y.data(), tokens.size(), d),
                   workspace, executor, options);
     return y;
