@@ -2,6 +2,8 @@
 #include <vector>
 
 #include "layer/concurrency.hpp"
+#include "moe/gating/capacity.hpp"
+#include "moe/gating/expert_choice.hpp"
 #include "moe/layer/hierarchical_layer.hpp"
 #include "moe/layer/neuron_layer.hpp"
 #include "moe/layer/soft_moe_layer.hpp"
@@ -40,6 +42,13 @@ std::size_t differing_outputs_of_others(const moe_test::LayerCase<float>& layer_
            moe_test::differing_outputs(hierarchical, 4);
 }
 
+/// Gates for whole batches, one of which asks a gate for tokens.
+std::size_t differing_outputs_of_batch_gates(const moe_test::LayerCase<float>& layer_case) {
+    const moe::Capacity<moe::TokenChoice<>> capacity{.gate = {.top_k = 2}, .order = moe::CapacityOrder::random};
+    return moe_test::differing_outputs(layer_case.layer(moe::AnyGate(moe::ExpertChoice<>{.capacity_factor = 2})), 4) +
+           moe_test::differing_outputs(layer_case.layer(moe::AnyGate(capacity)), 4);
+}
+
 template <class Layer>
 int race_on_purpose(const Layer& layer) {
     moe_test::Draw draw(2);
@@ -64,7 +73,8 @@ int main(int argc, char**) {
     if (argc > 1) {
         return race_on_purpose(layer);
     }
-    const std::size_t differing = moe_test::differing_outputs(layer, 8) + differing_outputs_of_others(layer_case);
+    const std::size_t differing = moe_test::differing_outputs(layer, 8) + differing_outputs_of_others(layer_case) +
+                                  differing_outputs_of_batch_gates(layer_case);
     const bool phases = phases_agree(layer);
     std::printf("%zu outputs differ, phases driven by the host %s\n", differing, phases ? "agree" : "differ");
     return differing == 0 && phases ? 0 : 1;
