@@ -7,6 +7,7 @@
 
 #include <moe/core/error.hpp>
 
+#include "arguments.hpp"
 #include "bars.hpp"
 #include "parse.hpp"
 #include "threads.hpp"
@@ -56,12 +57,7 @@ std::vector<Rival> parse_rivals(std::string_view text) {
 
 const std::vector<std::size_t> all_tokens{1, 2, 4, 8, 16, 32, 64, 128, 512, 2048};
 
-struct Named {
-    std::string_view name;
-    void (*set)(Options&, std::string_view);
-};
-
-constexpr Named options_with_value[] = {
+constexpr Option<Options> options_with_value[] = {
     {"--shape",
      [](Options& o, std::string_view v) {
          o.shapes = parse_list(v, default_shapes(false), [](std::string_view part) {
@@ -103,19 +99,11 @@ constexpr Named options_with_value[] = {
      }},
 };
 
-bool set_flag(std::string_view argument, Options& options) {
-    for (const auto& [name, flag] : {std::pair<std::string_view, bool Options::*>{"--quick", &Options::quick},
-                                     {"--bars", &Options::bars},
-                                     {"--scaling", &Options::scaling},
-                                     {"--list", &Options::list},
-                                     {"--help", &Options::help}}) {
-        if (argument == name) {
-            options.*flag = true;
-            return true;
-        }
-    }
-    return false;
-}
+constexpr Flag<Options> flags[] = {{"--quick", &Options::quick},
+                                   {"--bars", &Options::bars},
+                                   {"--scaling", &Options::scaling},
+                                   {"--list", &Options::list},
+                                   {"--help", &Options::help}};
 
 /// What is measured where the command line does not say: --bars and --scaling have rows of their own, and --quick makes
 /// them shorter, or measures fewer of the others.
@@ -145,27 +133,7 @@ void set_defaults(std::span<const char* const> arguments, Options& options) {
 Options parse_options(std::span<const char* const> arguments) {
     Options options;
     set_defaults(arguments, options);
-    for (std::size_t i = 0; i < arguments.size(); ++i) {
-        const std::string_view argument = arguments[i];
-        if (set_flag(argument, options)) {
-            continue;
-        }
-        if (argument.starts_with("--benchmark_")) {
-            options.google.emplace_back(argument);
-            continue;
-        }
-        const std::size_t equals = argument.find('=');
-        const std::string_view name = argument.substr(0, equals);
-        const auto known = std::ranges::find(options_with_value, name, &Named::name);
-        moe::require(known != std::end(options_with_value), moe::ErrorCode::range, "unknown option '", name,
-                     "'; --help lists them all");
-        if (equals != std::string_view::npos) {
-            known->set(options, argument.substr(equals + 1));
-        } else {
-            moe::require(i + 1 < arguments.size(), moe::ErrorCode::missing, "option ", name, " needs a value");
-            known->set(options, arguments[++i]);
-        }
-    }
+    parse_arguments<Options>(arguments, flags, options_with_value, options);
     return options;
 }
 

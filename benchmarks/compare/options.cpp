@@ -7,6 +7,7 @@
 
 #include <moe/core/error.hpp>
 
+#include "../arguments.hpp"
 #include "../formatted.hpp"
 #include "../parse.hpp"
 #include "../threads.hpp"
@@ -45,12 +46,7 @@ void set_file(std::string_view option, std::string_view value, std::string& file
     file = value;
 }
 
-struct Named {
-    std::string_view name;
-    void (*set)(Options&, std::string_view);
-};
-
-constexpr Named options_with_value[] = {
+constexpr bench::Option<Options> options_with_value[] = {
     {"--shapes",
      [](Options& o, std::string_view v) {
          o.shapes = bench::parse_list(v, default_shapes(), [](std::string_view part) {
@@ -79,17 +75,8 @@ constexpr Named options_with_value[] = {
     {"--html", [](Options& o, std::string_view v) { set_file("--html", v, o.html); }},
 };
 
-bool set_flag(std::string_view argument, Options& options) {
-    for (const auto& [name, flag] : {std::pair<std::string_view, bool Options::*>{"--quick", &Options::quick},
-                                     {"--list", &Options::list},
-                                     {"--help", &Options::help}}) {
-        if (argument == name) {
-            options.*flag = true;
-            return true;
-        }
-    }
-    return false;
-}
+constexpr bench::Flag<Options> flags[] = {
+    {"--quick", &Options::quick}, {"--list", &Options::list}, {"--help", &Options::help}};
 
 Options defaults(bool quick) {
     Options options;
@@ -108,27 +95,7 @@ Options defaults(bool quick) {
 
 Options parse_options(std::span<const char* const> arguments) {
     Options options = defaults(std::ranges::find(arguments, std::string_view("--quick")) != arguments.end());
-    for (std::size_t i = 0; i < arguments.size(); ++i) {
-        const std::string_view argument = arguments[i];
-        if (set_flag(argument, options)) {
-            continue;
-        }
-        if (argument.starts_with("--benchmark_")) {
-            options.google.emplace_back(argument);
-            continue;
-        }
-        const std::size_t equals = argument.find('=');
-        const std::string_view name = argument.substr(0, equals);
-        const auto known = std::ranges::find(options_with_value, name, &Named::name);
-        moe::require(known != std::end(options_with_value), moe::ErrorCode::range, "unknown option '", name,
-                     "'; --help lists them all");
-        if (equals != std::string_view::npos) {
-            known->set(options, argument.substr(equals + 1));
-        } else {
-            moe::require(i + 1 < arguments.size(), moe::ErrorCode::missing, "option ", name, " needs a value");
-            known->set(options, arguments[++i]);
-        }
-    }
+    bench::parse_arguments<Options>(arguments, flags, options_with_value, options);
     return options;
 }
 

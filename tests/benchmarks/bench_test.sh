@@ -12,12 +12,6 @@ threads=$5
 # shellcheck source=tests/support/program_test.sh
 . "$(dirname -- "$0")/../support/program_test.sh"
 
-# bad_option PATTERN ARGUMENT...: refused with status 2, and nothing on stdout
-bad_option() {
-    refused 2 "$@"
-    [ ! -s "$out" ] || complain "something on stdout of: moe_bench $*"
-}
-
 test_bad_options() {
     bad_option "unknown option '--batch'" --batch 5
     bad_option "unknown option 'mixtral-8x7b'" mixtral-8x7b

@@ -12,12 +12,6 @@ threads=$5
 # shellcheck source=tests/support/program_test.sh
 . "$(dirname -- "$0")/../support/program_test.sh"
 
-# bad_option PATTERN ARGUMENT...: refused with status 2, and nothing on stdout
-bad_option() {
-    refused 2 "$@"
-    [ ! -s "$out" ] || complain "something on stdout of: moe_compare $*"
-}
-
 test_bad_options() {
     bad_option "unknown option '--shape'" --shape tiny
     bad_option "unknown option 'top-1'" top-1

@@ -33,3 +33,9 @@ refused() {
     [ "$(wc -l <"$err")" -eq 1 ] || complain "not one line on stderr of: ${program##*/} $*"
     grep -q -- "$pattern" "$err" || complain "no '$pattern' in '$(cat "$err")' of: ${program##*/} $*"
 }
+
+# bad_option PATTERN ARGUMENT...: refused with status 2, and nothing on stdout
+bad_option() {
+    refused 2 "$@"
+    [ ! -s "$out" ] || complain "something on stdout of: ${program##*/} $*"
+}
