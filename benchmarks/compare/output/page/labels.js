@@ -31,7 +31,7 @@ function leader(point, place) {
 }
 
 /**
- * Names of points {x, y, name}: each at the nearest place where it touches no other name, no point and none of the
+ * Names of points {x, y, name, first}: each at the nearest place where it touches no other name, no point and none of the
  * boxes `texts`, and none of the boxes `lines` if there is such a place. A thin leader joins what is further away; it
  * crosses no name, and no point or leader where that can be helped.
  */
@@ -43,9 +43,9 @@ function labelPoints(area, points, texts, lines) {
         box.x >= area.left + 2 && box.x + box.width <= area.width - 2 &&
         box.y >= area.top && box.y + box.height <= area.bottom;
     const clear = (boxes, others) => boxes.every((box) => others.every((other) => apart(box, other)));
-    // the crowded ones choose first
+    // those that say so choose first, then the crowded ones
     const crowd = (point) => points.filter((other) => Math.hypot(other.x - point.x, other.y - point.y) < 60).length;
-    for (const point of [...points].sort((a, b) => crowd(b) - crowd(a))) {
+    for (const point of [...points].sort((a, b) => (b.first ?? 0) - (a.first ?? 0) || crowd(b) - crowd(a))) {
         const node = text(area, 0, 0, point.name, { class: "name" });
         const size = node.getBBox();
         const others = points.filter((other) => other !== point)

@@ -21,10 +21,10 @@ function computeAxis(rows) {
     return { from, to, scale: logScale, ticks };
 }
 
-/** Above which a row would press all others together: far from the best, as seen from where two thirds of them are. */
+/** Above which a row would press all others together: far from the best, as seen from where half of them are. */
 function farLimit(rows) {
     const order = rows.map((row) => row.nll).sort((a, b) => a - b);
-    const usual = order[Math.ceil((2 / 3) * (order.length - 1))] - order[0];
+    const usual = order[Math.ceil((order.length - 1) / 2)] - order[0];
     return usual > 0 && order[order.length - 1] > order[0] + 4 * usual ? order[0] + 3 * usual : Infinity;
 }
 
@@ -48,7 +48,7 @@ function qualityMark(area, row, px, py, far, beaten) {
     const node = svg("path", { d: shapePath(shape, px, py, row.causal ? 5.5 : 4.5), ...style });
     area.root.append(node);
     const name = far ? `${row.strategy}, ${figure(row.nll)}` : row.strategy;
-    return { node, x: px, y: py, name, title: row.strategy, lines: [
+    return { node, x: px, y: py, name, first: far ? 1 : 0, title: row.strategy, lines: [
         ["nats a byte", nats(row.nll)], ["bits a byte", nats(row.nll / Math.LN2)],
         ["experts computed", percent(row.compute)], ["choices dropped", percent(row.dropped)],
         ["causal", row.causal ? "yes" : "no"], ...(beaten ? [] : [["", "not beaten"]]),
