@@ -1,6 +1,7 @@
 #include "library_arm.hpp"
 
-#include "../phase_timer.hpp"
+#include <moe/stats.hpp>
+
 #include "../probes/clock.hpp"
 #include "../weights.hpp"
 #include "format_arms.hpp"
@@ -40,11 +41,13 @@ void LibraryArm::route(Batch& batch) {
 
 PhaseSeconds LibraryArm::observe(const Batch& batch, Turn turn, moe::MatrixView<float> y) {
     PhaseSeconds seconds;
-    PhaseTimer timer;
+    moe::PhaseTimer<float> timer;
     seconds.total = seconds_of([&] {
         layers_[turn.layer]->forward(batch.x, batch.table->ids(turn.variant), y, workspace_, threads_, &timer);
     });
-    seconds.route = timer[moe::Phase::logits] + timer[moe::Phase::gating] + timer[moe::Phase::plan];
+    for (const moe::Phase phase : {moe::Phase::logits, moe::Phase::gating, moe::Phase::plan}) {
+        seconds.route += timer.phase(phase).total();
+    }
     return seconds;
 }
 

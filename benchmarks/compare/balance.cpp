@@ -1,11 +1,11 @@
 #include "balance.hpp"
 
-#include <algorithm>
 #include <string>
 
 #include <moe/core/random.hpp>
+#include <moe/stats.hpp>
 
-#include "load.hpp"
+#include "load_shares.hpp"
 
 namespace compare {
 
@@ -18,37 +18,38 @@ double work_of(const RoutedInput& input) {
 }
 
 BalanceRow row_of(const Strategy& strategy, const RoutedInput& input, const moe::AnyGate& gate) {
-    LoadCounter load;
-    input.route(gate, load);
-    Unevenness figures = unevenness(load.counts);
+    moe::RouterStats<float> stats(input.experts);
+    input.route(gate, stats);
+    const moe::LoadSummary load = moe::load_summary(stats.load());
     BalanceRow row;
     row.strategy = strategy.name;
     row.input = input.name;
     row.layer = input.layer;
     row.tokens = input.tokens;
     row.experts = input.experts;
-    row.max_violation = figures.max_violation;
-    row.variation = figures.variation;
-    row.gini = figures.gini;
-    row.entropy = figures.entropy;
-    row.dead = figures.dead;
-    row.dropped = load.dropped_share();
-    row.experts_per_token = static_cast<double>(load.assignments) / static_cast<double>(input.tokens);
-    row.confidence = load.largest_weights / static_cast<double>(std::max<std::size_t>(1, load.routed_tokens));
-    row.load = std::move(figures.share);
+    row.max_violation = load.max_violation;
+    row.variation = load.variation;
+    row.gini = load.gini;
+    row.entropy = load.entropy;
+    row.dead = static_cast<double>(load.dead_experts);
+    row.dropped = stats.drop_rate();
+    row.experts_per_token = stats.mean_experts_per_token();
+    row.confidence = stats.mean_largest_weight();
+    row.load = load_shares(stats.load());
     return row;
 }
 
 }  // namespace
 
-std::vector<BalanceRow> measure_balance(std::span<const RoutedInput> inputs, std::span<const std::vector<float>> biases,
+std::vector<BalanceRow> measure_balance(std::span<const RoutedInput> inputs, std::span<const Calibration> calibrations,
                                         std::span<const Strategy* const> strategies, std::uint64_t seed,
                                         Progress& progress) {
     std::vector<BalanceRow> rows;
     for (const Strategy* strategy : strategies) {
         progress.begin("balance", std::string(strategy->name));
         for (std::size_t i = 0; i < inputs.size(); ++i) {
-            const Setting setting{inputs[i].experts, inputs[i].top_k, moe::random_bits(seed, i), biases[i]};
+            const Setting setting{inputs[i].experts, inputs[i].top_k, moe::random_bits(seed, i), calibrations[i].bias,
+                                  calibrations[i].thresholds};
             if (const auto gate = strategy->make(setting)) {
                 rows.push_back(row_of(*strategy, inputs[i], *gate));
             }

@@ -11,10 +11,10 @@
 
 namespace compare {
 
-/// How each strategy spreads the tokens of each input; `biases` has one for each input. Figures depend on the arguments
-/// only.
+/// How each strategy spreads the tokens of each input; `calibrations` has one for each input. Figures depend on the
+/// arguments only.
 [[nodiscard]] std::vector<BalanceRow> measure_balance(std::span<const RoutedInput> inputs,
-                                                      std::span<const std::vector<float>> biases,
+                                                      std::span<const Calibration> calibrations,
                                                       std::span<const Strategy* const> strategies, std::uint64_t seed,
                                                       Progress& progress);
 

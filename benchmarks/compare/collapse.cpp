@@ -8,10 +8,10 @@
 
 #include <moe/core/random.hpp>
 #include <moe/moe.hpp>
+#include <moe/stats.hpp>
 
 #include "../input.hpp"
-#include "load.hpp"
-#include "sign_balancing.hpp"
+#include "load_shares.hpp"
 
 namespace compare {
 
@@ -53,8 +53,8 @@ private:
     std::vector<float> weights_;
 };
 
-std::vector<std::size_t> count_choices(std::vector<float> logits, std::span<const float> preference,
-                                       std::span<const float> bias) {
+std::vector<std::uint64_t> count_choices(std::vector<float> logits, std::span<const float> preference,
+                                         std::span<const float> bias) {
     for (std::size_t i = 0; i < logits.size(); ++i) {
         logits[i] += preference[i % n_experts];
     }
@@ -64,7 +64,7 @@ std::vector<std::size_t> count_choices(std::vector<float> logits, std::span<cons
     std::array<float, top_k> weights{};
     std::array<float, moe::selection_parts * n_experts> scratch{};
     std::array<moe::ExpertId, n_experts> order{};
-    std::vector<std::size_t> counts(n_experts);
+    std::vector<std::uint64_t> counts(n_experts);
     for (std::size_t t = 0; t < n_tokens; ++t) {
         const auto row = std::span<const float>(logits).subspan(t * n_experts, n_experts);
         (void)moe::select_token<float>(gate, row, {}, {experts, weights, scratch, order});
@@ -82,16 +82,17 @@ void run(const std::string& name, const Inputs& inputs, double balancing_rate, s
     for (std::size_t e = 0; e < n_experts; ++e) {
         preference[e] = std::max(0.0F, 1.0F - 0.25F * static_cast<float>(e));  // a few favourites
     }
-    std::vector<float> bias(n_experts);
+    moe::SignBalancer balancer{.rate = balancing_rate};
+    balancer.reset(n_experts);
     for (std::size_t step = 0; step < steps; ++step) {
-        const std::vector<std::size_t> counts = count_choices(inputs.logits(step), preference, bias);
-        Unevenness load = unevenness(counts);
-        rows.push_back({name, step, load.max_violation, load.variation, load.share});
+        const std::vector<std::uint64_t> counts = count_choices(inputs.logits(step), preference, balancer.bias);
+        const std::vector<double> load = load_shares(counts);
+        rows.push_back({name, step, moe::max_violation(counts), moe::load_variation(counts), load});
         for (std::size_t e = 0; e < n_experts; ++e) {
-            const double violation = load.share[e] * n_experts - 1;
+            const double violation = load[e] * n_experts - 1;
             preference[e] = std::clamp(preference[e] + static_cast<float>(gain * violation), -most, most);
         }
-        balance_by_sign(counts, balancing_rate, bias);
+        balancer.update(counts);
     }
 }
 

@@ -37,7 +37,7 @@ struct RoutingPart {
     }
 
     [[nodiscard]] QualityPlan quality_plan(const Options& options) const {
-        return {text, std::span(biases).first(model.layers().size()), options.seed};
+        return {text, std::span(calibrations).first(model.layers().size()), options.seed};
     }
 
     [[nodiscard]] double work(const Options& options) const {
@@ -48,17 +48,17 @@ struct RoutingPart {
     void measure(const Options& options, Progress& progress, Report& report) {
         progress.begin("collapse");
         report.collapse = collapse(options.seed, collapse_steps);
-        progress.begin("biases that balance");
+        progress.begin("biases and thresholds that balance");
         for (const RoutedInput& input : inputs) {
-            biases.push_back(balancing_bias(input));
+            calibrations.push_back(calibrate(input));
         }
-        report.balance = measure_balance(inputs, biases, options.strategies, options.seed, progress);
+        report.balance = measure_balance(inputs, calibrations, options.strategies, options.seed, progress);
         report.quality = measure_quality(model, quality_plan(options), options.strategies, threads, progress);
     }
 
     generate::Model model;
     std::vector<RoutedInput> inputs;  ///< those of the model's layers first
-    std::vector<std::vector<float>> biases;
+    std::vector<Calibration> calibrations;
     std::vector<std::int32_t> text;
     bench::Threads threads;
 };

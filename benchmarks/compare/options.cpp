@@ -131,6 +131,7 @@ std::string list() {
                                  strategy.causal ? " " : "*", static_cast<int>(strategy.description.size()),
                                  strategy.description.data());
     }
+    text += left_out();
     text += "shapes\n";
     for (const bench::Shape& shape : bench::shapes()) {
         text += bench::formatted("  %-20.*s  %zu experts, %zu a token, d_model %zu, d_ff %zu\n",

@@ -7,8 +7,7 @@
 #include <optional>
 
 #include <moe/core/random.hpp>
-
-#include "load.hpp"
+#include <moe/stats.hpp>
 
 namespace compare {
 
@@ -17,8 +16,10 @@ namespace {
 constexpr double seconds_per_token = 150e-6;  // of tiny-mixtral on one thread
 
 struct WindowResult {
+    explicit WindowResult(std::size_t n_experts) : stats(n_experts) {}
+
     double nll = 0;  ///< sum over the bytes that are predicted
-    LoadCounter load;
+    moe::RouterStats<float> stats;
     std::exception_ptr error;
 };
 
@@ -27,9 +28,10 @@ std::optional<std::vector<moe::AnyGate>> make_gates(const generate::Model& model
                                                     const Strategy& strategy) {
     std::vector<moe::AnyGate> gates;
     for (std::size_t layer = 0; layer < model.layers().size(); ++layer) {
-        const Setting setting{model.layers()[layer].moe.n_experts(), static_cast<std::size_t>(model.config().top_k),
-                              moe::random_bits(plan.seed, 1000 + layer), plan.biases[layer],
-                              static_cast<std::size_t>(model.config().vocab_size)};
+        const Setting setting{
+            model.layers()[layer].moe.n_experts(),     static_cast<std::size_t>(model.config().top_k),
+            moe::random_bits(plan.seed, 1000 + layer), plan.calibrations[layer].bias,
+            plan.calibrations[layer].thresholds,       static_cast<std::size_t>(model.config().vocab_size)};
         auto gate = strategy.make(setting);
         if (!gate) {
             return std::nullopt;
@@ -50,7 +52,7 @@ generate::Threads one_thread() {
 void read_window(const generate::Model& model, std::span<const moe::AnyGate> gates,
                  std::span<const std::int32_t> window, std::size_t first, WindowResult& result) {
     generate::Decoder decoder(model, one_thread());
-    const std::vector<moe::Observer<float>*> observers(model.layers().size(), &result.load);
+    const std::vector<moe::Observer<float>*> observers(model.layers().size(), &result.stats);
     decoder.observe(observers);
     decoder.route_with(gates);
     decoder.restart(first);
@@ -63,7 +65,8 @@ void read_window(const generate::Model& model, std::span<const moe::AnyGate> gat
 QualityRow row_of(const generate::Model& model, const QualityPlan& plan, const Strategy& strategy,
                   std::span<const moe::AnyGate> gates, const bench::Threads& threads) {
     const std::size_t n_windows = plan.text.size() / window_bytes;
-    std::vector<WindowResult> results(n_windows);
+    const std::size_t n_experts = model.layers().front().moe.n_experts();  // of every layer of a Mixtral
+    std::vector<WindowResult> results(n_windows, WindowResult(n_experts));
     threads.take_turns(n_windows, [&](std::size_t i) {
         try {
             read_window(model, gates, plan.text.subspan(i * window_bytes, window_bytes), i * window_bytes, results[i]);
@@ -72,20 +75,19 @@ QualityRow row_of(const generate::Model& model, const QualityPlan& plan, const S
         }
     });
     double nll = 0;
-    LoadCounter load;
+    moe::RouterStats<float> stats(n_experts);
     for (const WindowResult& result : results) {
         if (result.error) {
             std::rethrow_exception(result.error);
         }
         nll += result.nll;
-        load.add(result.load);
+        stats.merge(result.stats);
     }
     QualityRow row;
     row.strategy = strategy.name;
     row.nll = nll / static_cast<double>(n_windows * (window_bytes - 1));
-    row.compute = static_cast<double>(load.assignments) /
-                  (static_cast<double>(load.tokens) * static_cast<double>(load.counts.size()));
-    row.dropped = load.dropped_share();
+    row.compute = stats.mean_experts_per_token() / static_cast<double>(n_experts);
+    row.dropped = stats.drop_rate();
     row.causal = strategy.causal;
     return row;
 }

@@ -10,6 +10,7 @@
 #include "../threads.hpp"
 #include "progress.hpp"
 #include "report.hpp"
+#include "routed_input.hpp"
 #include "strategies.hpp"
 
 namespace compare {
@@ -21,8 +22,8 @@ namespace compare {
 inline constexpr std::size_t window_bytes = 256;
 
 struct QualityPlan {
-    std::span<const std::int32_t> text;          ///< whole windows; what is left over is not read
-    std::span<const std::vector<float>> biases;  ///< one for each layer of the model
+    std::span<const std::int32_t> text;         ///< whole windows; what is left over is not read
+    std::span<const Calibration> calibrations;  ///< one for each layer of the model
     std::uint64_t seed = 0;
 };
 

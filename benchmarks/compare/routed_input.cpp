@@ -4,10 +4,9 @@
 #include <utility>
 
 #include <moe/moe.hpp>
+#include <moe/stats.hpp>
 
-#include "load.hpp"
 #include "logits.hpp"
-#include "sign_balancing.hpp"
 
 namespace compare {
 
@@ -74,6 +73,26 @@ RoutedInput skewed_input(Distribution distribution, std::size_t tokens, std::uin
             }};
 }
 
+/// Hands the softmax of the logits it sees to moe::ThresholdBalancer.
+class ThresholdFinder final : public moe::Observer<float> {
+public:
+    ThresholdFinder(std::size_t n_experts, int top_k) : balancer_{.top_k = top_k} { balancer_.reset(n_experts); }
+
+    void on_plan(const moe::RoutingRecord<float>& record) override {
+        std::vector<float> scores(record.logits.rows() * record.logits.cols());
+        const auto all = moe::view(scores.data(), record.logits.rows(), record.logits.cols());
+        for (std::size_t t = 0; t < all.rows(); ++t) {
+            moe::Softmax{}(record.logits.row_span(t), all.row_span(t));
+        }
+        balancer_.update(all);
+    }
+
+    [[nodiscard]] const std::vector<float>& thresholds() const { return balancer_.thresholds; }
+
+private:
+    moe::ThresholdBalancer balancer_;
+};
+
 }  // namespace
 
 std::vector<RoutedInput> model_inputs(const generate::Model& model, const std::string& directory) {
@@ -99,17 +118,20 @@ std::vector<RoutedInput> skewed_inputs(std::size_t tokens, std::uint64_t seed) {
             skewed_input(Distribution::one_hot, tokens, moe::random_bits(seed, 2))};
 }
 
-std::vector<float> balancing_bias(const RoutedInput& input) {
-    std::vector<float> bias(input.experts);
+Calibration calibrate(const RoutedInput& input) {
+    const auto top_k = static_cast<int>(input.top_k);
+    moe::SignBalancer balancer;
+    balancer.reset(input.experts);
     for (int step = 0; step < 200; ++step) {
-        const double rate = step < 100 ? 0.02 : 0.002;  // far first, then near
-        const moe::TokenChoice<moe::Sigmoid> gate{
-            .top_k = static_cast<int>(input.top_k), .normalize = true, .selection_bias = bias};
-        LoadCounter load;
-        input.route(gate, load);
-        balance_by_sign(load.counts, rate, bias);
+        balancer.rate = step < 100 ? 0.02 : 0.002;  // far first, then near
+        moe::RouterStats<float> stats(input.experts);
+        input.route(moe::TokenChoice<moe::Sigmoid>{.top_k = top_k, .normalize = true, .selection_bias = balancer.bias},
+                    stats);
+        balancer.update(stats.load());
     }
-    return bias;
+    ThresholdFinder finder(input.experts, top_k);
+    input.route(moe::Dense<>{}, finder);
+    return {std::move(balancer.bias), finder.thresholds()};
 }
 
 }  // namespace compare

@@ -30,7 +30,11 @@ struct RoutedInput {
 /// Random logits of 64 experts, top-8, with Zipf and one-hot skew.
 [[nodiscard]] std::vector<RoutedInput> skewed_inputs(std::size_t tokens, std::uint64_t seed);
 
-/// A bias of the choice by sigmoid scores, (experts), that balances the load of this input: 200 steps of the sign rule.
-[[nodiscard]] std::vector<float> balancing_bias(const RoutedInput& input);
+/// What strategies that balance loads while they are trained would have come to on an input.
+struct Calibration {
+    std::vector<float> bias;        ///< (experts) of the choice by sigmoid scores: 200 steps of moe::SignBalancer
+    std::vector<float> thresholds;  ///< (experts) of the softmax: top_k experts a token on average, equal loads
+};
+[[nodiscard]] Calibration calibrate(const RoutedInput& input);
 
 }  // namespace compare

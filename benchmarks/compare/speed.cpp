@@ -5,11 +5,11 @@
 #include <string>
 #include <utility>
 
-#include "../phase_timer.hpp"
+#include <moe/stats.hpp>
+
 #include "../probes/clock.hpp"
 #include "../row.hpp"
 #include "../weights.hpp"
-#include "load.hpp"
 #include "speed_arms.hpp"
 #include "speed_check.hpp"
 #include "speed_input.hpp"
@@ -44,27 +44,22 @@ std::vector<float> make_router(const bench::Shape& shape, const bench::Threads& 
     return router;
 }
 
-/// The plan of a call, kept, and what it loads.
+/// The plan of a call, kept.
 class PlanKeeper final : public moe::Observer<float> {
 public:
-    void on_plan(const moe::RoutingRecord<float>& record) override {
-        plan.assign(record.plan);
-        load.on_plan(record);
-    }
+    void on_plan(const moe::RoutingRecord<float>& record) override { plan.assign(record.plan); }
     moe::RoutingPlan<float> plan;
-    LoadCounter load;
 };
 
-void describe_load(std::vector<std::size_t> counts, SpeedRow& row) {
-    if (counts.empty()) {
-        return;
+void describe_load(const moe::PlanView<float>& plan, SpeedRow& row) {
+    std::vector<std::size_t> counts;
+    for (std::size_t e = 0; e < plan.n_experts; ++e) {
+        counts.push_back(plan.tokens_of(e).size());
     }
-    std::ranges::sort(counts);
-    const std::size_t n = counts.size();
-    row.load_min = static_cast<double>(counts.front());
-    row.load_median = static_cast<double>(counts[(n - 1) / 2] + counts[n / 2]) / 2;
-    row.load_max = static_cast<double>(counts.back());
-    row.active_experts = static_cast<double>(n) - static_cast<double>(std::ranges::count(counts, std::size_t{0}));
+    row.load_min = moe::min_load(counts);
+    row.load_median = moe::median_load(counts);
+    row.load_max = moe::max_load(counts);
+    row.active_experts = static_cast<double>(counts.size() - moe::dead_experts(counts));
 }
 
 void describe_times(const Samples& samples, SpeedRow& row) {
@@ -149,6 +144,10 @@ void SpeedSession::Parts::check(std::size_t tokens, std::vector<SpeedRow>& rows)
     const SpeedCall first = call(tokens, 0);
     checker.begin(first.x);
     for (const auto& arm : arms) {
+        SpeedRow row;
+        row.strategy = arm->name();
+        row.shape = shape.name;
+        row.tokens = tokens;
         PlanKeeper keeper;
         arm->run(first, workspace, threads, &keeper);
         if (arm->name() == dense_active) {
@@ -157,12 +156,8 @@ void SpeedSession::Parts::check(std::size_t tokens, std::vector<SpeedRow>& rows)
             checker.check_dense(arm->name(), shape.n_experts * shape.d_ff, total_group, first.y);
         } else {
             checker.check_layer(arm->name(), keeper.plan, first.y);
+            describe_load(keeper.plan, row);
         }
-        SpeedRow row;
-        row.strategy = arm->name();
-        row.shape = shape.name;
-        row.tokens = tokens;
-        describe_load(keeper.load.counts, row);
         rows.push_back(std::move(row));
     }
 }
@@ -171,12 +166,13 @@ void SpeedSession::Parts::time(const SpeedArm& arm, std::size_t tokens, Samples&
     double spent = 0;
     do {
         const SpeedCall next = call(tokens, samples.turn++);
-        bench::PhaseTimer timer;
+        moe::PhaseTimer<float> timer;
+        const auto phase = [&](moe::Phase which) { return timer.phase(which).total(); };
         samples.seconds.push_back(bench::seconds_of([&] { arm.run(next, workspace, threads, &timer); }));
-        samples.route.push_back(timer[moe::Phase::logits] + timer[moe::Phase::gating]);
-        samples.dispatch.push_back(timer[moe::Phase::plan]);
-        samples.hidden.push_back(timer[moe::Phase::hidden]);
-        samples.output.push_back(timer[moe::Phase::output]);
+        samples.route.push_back(phase(moe::Phase::logits) + phase(moe::Phase::gating));
+        samples.dispatch.push_back(phase(moe::Phase::plan));
+        samples.hidden.push_back(phase(moe::Phase::hidden));
+        samples.output.push_back(phase(moe::Phase::output));
         spent += samples.seconds.back();
     } while (spent < slice);
 }

@@ -15,8 +15,9 @@ struct Setting {
     std::size_t n_experts = 0;
     std::size_t top_k = 0;          ///< experts a token of the model: a strategy that has a choice costs as much
     std::uint64_t seed = 0;         ///< of strategies that draw lots; another in every layer
-    std::span<const float> bias{};  ///< (n_experts) of the choice, balances the load where one was found; or empty: 0
-    std::size_t vocabulary = 256;   ///< token ids are less than that
+    std::span<const float> bias{};  ///< (n_experts) of the choice, balances the load where one was found; or empty
+    std::span<const float> thresholds{};  ///< (n_experts) that let top_k experts a token pass, on average; or empty
+    std::size_t vocabulary = 256;         ///< token ids are less than that
 };
 
 /// A way to choose experts.
@@ -31,5 +32,8 @@ struct Strategy {
 
 /// All that are compared. One takes part by its line in strategies.cpp.
 [[nodiscard]] std::span<const Strategy> strategies() noexcept;
+
+/// What is not compared, and why: a few lines.
+[[nodiscard]] std::string_view left_out() noexcept;
 
 }  // namespace compare

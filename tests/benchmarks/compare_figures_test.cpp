@@ -1,6 +1,5 @@
 // What the comparison of routing strategies computes from counts and draws by itself.
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <numeric>
@@ -10,15 +9,12 @@
 #include "support/catch.hpp"
 
 #include "../../benchmarks/compare/collapse.hpp"
-#include "../../benchmarks/compare/load.hpp"
+#include "../../benchmarks/compare/load_shares.hpp"
 #include "../../benchmarks/compare/logits.hpp"
-#include "../../benchmarks/compare/sign_balancing.hpp"
 
 using namespace compare;
 
 namespace {
-
-constexpr double tolerance = 1e-14;
 
 /// How often each expert has the greatest logit of a row.
 std::vector<double> favourites(const std::vector<float>& logits, std::size_t n_experts) {
@@ -32,67 +28,10 @@ std::vector<double> favourites(const std::vector<float>& logits, std::size_t n_e
 
 }  // namespace
 
-TEST_CASE("Unevenness of 6, 2, 0 and 0 tokens, by hand") {
-    const Unevenness load = unevenness({6, 2, 0, 0});
-    // mean 2, squares of the differences 16, 0, 4, 4
-    REQUIRE(load.max_violation == 2.0);
-    REQUIRE(std::abs(load.variation - std::sqrt(6.0) / 2) < tolerance);
-    // half the mean of |a - b| over the 16 ordered pairs, 40 / 16, over the mean
-    REQUIRE(std::abs(load.gini - 0.625) < tolerance);
-    REQUIRE(std::abs(load.entropy + (0.75 * std::log(0.75) + 0.25 * std::log(0.25)) / std::log(4.0)) < tolerance);
-    REQUIRE(load.dead == 2.0);
-    REQUIRE(load.share == std::vector{0.75, 0.25, 0.0, 0.0});
-}
-
-TEST_CASE("Unevenness of even loads, of one expert, of no tokens and of no experts") {
-    const Unevenness even = unevenness({5, 5, 5});
-    REQUIRE(even.max_violation == 0.0);
-    REQUIRE(even.variation == 0.0);
-    REQUIRE(std::abs(even.gini) < tolerance);
-    REQUIRE(std::abs(even.entropy - 1) < tolerance);
-    REQUIRE(even.dead == 0.0);
-    REQUIRE(unevenness({7}).entropy == 1.0);
-    REQUIRE(unevenness({7}).gini == 0.0);
-    const Unevenness nothing = unevenness({0, 0});
-    REQUIRE(nothing.share == std::vector{0.0, 0.0});
-    REQUIRE(nothing.max_violation == 0.0);
-    REQUIRE(nothing.dead == 2.0);
-    REQUIRE(unevenness({}).share.empty());
-}
-
-TEST_CASE("A load counter counts choices, drops and weights") {
-    const std::array<moe::ExpertId, 6> experts{1, 0, moe::dropped(1), moe::no_expert, 1, moe::dropped(0)};
-    const std::array<float, 6> weights{0.75F, 0.25F, 9.0F, 9.0F, 0.5F, 9.0F};
-    const auto choices = moe::view(experts.data(), 3, 2);
-    std::array<moe::ExpertId, 6> kept = experts;
-    std::ranges::replace_if(
-        kept, [](moe::ExpertId e) { return e < 0; }, moe::no_expert);
-    moe::RoutingPlan<float> plan;
-    plan.assign(moe::view(static_cast<const moe::ExpertId*>(kept.data()), 3, 2), moe::view(weights.data(), 3, 2), 3);
-    LoadCounter load;
-    load.on_plan({plan, {}, choices, {}});
-    REQUIRE(load.counts == std::vector<std::size_t>{1, 2, 0});
-    REQUIRE(load.tokens == 3);
-    REQUIRE(load.assignments == 3);
-    REQUIRE(load.dropped == 2);
-    REQUIRE(load.routed_tokens == 2);
-    REQUIRE(load.largest_weights == 1.25);
-    REQUIRE(load.dropped_share() == 0.4);
-    LoadCounter both;
-    both.add(load);
-    both.add(load);
-    REQUIRE(both.counts == std::vector<std::size_t>{2, 4, 0});
-    REQUIRE(both.dropped == 4);
-    REQUIRE(both.largest_weights == 2.5);
-    REQUIRE(LoadCounter{}.dropped_share() == 0.0);
-}
-
-TEST_CASE("The sign rule moves biases towards the mean, and those at the mean not") {
-    std::vector<float> bias{0.5F, 0.5F, 0.5F};
-    balance_by_sign(std::vector<std::size_t>{1, 3, 2}, 0.25, bias);
-    REQUIRE(bias == std::vector{0.75F, 0.25F, 0.5F});
-    balance_by_sign(std::vector<std::size_t>{0, 0, 1}, 0.25, bias);  // the mean is a third
-    REQUIRE(bias == std::vector{1.0F, 0.5F, 0.25F});
+TEST_CASE("Shares of 6, 2, 0 and 0 tokens, and of none") {
+    REQUIRE(load_shares(std::vector{6U, 2U, 0U, 0U}) == std::vector{0.75, 0.25, 0.0, 0.0});
+    REQUIRE(load_shares(std::vector{0U, 0U}) == std::vector{0.0, 0.0});
+    REQUIRE(load_shares(std::vector<unsigned>{}).empty());
 }
 
 TEST_CASE("Random logits have the favourites of their distribution, and rows of their own") {

@@ -8,7 +8,6 @@
 #include "support/catch.hpp"
 
 #include "../../benchmarks/compare/balance.hpp"
-#include "../../benchmarks/compare/load.hpp"
 #include "../../benchmarks/compare/quality.hpp"
 #include "../../benchmarks/compare/strategies.hpp"
 
@@ -32,6 +31,7 @@ TEST_CASE("Strategies have names of their own and gates that are valid where the
         for (const Setting& setting : {Setting{8, 2, 1}, Setting{64, 8, 1}, Setting{256, 8, 1}}) {
             const auto gate = strategy.make(setting);
             REQUIRE(gate.has_value());
+            REQUIRE(gate->is_batch_gate() != strategy.causal);
             REQUIRE_NOTHROW(gate->validate(setting.n_experts));
         }
         for (const Setting& setting : {Setting{1, 1, 1}, Setting{3, 2, 1}, Setting{60, 4, 1}}) {
@@ -51,13 +51,13 @@ TEST_CASE("A bias that balances does, on the inputs of tiny-mixtral and on skewe
     for (RoutedInput& input : skewed_inputs(256, 9)) {
         inputs.push_back(std::move(input));
     }
-    std::vector<std::vector<float>> biases;
+    std::vector<Calibration> calibrations;
     for (const RoutedInput& input : inputs) {
-        biases.push_back(balancing_bias(input));
+        calibrations.push_back(calibrate(input));
     }
     const std::vector<const Strategy*> pair{find("top-2"), find("sigmoid-bias")};
     Progress progress(1);
-    const std::vector<BalanceRow> rows = measure_balance(inputs, biases, pair, 1, progress);
+    const std::vector<BalanceRow> rows = measure_balance(inputs, calibrations, pair, 1, progress);
     REQUIRE(rows.size() == 2 * inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         REQUIRE(rows[i].strategy == "top-2");
@@ -76,8 +76,8 @@ TEST_CASE("tiny-mixtral read by top-2 is the model itself; every expert for ever
     std::vector<std::int32_t> text = read_text(MOE_MODEL_DIR "/held_out.txt");
     REQUIRE(text.size() == 16384);
     text.resize(2 * window_bytes + 7);  // what is left over is not read
-    const std::vector<std::vector<float>> biases(model.layers().size(), std::vector<float>(8));
-    const QualityPlan plan{text, biases, 1};
+    const std::vector<Calibration> calibrations(model.layers().size());
+    const QualityPlan plan{text, calibrations, 1};
     const bench::Threads threads(bench::most_threads() > 1 ? 2 : 1);
     Progress progress(1);
     const std::vector<const Strategy*> some{find("top-2"), find("top-8"), find("dense"), find("hash")};
