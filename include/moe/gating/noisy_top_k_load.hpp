@@ -62,11 +62,11 @@ void gate_importance(MatrixView<const ExpertId> experts, MatrixView<const T> wei
 ///
 ///     P(e) = Phi((l_e - kth_excluding(H, k, e)) / (softplus(n_e) + 0.01))
 ///
-/// and without noise (`gate.training` is false) 1 for its top k. The kth greatest H of the others is that of the expert
-/// in place k, or of the next one for those within the top k; with k = n_experts every P is 1. `logits` (2 n_experts);
-/// `noisy` and `order` (n_experts) are memory to use. Call it for every token after setting `loads` to 0; a sum over
-/// tokens in their order has the same bits every time. Throws Error(shape), and whatever gate.validate refuses.
-/// O(n_experts top_k).
+/// and without noise (`gate.training` is false, or the deviation is 0) 1 for its top k. The kth greatest H of the
+/// others is that of the expert in place k, or of the next one for those within the top k; with k = n_experts every P
+/// is 1. `logits` (2 n_experts); `noisy` and `order` (n_experts) are memory to use. Call it for every token after
+/// setting `loads` to 0; a sum over tokens in their order has the same bits every time. Throws Error(shape), and
+/// whatever gate.validate refuses. O(n_experts top_k).
 template <std::floating_point T>
 void add_noisy_load(const NoisyTopK& gate, std::span<const T> logits, std::uint64_t position, std::span<T> noisy,
                     std::span<ExpertId> order, std::span<double> loads) {
@@ -85,12 +85,13 @@ void add_noisy_load(const NoisyTopK& gate, std::span<const T> logits, std::uint6
     for (std::size_t e = 0; e < n_experts; ++e) {
         const auto top = best.first(k);
         const bool within = std::find(top.begin(), top.end(), static_cast<ExpertId>(e)) != top.end();
-        if (k == n_experts || !gate.training) {
+        const double deviation = gate.deviation(logits, e);
+        if (k == n_experts || !gate.training || deviation == 0) {
             loads[e] += within ? 1 : 0;
             continue;
         }
         const double threshold = within ? place(k) : place(k - 1);
-        const double distance = (static_cast<double>(logits[e]) - threshold) / gate.deviation(logits, e);
+        const double distance = (static_cast<double>(logits[e]) - threshold) / deviation;
         loads[e] += std::erfc(-distance / std::numbers::sqrt2) / 2;
     }
 }

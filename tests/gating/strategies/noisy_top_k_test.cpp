@@ -218,6 +218,17 @@ TEST_CASE("squared_variation is variance by mean squared", "[noisy_top_k]") {
     CHECK(moe::squared_variation({}) == 0);
 }
 
+TEST_CASE("an expert whose noise has no width counts whole, in a tie too", "[noisy_top_k]") {
+    // softplus(-1000) is 0 in double; experts 1 and 2 are equal, and the first of them is chosen.
+    const std::vector<double> logits{3, 2, 2, 1, -1000, -1000, -1000, -1000};
+    const moe::NoisyTopK gate{.top_k = 2, .least_deviation = 0};
+    std::vector<double> noisy(4);
+    std::vector<moe::ExpertId> order(4);
+    std::vector<double> loads(4, 0.0);
+    moe::add_noisy_load<double>(gate, logits, 0, noisy, order, loads);
+    CHECK(loads == std::vector<double>{1, 1, 0, 0});
+}
+
 TEST_CASE("NoisyTopK names what it refuses", "[noisy_top_k][errors]") {
     const auto refuses = [](NoisyTopK gate) { return error_of([&] { moe::validate_gate(gate, 4); }); };
     CHECK(refuses({.top_k = 4}) == "no error");
