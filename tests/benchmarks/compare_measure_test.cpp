@@ -44,7 +44,7 @@ TEST_CASE("Strategies have names of their own and gates that are valid where the
     REQUIRE_FALSE(find("groups")->make({60, 4, 1}).has_value());
 }
 
-TEST_CASE("A bias that balances does, on the inputs of tiny-mixtral and on skewed ones") {
+TEST_CASE("A bias that balances does, and so do thresholds, on the inputs of tiny-mixtral and on skewed ones") {
     const generate::Model model(MOE_MODEL_DIR);
     std::vector<RoutedInput> inputs = model_inputs(model, MOE_MODEL_DIR);
     REQUIRE(inputs.size() == 4);
@@ -55,10 +55,10 @@ TEST_CASE("A bias that balances does, on the inputs of tiny-mixtral and on skewe
     for (const RoutedInput& input : inputs) {
         calibrations.push_back(calibrate(input));
     }
-    const std::vector<const Strategy*> pair{find("top-2"), find("sigmoid-bias")};
+    const std::vector<const Strategy*> some{find("top-2"), find("sigmoid-bias"), find("expert-threshold")};
     Progress progress(1);
-    const std::vector<BalanceRow> rows = measure_balance(inputs, calibrations, pair, 1, progress);
-    REQUIRE(rows.size() == 2 * inputs.size());
+    const std::vector<BalanceRow> rows = measure_balance(inputs, calibrations, some, 1, progress);
+    REQUIRE(rows.size() == 3 * inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         REQUIRE(rows[i].strategy == "top-2");
         REQUIRE(rows[i].input == inputs[i].name);
@@ -68,6 +68,9 @@ TEST_CASE("A bias that balances does, on the inputs of tiny-mixtral and on skewe
         const BalanceRow& balanced = rows[inputs.size() + i];
         REQUIRE(balanced.experts_per_token == static_cast<double>(inputs[i].top_k));
         REQUIRE(balanced.variation < 0.3 * rows[i].variation);
+        const BalanceRow& cut = rows[2 * inputs.size() + i];  // its thresholds are from these very tokens
+        REQUIRE(std::abs(cut.experts_per_token / static_cast<double>(inputs[i].top_k) - 1) < 0.02);
+        REQUIRE(cut.max_violation < 0.05);
     }
 }
 

@@ -32,9 +32,15 @@ test_bad_options() {
 
 test_list() {
     run 0 --list
-    for strategy in top-1 top-2 top-4 top-8 sigmoid-bias groups sparse-mixer hash dense; do
-        grep -q "^  $strategy  *[a-z]" "$out" || complain "$strategy is not listed"
+    for strategy in top-1 top-2 top-4 top-8 sigmoid-bias groups per-group top-p-0.5 top-p-0.8 threshold \
+        expert-threshold relu noisy-top-k sparse-mixer hash random round-robin dense; do
+        grep -q "^  $strategy  *[a-z]" "$out" || complain "$strategy is not listed, or not as causal"
     done
+    for strategy in expert-choice-1 expert-choice-2 expert-choice-cap switch-1.0 switch-1.25 top-2-cap-1.0 \
+        top-2-cap-1.25 top-2-priority gshard st-moe base sinkhorn; do
+        grep -q "^  $strategy  *[*] [a-z]" "$out" || complain "$strategy is not listed, or as causal"
+    done
+    grep -q '^not compared, .*null experts' "$out" || complain 'what is left out is not named'
     grep -q '^  mixtral-8x7b  *8 experts, 2 a token, d_model 4096, d_ff 14336$' "$out" || complain 'no shape is listed'
     run 0 --help
     for option in quick shapes strategies tokens distribution seed threads json csv html list; do
