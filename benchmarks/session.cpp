@@ -140,7 +140,7 @@ void Session::check(const Batch& batch, moe::MatrixView<float> y, Row& row) {
     library_->run(batch, first, y);
     const double error = reference_error(threads_, shape_, format_, batch, first.variant, y);
     row.nmse = error;
-    if (!(error <= tolerance(compute_))) {
+    if (!(error <= tolerance(compute_, shape_.d_model))) {
         complain(row, library_->name(), error);
     }
     const std::vector<float> expected(y.data(), y.data() + y.rows() * y.cols());
@@ -148,7 +148,7 @@ void Session::check(const Batch& batch, moe::MatrixView<float> y, Row& row) {
         arm->run(batch, first, y);
         const double difference =
             rival == Rival::dense ? dense_error(threads_, shape_, format_, batch, y) : relative_error(y, expected);
-        if (!(difference <= tolerance(compute_))) {
+        if (!(difference <= tolerance(compute_, shape_.d_model))) {
             complain(row, arm->name(), difference);
         }
     }
@@ -166,7 +166,7 @@ void Session::check_scaling(const Batch& batch, const Batch& one_expert, moe::Ma
     library_->prepare(one_expert);
     library_->run(one_expert, first, y);
     const double error = reference_error(threads_, shape_, format_, one_expert, first.variant, y);
-    if (!(error <= tolerance(compute_))) {
+    if (!(error <= tolerance(compute_, shape_.d_model))) {
         complain(row, "one expert", error);
     }
     library_->prepare(batch);
