@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 #include "../core/index.hpp"
@@ -81,8 +82,8 @@ inline void drop_group(const CapacityRule& rule, std::size_t n_experts, std::siz
                 }
             }
         }
-        std::stable_sort(queue.begin(), queue.end(), [](const QueuedChoice& a, const QueuedChoice& b) {
-            return a.number != b.number ? a.number < b.number : a.key < b.key;
+        std::sort(queue.begin(), queue.end(), [](const QueuedChoice& a, const QueuedChoice& b) {
+            return std::tie(a.number, a.key, a.token, a.slot) < std::tie(b.number, b.key, b.token, b.slot);
         });
         const bool limited = static_cast<ExpertId>(e) < rule.unlimited_from;
         for (std::size_t place = 0; limited && place < queue.size(); ++place) {

@@ -184,9 +184,14 @@ struct Choice {
 
 /// top_k of q, with those excluded behind all others.
 [[nodiscard]] inline std::vector<ExpertId> top_k_of_allowed(const Vector& q, const Vector& raw_logits, std::size_t k) {
-    std::vector<ExpertId> order = top_k(q, q.size());
-    std::stable_partition(order.begin(), order.end(),
-                          [&](ExpertId e) { return !excluded(raw_logits[static_cast<std::size_t>(e)]); });
+    std::vector<ExpertId> order;
+    for (const bool behind : {false, true}) {
+        for (const ExpertId e : top_k(q, q.size())) {
+            if (excluded(raw_logits[static_cast<std::size_t>(e)]) == behind) {
+                order.push_back(e);
+            }
+        }
+    }
     order.resize(k);
     return order;
 }

@@ -95,8 +95,9 @@ Matrix nllb_weights(const Batch& batch, double capacity, bool by_priority) {
             const Vector p = reference::softmax(batch.row(t));
             return *std::max_element(p.begin(), p.end());
         };
-        std::stable_sort(order.begin(), order.end(),
-                         [&](std::size_t a, std::size_t b) { return greatest(a) > greatest(b); });
+        std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+            return greatest(a) != greatest(b) ? greatest(a) > greatest(b) : a < b;
+        });
     }
     Matrix kept = zeros(n_tokens, batch.n_experts);
     Vector location(batch.n_experts, 0);
