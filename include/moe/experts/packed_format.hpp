@@ -16,9 +16,11 @@ enum class Compute : unsigned char {
     int8,   ///< activations quantised to 8 bits in groups of 32, integer dot products
 };
 
-/// A format packed weights may have: one of the storage types, Int8 or Int4.
+/// A format of weights in groups with a scale (formats/quantized.hpp).
 template <class F>
 concept QuantizedFormat = std::same_as<F, Int8> || std::same_as<F, Int4>;
+
+/// A format packed weights may have: one of the storage types, Int8 or Int4.
 template <class F>
 concept PackedFormat = WeightElement<F> || QuantizedFormat<F>;
 
