@@ -28,13 +28,18 @@ struct Replay {
     std::span<const ExpertId> experts{};     ///< (n_assignments)
     std::span<const W> weights{};            ///< (n_assignments)
     std::uint64_t first_position = 0;        ///< position of the token that row 0 was recorded for
+    std::size_t most_per_token = 0;          ///< experts of a recorded token; 0: counted in every call
 
     static constexpr bool needs_logits = false;
 
     [[nodiscard]] std::size_t n_recorded() const { return token_offsets.empty() ? 0 : token_offsets.size() - 1; }
 
-    /// The most experts of any recorded token, 1 at least. O(n_recorded).
+    /// The most experts of any recorded token, 1 at least: most_per_token, or O(n_recorded).
     [[nodiscard]] std::size_t max_per_token(int /*n_tokens*/, int /*n_experts*/) const {
+        return most_per_token > 0 ? most_per_token : counted_most();
+    }
+
+    [[nodiscard]] std::size_t counted_most() const {
         Index most = 1;
         for (std::size_t t = 0; t < n_recorded(); ++t) {
             most = std::max(most, token_offsets[t + 1] - token_offsets[t]);
@@ -57,6 +62,8 @@ struct Replay {
         for (std::size_t t = 0; t < n_recorded(); ++t) {
             require(token_offsets[t] <= token_offsets[t + 1], ErrorCode::range, "Replay: token_offsets descend at ", t);
         }
+        require(most_per_token == 0 || most_per_token >= counted_most(), ErrorCode::range, "Replay: most_per_token is ",
+                most_per_token, ", but a recorded token has ", counted_most(), " experts");
         for (std::size_t a = 0; a < experts.size(); ++a) {
             require(experts[a] >= 0 && std::cmp_less(experts[a], n_experts), ErrorCode::range, "Replay: assignment ", a,
                     " names expert ", experts[a], ", the experts are 0..", n_experts - 1);
@@ -84,11 +91,14 @@ struct Replay {
     }
 };
 
-/// The gate that repeats `plan`, a PlanView<float> or PlanView<double> whose memory must outlive it.
+/// The gate that repeats `plan`, a PlanView<float> or PlanView<double> whose memory must outlive it. Counts its
+/// most_per_token, which no call then does again.
 template <class Plan>
 [[nodiscard]] auto replay_of(const Plan& plan, std::uint64_t first_position = 0) {
     using W = typename decltype(plan.weights)::value_type;
-    return Replay<W>{plan.token_offsets, plan.experts, plan.weights, first_position};
+    Replay<W> replay{plan.token_offsets, plan.experts, plan.weights, first_position};
+    replay.most_per_token = replay.counted_most();
+    return replay;
 }
 
 }  // namespace moe::inline MOE_ABI

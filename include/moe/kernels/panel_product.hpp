@@ -301,18 +301,9 @@ void multiply_quantized_side_by_side(RowPointers rows, const QuantizedRows& layo
 template <class C>
 void multiply_one_quantized_tile(RowPointers rows, const QuantizedRows& layout, const PackedPanels& panels,
                                  const PanelScratch<float>& scratch) {
-    static_assert(Panel<float>::tile_rows == 6);
-    const auto tile = [&]<std::size_t Rows>() {
-        multiply_quantized_side_by_side<C, Rows>(rows, layout, panels, scratch);
-    };
-    switch (rows.size()) {
-        case 0: return;
-        case 1: return tile.template operator()<1>();
-        case 2: return tile.template operator()<2>();
-        case 3: return tile.template operator()<3>();
-        case 4: return tile.template operator()<4>();
-        case 5: return tile.template operator()<5>();
-        default: return tile.template operator()<6>();
+    if (!rows.empty()) {
+        with_rows(rows.size(),
+                  [&]<std::size_t Rows>() { multiply_quantized_side_by_side<C, Rows>(rows, layout, panels, scratch); });
     }
 }
 

@@ -183,7 +183,7 @@ MOE_NOINLINE void multiply_quantized_tile(const std::byte* const* rows, const Qu
 }
 
 /// multiply_quantized_tile for all groups of `n_panels` panels side by side, whose sums stand `stride` values apart:
-/// for few rows, which wait for memory (see multiply_tiles). Requests 2 KB ahead: 512 bytes are 6 % slower, 4 KB 1 %.
+/// for one tile, which waits for memory (see multiply_tiles). Requests 2 KB ahead: 512 bytes are 6 % slower, 4 KB 1 %.
 template <class C, std::size_t Rows>
 MOE_NOINLINE void multiply_quantized_tiles(const std::byte* const* rows, const QuantizedRows& layout,
                                            const std::byte* const* panels, std::size_t n_panels, float* c,
@@ -215,17 +215,9 @@ template <class C>
 inline void multiply_quantized_tile(std::size_t n_rows, const std::byte* const* rows, const QuantizedRows& layout,
                                     std::size_t first_group, const std::byte* panel, std::size_t groups, float* c,
                                     bool add, Prefetch ahead = {}) noexcept {
-    const auto tile = [&]<std::size_t Rows>() {
+    with_rows(n_rows, [&]<std::size_t Rows>() {
         multiply_quantized_tile<C, Rows>(rows, layout, first_group, panel, groups, c, add, ahead);
-    };
-    switch (n_rows) {
-        case 1: return tile.template operator()<1>();
-        case 2: return tile.template operator()<2>();
-        case 3: return tile.template operator()<3>();
-        case 4: return tile.template operator()<4>();
-        case 5: return tile.template operator()<5>();
-        default: return tile.template operator()<6>();
-    }
+    });
 }
 
 }  // namespace moe::inline MOE_ABI

@@ -227,19 +227,25 @@ MOE_NOINLINE void multiply_tiles(const ComputeType<W>* const* a, const W* const*
     }
 }
 
-/// multiply_tile for a number of rows known at run time, 1 to tile_rows.
+/// Calls tile.operator()<Rows>() for a number of rows known at run time, 1 to tile_rows.
+template <class Tile>
+inline void with_rows(std::size_t rows, Tile&& tile) {
+    static_assert(Panel<float>::tile_rows == 6);
+    switch (rows) {
+        case 1: return tile.template operator()<1>();
+        case 2: return tile.template operator()<2>();
+        case 3: return tile.template operator()<3>();
+        case 4: return tile.template operator()<4>();
+        case 5: return tile.template operator()<5>();
+        default: return tile.template operator()<6>();
+    }
+}
+
+/// multiply_tile for a number of rows known at run time.
 template <class W>
 inline void multiply_tile(std::size_t rows, const ComputeType<W>* const* a, const W* panel, std::size_t depth,
                           ComputeType<W>* c, bool add, Prefetch ahead = {}) noexcept {
-    static_assert(Panel<ComputeType<W>>::tile_rows == 6);
-    switch (rows) {
-        case 1: return multiply_tile<1>(a, panel, depth, c, add, ahead);
-        case 2: return multiply_tile<2>(a, panel, depth, c, add, ahead);
-        case 3: return multiply_tile<3>(a, panel, depth, c, add, ahead);
-        case 4: return multiply_tile<4>(a, panel, depth, c, add, ahead);
-        case 5: return multiply_tile<5>(a, panel, depth, c, add, ahead);
-        default: return multiply_tile<6>(a, panel, depth, c, add, ahead);
-    }
+    with_rows(rows, [&]<std::size_t Rows>() { multiply_tile<Rows>(a, panel, depth, c, add, ahead); });
 }
 
 }  // namespace moe::inline MOE_ABI

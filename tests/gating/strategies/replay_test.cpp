@@ -140,6 +140,9 @@ TEST_CASE("Replay validates the arrays of its plan", "[replay]") {
           "Replay: token_offsets go from 1 to 3, they must go from 0 to 3, the number of experts");
     const std::vector<moe::Index> falling{0, 4, 3};
     CHECK(refusal({falling, experts, weights}) == "Replay: token_offsets descend at 1");
+    CHECK(refusal({offsets, experts, weights, 0, 1}) ==
+          "Replay: most_per_token is 1, but a recorded token has 2 experts");
+    CHECK(refusal({offsets, experts, weights, 0, 2}) == "no error");
     const std::vector<moe::Index> crowded{0, 3};
     CHECK(refusal({crowded, std::vector<moe::ExpertId>{0, 1, 0}, weights}, 2) ==
           "gate: max_per_token is 3, it must lie in 1..2, the number of experts");
