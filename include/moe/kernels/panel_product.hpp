@@ -286,14 +286,21 @@ template <class C, std::size_t Rows>
 void multiply_quantized_side_by_side(RowPointers rows, const QuantizedRows& layout, const PackedPanels& panels,
                                      const PanelScratch<float>& scratch) {
     constexpr std::size_t most = 4;
+    constexpr bool row_in_registers = vector_registers >= 32 && arch::IntegerLanes::size == 16;
     for (std::size_t first = 0; first < panels.count; first += most) {
         const std::size_t count = std::min(most, panels.count - first);
         std::array<const std::byte*, most> panel{};
         for (std::size_t p = 0; p < count; ++p) {
             panel[p] = panels[first + p];
         }
-        multiply_quantized_tiles<C, Rows>(rows.data(), layout, panel.data(), count, scratch.sums_of(first, Rows),
-                                          Rows * Panel<float>::width);
+        float* const sums = scratch.sums_of(first, Rows);
+        if constexpr (Rows == 1 && row_in_registers) {
+            if (count == most) {
+                multiply_quantized_row<C, most>(rows[0], layout, panel.data(), sums, Panel<float>::width);
+                continue;
+            }
+        }
+        multiply_quantized_tiles<C, Rows>(rows.data(), layout, panel.data(), count, sums, Rows * Panel<float>::width);
     }
 }
 
