@@ -1,4 +1,5 @@
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "moe/gating/any_gate.hpp"
@@ -37,6 +38,35 @@ std::vector<T> logits(const moe::Linear<W>& linear, const std::vector<T>& x, std
     return y;
 }
 
+/// The same in `parts` parts along the inputs, the last one first.
+template <class W, class T = moe::ComputeType<W>>
+std::vector<T> logits_by_blocks(const moe::Linear<W>& linear, std::span<const T> x, std::size_t parts) {
+    const std::size_t n_rows = x.size() / linear.inputs();
+    const std::size_t n_blocks = moe::divide_up(linear.inputs(), moe::Panel<T>::depth);
+    const std::size_t block = n_rows * moe::Panel<T>::width;
+    std::vector<T> y(n_rows * linear.outputs());
+    std::vector<T> sums(n_blocks * block);
+    moe::Arena measure;
+    (void)moe::PanelScratch<T>::take(measure);
+    moe::Workspace workspace;
+    workspace.reserve(measure.used());
+    moe::Arena arena = workspace.arena();
+    const auto scratch = moe::PanelScratch<T>::take(arena);
+    std::vector<const std::byte*> rows;
+    for (std::size_t r = 0; r < n_rows; ++r) {
+        rows.push_back(reinterpret_cast<const std::byte*>(&x[r * linear.inputs()]));
+    }
+    for (std::size_t panel = 0; panel < linear.panels(); ++panel) {
+        for (std::size_t part = parts; part-- > 0;) {
+            const std::size_t first = n_blocks * part / parts;
+            linear.compute_blocks(panel, first, n_blocks * (part + 1) / parts, rows, sums.data() + first * block,
+                                  scratch);
+        }
+        linear.add_blocks(panel, n_blocks, n_rows, sums.data(), y.data(), linear.outputs());
+    }
+    return y;
+}
+
 using Gate = moe::TokenChoice<moe::Softmax>;
 
 template <class W>
@@ -58,6 +88,10 @@ void check_router() {
                 const std::vector<T> expected = logits(router.linear(), x, 14);
                 for (const std::size_t block : {1U, 4U, 6U, 7U, 14U}) {
                     REQUIRE(moe_test::same_bits(logits(copy.linear(), x, block), expected));
+                }
+                for (const std::size_t n_rows : {std::size_t{1}, std::size_t{3}, moe::few_linear_rows}) {
+                    const auto few = logits_by_blocks(copy.linear(), std::span(x).first(n_rows * d_model), 2);
+                    REQUIRE(moe_test::same_bits(few, std::span(expected).first(n_rows * n_experts)));
                 }
             }
         }

@@ -75,7 +75,7 @@ public:
     /// `count` uninitialised elements; a null-backed span when only counting. Throws Error(overflow).
     template <class T>
     [[nodiscard]] std::span<T> take(std::size_t count) {
-        static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= buffer_alignment);
+        static_assert(std::is_trivially_destructible_v<T> && alignof(T) <= buffer_alignment);
         const std::size_t begin = used_;
         const std::size_t bytes = checked_multiply(count, sizeof(T));
         used_ = checked_add(checked_add(begin, bytes), buffer_alignment - 1) / buffer_alignment * buffer_alignment;

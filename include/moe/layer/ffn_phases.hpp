@@ -5,7 +5,7 @@
 #include <span>
 
 #include "../kernels/row.hpp"
-#include "pass_state.hpp"
+#include "hidden_tasks.hpp"
 
 namespace moe::inline MOE_ABI::detail {
 
@@ -22,34 +22,30 @@ public:
         const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
         const auto first_task = pass_.memory.first_task.first(pass_.n_active + 1);
         const std::size_t routed = first_task.back();
-        const std::size_t blocks = divide_up(shape_.n_tokens, max_task_rows);
-        std::size_t n_tasks = routed;
-        for (const auto& shared : pass_.layer->shared().experts()) {
-            n_tasks += blocks * shared_chunks(shared);
-        }
-        const std::size_t products = n_tasks;
-        n_tasks += divide_up(pass_.plan.n_assignments() - first_mixed(), mixes_per_task);
+        const std::size_t products = routed + n_shared_tasks(pass_);
+        const std::size_t n_tasks = routed + n_other_tasks(pass_);
         TaskQueue& queue = pass_.queue(Phase::hidden);
         for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
+            const auto i = static_cast<std::size_t>(std::upper_bound(first_task.begin(), first_task.end(), task) -
+                                                    first_task.begin()) -
+                           1;
+            const Finally done{pass_.memory.hidden_left[i]};
             if (task < routed) {
-                routed_task(task, first_task, scratch);
+                routed_task(i, task - first_task[i], scratch);
             } else if (task < products) {
-                shared_task(task - routed, blocks, scratch);
+                shared_task(task - routed, scratch);
             } else {
-                mix_task(first_mixed() + (task - products) * mixes_per_task);
+                mix_task(first_mixed(pass_) + (task - products) * mixes_per_task);
             }
         }
     }
 
 private:
-    static constexpr std::size_t mixes_per_task = 16;
-
-    /// The entry where those of constant experts begin that have mixes. Null experts come last, of these the constant
-    /// ones.
-    [[nodiscard]] std::size_t first_mixed() const noexcept {
-        const std::size_t n_constant = pass_.layer->options().null_experts.constants.rows();
-        return shape_.mixes ? pass_.plan.expert_offsets[shape_.n_experts - n_constant] : pass_.plan.n_assignments();
-    }
+    /// Counts a task as done, also one that throws: others may wait for it, and the error is told when all have ended.
+    struct Finally {
+        Countdown& left;
+        ~Finally() { left.done(); }
+    };
 
     /// [a1, a2] = softmax(W x) of a few entries.
     void mix_task(std::size_t first) const {
@@ -67,17 +63,15 @@ private:
         }
     }
 
-    void routed_task(std::size_t task, std::span<const std::size_t> first_task, const PanelScratch<T>& scratch) const {
+    /// Task `task` of active expert `i`.
+    void routed_task(std::size_t i, std::size_t task, const PanelScratch<T>& scratch) const {
         const auto& experts = pass_.layer->experts();
         const PlanView<T>& plan = pass_.plan;
-        const auto i = static_cast<std::size_t>(std::upper_bound(first_task.begin(), first_task.end(), task) -
-                                                first_task.begin()) -
-                       1;
         const auto e = static_cast<std::size_t>(pass_.memory.active[i]);
         const std::size_t panels = experts.layout().hidden_panels();
         const std::size_t chunks = divide_up(panels, pass_.hidden_chunk);
-        const std::size_t block = (task - first_task[i]) / chunks;
-        const std::size_t first_panel = (task - first_task[i]) % chunks * pass_.hidden_chunk;
+        const std::size_t block = task / chunks;
+        const std::size_t first_panel = task % chunks * pass_.hidden_chunk;
         const std::size_t first = plan.expert_offsets[e] + block * max_task_rows;
         const std::size_t count = std::min<std::size_t>(max_task_rows, plan.expert_offsets[e + 1] - first);
         const RowPointers rows = point_at(scratch, count, [&](std::size_t r) {
@@ -90,16 +84,12 @@ private:
             pass_.memory.hidden.data() + first * shape_.hidden_stride, shape_.hidden_stride, scratch);
     }
 
-    template <class Bank>
-    [[nodiscard]] std::size_t shared_chunks(const Bank& shared) const noexcept {
-        return divide_up(shared.layout().hidden_panels(), pass_.shared_chunk);
-    }
-
-    void shared_task(std::size_t task, std::size_t blocks, const PanelScratch<T>& scratch) const {
+    void shared_task(std::size_t task, const PanelScratch<T>& scratch) const {
+        const std::size_t blocks = divide_up(shape_.n_tokens, max_task_rows);
         std::byte* hidden = pass_.memory.shared_hidden.data();
         for (const auto& shared : pass_.layer->shared().experts()) {
             const std::size_t stride = shared.activations().hidden_stride(shared.layout());
-            const std::size_t n_tasks = blocks * shared_chunks(shared);
+            const std::size_t n_tasks = n_shared_tasks(pass_, shared);
             if (task < n_tasks) {
                 const std::size_t first = task % blocks * max_task_rows;
                 const std::size_t count = std::min(max_task_rows, shape_.n_tokens - first);
@@ -128,7 +118,8 @@ private:
     const PassShape& shape_;
 };
 
-/// Phase::output: tasks (group of panels of y, block of tokens), each from nothing to the finished sum.
+/// Phase::output: tasks (group of panels of y, block of tokens), each from nothing to the finished sum. Waits for the
+/// hidden activations of an expert before it uses them: workers that find no more to do in Phase::hidden may begin.
 template <class Layer>
 class OutputPhase {
 public:
@@ -159,9 +150,11 @@ private:
             begin_sums(panel, tokens);
         }
         const T scale = pass_.layer->routed_weight();
-        for (const ExpertId e : pass_.memory.active.first(pass_.n_active)) {
-            add_routed(static_cast<std::size_t>(e), panels, tokens, scale, scratch);
+        for (std::size_t i = 0; i < pass_.n_active; ++i) {
+            pass_.memory.hidden_left[i].wait();
+            add_routed(static_cast<std::size_t>(pass_.memory.active[i]), panels, tokens, scale, scratch);
         }
+        pass_.memory.hidden_left[pass_.n_active].wait();
         for (std::size_t panel = panels.begin; panel < panels.end; ++panel) {
             add_null(panel, tokens, scale);
         }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 
 #include "ffn_phases.hpp"
 #include "pass_state.hpp"
@@ -38,6 +39,9 @@ public:
         workspace.reserve(measure.used());
         Arena arena = workspace.arena();
         pass_.memory = PassMemory<T>::lay_out(arena, pass_.shape);
+        for (Countdown& left : pass_.memory.logits_left) {
+            std::construct_at(&left, detail::router_parts(pass_.shape));
+        }
         if (plan != nullptr) {
             pass_.plan = *plan;
         }
@@ -59,10 +63,18 @@ public:
         }
     }
 
-    /// Phases first to last, each on all workers of `executor`.
+    /// Phases first to last, each on all workers of `executor`; the last two in one parallel region where nobody
+    /// observes when one ends: who has nothing left to do in one begins the next.
     void run(const ExecutorRef& executor, Phase first, Phase last) {
         for (int p = static_cast<int>(first); p <= static_cast<int>(last); ++p) {
             const auto phase = static_cast<Phase>(p);
+            if (phase == Phase::hidden && last == Phase::output && observer() == nullptr && !is_serial(phase)) {
+                return executor.run([&](std::size_t ith, std::size_t nth) {
+                    check_worker(ith, nth);
+                    work(Phase::hidden, ith);
+                    work(Phase::output, ith);
+                });
+            }
             if (observer() != nullptr) {
                 observer()->on_phase_begin(phase);
             }

@@ -117,7 +117,11 @@ public:
                 shape.max_per_token = gate_max_per_token(self().router().gate(), n_tokens, n_experts());
                 shape.max_assignments = gate_max_assignments(self().router().gate(), n_tokens, n_experts());
                 shape.batch_gate = is_batch_gate(self().router().gate());
-                shape.router_outputs = self().router().has_logits() ? self().router().linear().outputs() : 0;
+                if (self().router().has_logits()) {
+                    shape.router_outputs = self().router().linear().outputs();
+                    shape.router_panels = self().router().linear().panels();
+                    shape.router_blocks = detail::router_blocks(self().router().linear(), n_workers);
+                }
             }
         }
         if (route_only) {

@@ -7,7 +7,9 @@
 #include "../core/workspace.hpp"
 #include "../experts/ffn.hpp"
 #include "../gating/selection.hpp"
+#include "../parallel/countdown.hpp"
 #include "../routing/plan.hpp"
+#include "../routing/router.hpp"
 
 namespace moe::inline MOE_ABI {
 
@@ -19,6 +21,8 @@ struct PassShape {
     std::size_t max_per_token = 0;    ///< 0 when the plan is given
     std::size_t max_assignments = 0;  ///< of the plan to be made, or of the one given
     std::size_t router_outputs = 0;   ///< logits a token; 0 when none are computed
+    std::size_t router_panels = 0;
+    std::size_t router_blocks = 0;  ///< of k, whose sums are computed one by one for few tokens; 0: never
     std::size_t output_panels = 0;
     std::size_t hidden_stride = 0;        ///< bytes of a row of hidden activations
     std::size_t input_stride = 0;         ///< bytes of a quantised row of x; 0 when x is used as it is
@@ -29,6 +33,9 @@ struct PassShape {
     bool mixes = false;  ///< constant experts add a part of x too
     bool batch_gate = false;
     bool plan_given = false;
+
+    /// Whether the product of the router is cut into blocks of k.
+    [[nodiscard]] bool cuts_router() const noexcept { return router_blocks > 0 && n_tokens <= few_linear_rows; }
 
     /// What the scratch of gates is measured in.
     [[nodiscard]] std::size_t selection_part() const noexcept { return std::max(n_experts, router_outputs); }
@@ -51,17 +58,20 @@ struct WorkerMemory {
 /// about n_tokens * (max_per_token * hidden_stride + n_experts * sizeof(T)) bytes.
 template <class T>
 struct PassMemory {
-    std::span<T> logits;          ///< (n_tokens, n_logits)
-    std::span<T> shared_weights;  ///< (n_tokens, n_shared)
-    std::span<T> mixed;           ///< (max_assignments, 2), by expert: the shares of x and constant, if mixed
-    std::span<ExpertId> chosen;   ///< (n_tokens, max_per_token)
-    std::span<T> chosen_weights;  ///< (n_tokens, max_per_token)
+    std::span<T> logits;               ///< (n_tokens, n_logits)
+    std::span<T> logit_sums;           ///< (router_panels, router_blocks, few tokens, Panel<T>::width)
+    std::span<Countdown> logits_left;  ///< (router_panels): parts of a panel that are cut into blocks
+    std::span<T> shared_weights;       ///< (n_tokens, n_shared)
+    std::span<T> mixed;                ///< (max_assignments, 2), by expert: the shares of x and constant, if mixed
+    std::span<ExpertId> chosen;        ///< (n_tokens, max_per_token)
+    std::span<T> chosen_weights;       ///< (n_tokens, max_per_token)
     std::span<T> batch_scratch;
     std::span<ExpertId> batch_order;
     PlanStorage<T> plan;
     std::span<std::size_t> first_task;   ///< (n_experts + 1)
     std::span<std::size_t> first_panel;  ///< (output_panels + 1): where groups of output panels begin
     std::span<ExpertId> active;          ///< (n_experts): those with tokens
+    std::span<Countdown> hidden_left;    ///< (n_experts + 1): of each active expert, then of all else
     std::span<std::byte> inputs;         ///< (n_tokens, input_stride)
     std::span<std::byte> shared_inputs;  ///< (n_tokens, shared_input_stride)
     std::span<std::byte> hidden;         ///< (max_assignments, hidden_stride), by expert
@@ -81,6 +91,10 @@ struct PassMemory {
             return arena.take<std::byte>(checked_multiply(rows, stride));
         };
         memory.logits = take(t, shape.router_outputs);
+        // as much for many tokens, which do not use it: memory for more tokens is enough for fewer
+        memory.logit_sums = take(checked_multiply(std::min(t, few_linear_rows), shape.router_panels),
+                                 checked_multiply(shape.router_blocks, Panel<T>::width));
+        memory.logits_left = arena.take<Countdown>(shape.router_blocks > 0 ? shape.router_panels : 0);
         memory.shared_weights = take(t, shape.shared_gated ? shape.n_shared : 0);
         memory.mixed = take(shape.max_assignments, shape.mixes ? 2 : 0);
         if (!shape.plan_given) {
@@ -95,6 +109,7 @@ struct PassMemory {
         memory.first_task = arena.take<std::size_t>(shape.n_experts + 1);
         memory.first_panel = arena.take<std::size_t>(shape.output_panels + 1);
         memory.active = arena.take<ExpertId>(shape.n_experts);
+        memory.hidden_left = arena.take<Countdown>(shape.n_experts + 1);
         memory.inputs = take_bytes(t, shape.input_stride);
         memory.shared_inputs = take_bytes(t, shape.shared_input_stride);
         memory.hidden = take_bytes(shape.max_assignments, shape.hidden_stride);

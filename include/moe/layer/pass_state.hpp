@@ -9,6 +9,7 @@
 #include "layer_options.hpp"
 #include "pass_memory.hpp"
 #include "shared_experts.hpp"
+#include "tasks.hpp"
 
 namespace moe::inline MOE_ABI {
 
@@ -68,6 +69,17 @@ struct PassState {
         return {at(begin), at(end)};
     }
 };
+
+namespace detail {
+
+/// Parts of a panel of the router that is cut into blocks.
+[[nodiscard]] inline std::size_t router_parts(const PassShape& shape) noexcept {
+    return std::clamp<std::size_t>(
+        router_parts_per_worker * shape.n_workers / std::max<std::size_t>(1, shape.router_panels), 1,
+        std::max<std::size_t>(1, shape.router_blocks));
+}
+
+}  // namespace detail
 
 /// Fills `scratch.rows` with `row(0), row(1), ...`.
 template <class T, class Row>

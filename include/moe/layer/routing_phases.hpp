@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
+#include <memory>
 #include <span>
 
-#include "pass_state.hpp"
+#include "hidden_tasks.hpp"
 
 namespace moe::inline MOE_ABI::detail {
 
@@ -26,7 +27,8 @@ public:
         const std::size_t rows = rows_per_task();
         const std::size_t blocks = divide_up(shape_.n_tokens, rows);
         const std::size_t together = blocks >= tasks_per_worker * shape_.n_workers ? max_task_panels : 1;
-        const std::size_t router = divide_up(divide_up(shape_.router_outputs, Panel<T>::width), together);
+        const std::size_t router = shape_.cuts_router() ? shape_.router_panels * router_parts(shape_)
+                                                        : divide_up(shape_.router_panels, together);
         const std::size_t gates = shape_.shared_gated ? divide_up(pass_.layer->shared().gate().panels(), together) : 0;
         const std::size_t products = blocks * (router + gates);
         const bool quantizes = shape_.input_stride + shape_.shared_input_stride > 0;
@@ -37,6 +39,8 @@ public:
             const Tokens tokens{first, std::min(rows, shape_.n_tokens - std::min(first, shape_.n_tokens))};
             if (task >= products) {
                 quantize_tokens((task - products) * quantized_tokens);
+            } else if (task < router && shape_.cuts_router()) {
+                multiply_part(task, scratch);
             } else if (task / blocks < router) {
                 multiply(pass_.layer->router().linear(), task / blocks * together, together, tokens, pass_.router_input,
                          pass_.memory.logits.data(), shape_.router_outputs, scratch);
@@ -68,6 +72,24 @@ private:
             point_at(scratch, tokens.count, [&](std::size_t r) { return x.row(tokens.first + r); });
         linear.compute_panels({first_panel, std::min(together, linear.panels() - first_panel)}, rows,
                               y + tokens.first * stride, stride, scratch);
+    }
+
+    /// Some blocks of a panel of the router, for all of the few tokens; whoever does the last part adds them up.
+    void multiply_part(std::size_t task, const PanelScratch<T>& scratch) const {
+        const auto& linear = pass_.layer->router().linear();
+        const std::size_t parts = router_parts(shape_);
+        const std::size_t panel = task / parts;
+        const std::size_t first = shape_.router_blocks * (task % parts) / parts;
+        const std::size_t end = shape_.router_blocks * (task % parts + 1) / parts;
+        const std::size_t block = shape_.n_tokens * Panel<T>::width;
+        T* const sums = pass_.memory.logit_sums.data() + panel * shape_.router_blocks * block;
+        const RowPointers rows =
+            point_at(scratch, shape_.n_tokens, [&](std::size_t r) { return pass_.router_input.row(r); });
+        linear.compute_blocks(panel, first, end, rows, sums + first * block, scratch);
+        if (pass_.memory.logits_left[panel].done()) {
+            linear.add_blocks(panel, shape_.router_blocks, shape_.n_tokens, sums, pass_.memory.logits.data(),
+                              shape_.router_outputs);
+        }
     }
 
     void quantize_tokens(std::size_t first) const {
@@ -217,6 +239,10 @@ void make_plan(PassState<Layer>& pass) {
         }
     }
     memory.first_task[pass.n_active] = task;
+    for (std::size_t i = 0; i < pass.n_active; ++i) {
+        std::construct_at(&memory.hidden_left[i], memory.first_task[i + 1] - memory.first_task[i]);
+    }
+    std::construct_at(&memory.hidden_left[pass.n_active], n_other_tasks(pass));
     group_output_panels(pass, rows <= few_rows);
 }
 

@@ -27,10 +27,21 @@ struct WorkerScratch {
     }
 };
 
+/// Parts of the router's product for each worker.
+inline constexpr std::size_t router_parts_per_worker = 2;
+
 /// Products below which a parallel region costs more than it saves. 2^17 take some 5 us from the cache and 50 us from
 /// memory; a parallel region costs 2 us where all its threads have a processor each, and milliseconds where they have
 /// not, which for a tiny model is the difference between fast and unusable.
 inline constexpr std::size_t few_products = std::size_t{1} << 17U;
+
+/// Blocks of k that the router's product of few tokens is cut into where it has too few panels for all workers: a token
+/// alone would wait for one worker to read them. 0: it is not cut.
+template <class Linear>
+[[nodiscard]] std::size_t router_blocks(const Linear& linear, std::size_t n_workers) noexcept {
+    const bool cut = linear.is_packed() && n_workers > 1 && linear.panels() < router_parts_per_worker * n_workers;
+    return cut ? divide_up(linear.inputs(), Panel<typename Linear::T>::depth) : 0;
+}
 
 /// Calls task(i, ith) once for every i below n_tasks, on the workers of `threads`, or on the calling thread alone where
 /// all of them are but `products` products.

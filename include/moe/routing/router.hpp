@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <type_traits>
@@ -16,6 +17,9 @@
 #include "plan.hpp"
 
 namespace moe::inline MOE_ABI {
+
+/// Rows whose product with a Linear may be cut along its inputs.
+inline constexpr std::size_t few_linear_rows = 8;
 
 /// rows * weights of one stack, panel by panel: what the router and the gates of shared experts need.
 template <WeightElement W>
@@ -55,19 +59,38 @@ public:
                                  });
         }
         for (std::size_t i = 0; i < panels.count; ++i) {
-            const std::size_t first = (panels.first + i) * Panel<T>::width;
-            const std::size_t columns = std::min(Panel<T>::width, outputs() - first);
-            std::array<T, Panel<T>::width> bias{};
-            for (std::size_t c = 0; c < columns && !bias_.empty(); ++c) {
-                bias[c] = static_cast<T>(load_element(bias_.data() + first + c));
-            }
-            const T* sums = scratch.sums_of(i, x.size());
-            for (std::size_t r = 0; r < x.size(); ++r, sums += Panel<T>::width) {
-                for (std::size_t c = 0; c < columns; ++c) {
-                    y[r * stride + first + c] = sums[c] + bias[c];
-                }
-            }
+            store_panel(panels.first + i, x.size(), scratch.sums_of(i, x.size()), y, stride);
         }
+    }
+
+    /// Parts of the same for up to few_linear_rows rows, when a panel is to be shared by several workers: the sums
+    /// (n_rows, width) of each of the blocks [first, end) of Panel<T>::depth inputs of a panel, one behind the other.
+    /// Only of packed weights.
+    void compute_blocks(std::size_t panel, std::size_t first, std::size_t end, RowPointers x, T* sums,
+                        const PanelScratch<T>& scratch) const {
+        constexpr std::size_t width = Panel<T>::width;
+        std::array<const std::byte*, few_linear_rows> rows{};
+        const RowPointers part = RowPointers(rows).first(x.size());
+        for (std::size_t b = first; b < end; ++b, sums += x.size() * width) {
+            const std::size_t begin = b * Panel<T>::depth;
+            const std::size_t depth = std::min(Panel<T>::depth, inputs() - begin);
+            for (std::size_t r = 0; r < x.size(); ++r) {
+                rows[r] = x[r] + begin * sizeof(T);
+            }
+            multiply_packed<W>(part, depth, {panels_->data() + (panel * inputs() + begin) * width * sizeof(W), 1, 0},
+                               scratch);
+            std::copy_n(scratch.sums.data(), x.size() * width, sums);
+        }
+    }
+
+    /// y as compute_panels leaves it, from the sums of all `n_blocks` blocks of a panel: equal bits. Overwrites `sums`.
+    void add_blocks(std::size_t panel, std::size_t n_blocks, std::size_t n_rows, T* sums, T* y,
+                    std::size_t stride) const {
+        const std::size_t size = n_rows * Panel<T>::width;
+        for (std::size_t b = 1; b < n_blocks; ++b) {
+            std::transform(sums, sums + size, sums + b * size, sums, std::plus<>{});
+        }
+        store_panel(panel, n_rows, sums, y, stride);
     }
 
     /// The same with its weights copied once into panels: equal bits, faster. Copies of it share the panels. Throws
@@ -90,6 +113,21 @@ public:
     }
 
 private:
+    /// Sums (n_rows, width) of a panel, with their biases, where they belong in y.
+    void store_panel(std::size_t panel, std::size_t n_rows, const T* sums, T* y, std::size_t stride) const {
+        const std::size_t first = panel * Panel<T>::width;
+        const std::size_t columns = std::min(Panel<T>::width, outputs() - first);
+        std::array<T, Panel<T>::width> bias{};
+        for (std::size_t c = 0; c < columns && !bias_.empty(); ++c) {
+            bias[c] = static_cast<T>(load_element(bias_.data() + first + c));
+        }
+        for (std::size_t r = 0; r < n_rows; ++r, sums += Panel<T>::width) {
+            for (std::size_t c = 0; c < columns; ++c) {
+                y[r * stride + first + c] = sums[c] + bias[c];
+            }
+        }
+    }
+
     WeightStack<W> weight_;
     std::span<const W> bias_;
     std::shared_ptr<const AlignedBuffer> panels_;
