@@ -35,7 +35,7 @@ Limits limits_of(Format format, BarTable table) {
 
 bool has_bars(const Row& row, BarTable table) {
     return table != BarTable::none && !row.wrong && std::ranges::count(bar_shapes, row.shape->name) > 0 &&
-           row.n_experts == row.shape->n_experts && row.compute == default_compute(row.format);
+           row.n_experts == row.shape->n_experts && (row.compute != Compute::exact || !quantized(row.format));
 }
 
 std::optional<Bar> speed_bar(const Row& row, BarTable table) {

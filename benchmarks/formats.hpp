@@ -10,8 +10,9 @@ namespace bench {
 /// How the library stores the weights, and how it computes with them.
 enum class Format : unsigned char { f32, bf16, f16, int8, int4 };
 enum class Compute : unsigned char {
-    exact,  ///< products in float32
-    int8,   ///< activations quantised to 8 bits, integer dot products
+    exact,   ///< products in float32
+    int8,    ///< activations quantised to 8 bits, integer dot products
+    bf16x3,  ///< activations split into three bfloat16, products of the matrix unit
 };
 
 struct FormatInfo {
@@ -33,6 +34,7 @@ struct ComputeInfo {
 inline constexpr std::array all_computes{
     ComputeInfo{Compute::exact, "exact", 1.0},
     ComputeInfo{Compute::int8, "int8", 4.0},
+    ComputeInfo{Compute::bf16x3, "bf16x3", 1.0},
 };
 
 [[nodiscard]] constexpr const FormatInfo& info(Format format) noexcept {
@@ -45,13 +47,23 @@ inline constexpr std::array all_computes{
 [[nodiscard]] constexpr bool quantized(Format format) noexcept {
     return format == Format::int8 || format == Format::int4;
 }
-/// Whether the library can compute so with weights of this format; other combinations are left out.
-[[nodiscard]] constexpr bool supported(Format format, Compute compute) noexcept {
-    return compute == Compute::exact || quantized(format);
+/// Whether the library can compute so with weights of this format, on a machine with or without a matrix unit; other
+/// combinations are left out.
+[[nodiscard]] constexpr bool supported(Format format, Compute compute, bool matrix_unit) noexcept {
+    switch (compute) {
+        case Compute::exact: return true;
+        case Compute::int8: return quantized(format);
+        case Compute::bf16x3: return format == Format::bf16 && matrix_unit;
+    }
+    return false;
 }
 
-/// What is measured where the command line names no compute: the fastest of a format.
-[[nodiscard]] constexpr Compute default_compute(Format format) noexcept {
+/// What is measured where the command line names no compute: the fastest of a format for so many tokens.
+[[nodiscard]] constexpr Compute fastest_compute(Format format, std::size_t tokens, bool matrix_unit) noexcept {
+    constexpr std::size_t many_tokens = 256;
+    if (tokens >= many_tokens && supported(format, Compute::bf16x3, matrix_unit)) {
+        return Compute::bf16x3;
+    }
     return quantized(format) ? Compute::int8 : Compute::exact;
 }
 

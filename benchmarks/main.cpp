@@ -11,6 +11,8 @@
 
 #include <benchmark/benchmark.h>
 
+#include <moe/experts/packed_format.hpp>
+
 #include "bars.hpp"
 #include "google.hpp"
 #include "json.hpp"
@@ -30,14 +32,17 @@ struct RowKey {
 };
 
 std::vector<RowKey> rows_of(const bench::Options& options) {
+    const bool matrix_unit = moe::arch::MatrixUnit::request();
     std::vector<RowKey> rows;
     for (const bench::Shape* shape : options.shapes) {
         for (const bench::Format format : options.formats) {
-            const std::vector<bench::Compute> fastest{bench::default_compute(format)};
-            for (const bench::Compute compute : options.computes.empty() ? fastest : options.computes) {
+            for (const bench::ComputeInfo& info : bench::all_computes) {
                 for (const std::size_t tokens : options.tokens) {
-                    if (bench::supported(format, compute)) {
-                        rows.push_back({shape, format, compute, tokens});
+                    const bool wanted = options.computes.empty()
+                                            ? info.compute == bench::fastest_compute(format, tokens, matrix_unit)
+                                            : std::ranges::count(options.computes, info.compute) > 0;
+                    if (wanted && bench::supported(format, info.compute, matrix_unit)) {
+                        rows.push_back({shape, format, info.compute, tokens});
                     }
                 }
             }

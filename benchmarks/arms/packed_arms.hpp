@@ -13,7 +13,12 @@
 namespace bench {
 
 [[nodiscard]] inline moe::Compute library_compute(Compute compute) noexcept {
-    return compute == Compute::int8 ? moe::Compute::int8 : moe::Compute::exact;
+    switch (compute) {
+        case Compute::exact: return moe::Compute::exact;
+        case Compute::int8: return moe::Compute::int8;
+        case Compute::bf16x3: return moe::Compute::bf16x3;
+    }
+    return {};
 }
 
 template <class F>

@@ -62,7 +62,7 @@
 #define MOE_ISA_FP16
 #endif
 
-#if defined(__AMX_TILE__)
+#if defined(__AMX_BF16__)
 #define MOE_ISA_AMX x
 #else
 #define MOE_ISA_AMX

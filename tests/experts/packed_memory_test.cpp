@@ -9,6 +9,7 @@
 #include "moe/experts/packed_experts.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/computes.hpp"
 #include "support/errors.hpp"
 #include "support/executors.hpp"
 #include "support/layer_cases.hpp"
@@ -28,18 +29,13 @@ struct Case {
     std::vector<float> x = moe_test::random_elements<float>(draw, 8 * 70, 1);
 };
 
-template <class F>
-std::vector<Compute> computes() {
-    return moe::QuantizedFormat<F> ? std::vector{Compute::exact, Compute::int8} : std::vector{Compute::exact};
-}
-
 /// Packed by the library, into memory of the caller on any number of threads, and seen again: equal bytes, equal bits.
 template <class F>
 void check_memory() {
     using Packed = moe::PackedExperts<F, Form>;
     const Case c;
     const std::size_t bytes = Packed::bytes_for(c.bank);
-    for (const Compute compute : computes<F>()) {
+    for (const Compute compute : moe_test::computes<F>()) {
         const Packed owned(c.bank, moe::SerialExecutor{}, compute);
         CHECK(owned.bytes() == bytes);
         CHECK(owned.data().size() == bytes);
@@ -55,6 +51,11 @@ void check_memory() {
         CHECK(std::all_of(memory.data() + bytes, memory.data() + memory.size(),
                           [](std::byte b) { return b == std::byte{0xEE}; }));
         CHECK(moe_test::same_bits(moe_test::run_experts(given, c.x), expected));
+
+        const Packed other = Packed(c.bank, std::span(memory.data(), bytes)).with_compute(compute);
+        CHECK(other.compute() == compute);
+        CHECK(other.data().data() == memory.data());
+        CHECK(moe_test::same_bits(moe_test::run_experts(other, c.x), expected));
 
         const Packed seen(Form{}, owned.packed_layout(), owned.data(), compute);
         CHECK(seen.data().data() == owned.data().data());
@@ -131,6 +132,16 @@ TEST_CASE("a compute the format has not is an error", "[packed]") {
         moe_test::error_of([&] { moe::PackedExperts<float, Form>(c.bank, moe::SerialExecutor{}, Compute::int8); });
     CHECK(error.code == ErrorCode::range);
     CHECK_THAT(error.text, contains("only Int8 and Int4 have Compute::int8"));
+    error =
+        moe_test::error_of([&] { moe::PackedExperts<float, Form>(c.bank, moe::SerialExecutor{}, Compute::bf16x3); });
+    CHECK(error.code == ErrorCode::range);
+    CHECK_THAT(error.text, contains("only bfloat16 has Compute::bf16x3"));
+    if (!moe::arch::MatrixUnit::request()) {
+        error = moe_test::error_of(
+            [&] { moe::PackedExperts<moe::bfloat16, Form>(c.bank, moe::SerialExecutor{}, Compute::bf16x3); });
+        CHECK(error.code == ErrorCode::missing);
+        CHECK_THAT(error.text, contains("needs a matrix unit (AMX)"));
+    }
     error = moe_test::error_of(
         [&] { moe::PackedExperts<moe::float16, Form>(c.bank, moe::SerialExecutor{}, Compute::int8); });
     CHECK(error.code == ErrorCode::range);

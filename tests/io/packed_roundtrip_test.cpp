@@ -12,6 +12,7 @@
 #include "moe/gating/token_choice.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/computes.hpp"
 #include "support/errors.hpp"
 #include "support/executors.hpp"
 
@@ -79,9 +80,8 @@ void check_round_trip(moe::FormKind kind, Compute compute) {
 template <class F>
 void check_round_trips() {
     for (const moe::FormKind kind : {moe::FormKind::swiglu, moe::FormKind::gelu, moe::FormKind::clamped_after}) {
-        check_round_trip<F>(kind, Compute::exact);
-        if constexpr (moe::QuantizedFormat<F>) {
-            check_round_trip<F>(kind, Compute::int8);
+        for (const Compute compute : moe_test::computes<F>()) {
+            check_round_trip<F>(kind, compute);
         }
     }
 }

@@ -145,6 +145,22 @@ TEST_CASE("a layer tells the kernel of quantised experts in both ways to compute
     check_quantized<moe::Int4>("Int4");
 }
 
+TEST_CASE("a layer tells that it uses the matrix unit", "[describe]") {
+    if (!moe::arch::MatrixUnit::request()) {
+        return;
+    }
+    const moe_test::LayerCase<float> layer_case(shape_with_shared(), 1);
+    const auto packed = moe::pack<moe::bfloat16>(simple_layer(layer_case), moe::SerialExecutor{}, Compute::bf16x3);
+    const LayerDescription description = packed.describe();
+    for (const ProductDescription* product : {&description.hidden, &description.output, &description.shared}) {
+        CHECK(product->kernel == "bfloat16 matrix unit (AMX)");
+        CHECK(product->weights == "packed bfloat16");
+        CHECK(product->tile_rows == 16);
+        CHECK(product->tile_vectors * product->lanes == moe::Panel<float>::width);
+        CHECK_THAT(product->reason, contains("three bfloat16"));
+    }
+}
+
 TEST_CASE("the name of the integer kernel is that of the instruction set", "[describe]") {
     const moe_test::LayerCase<float> layer_case(shape_with_shared(), 1);
     const auto packed = moe::pack<moe::Int8>(simple_layer(layer_case), moe::SerialExecutor{}, Compute::int8);

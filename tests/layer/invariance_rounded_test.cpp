@@ -1,7 +1,10 @@
 #include "layer/packed_invariance.hpp"
+#include "support/computes.hpp"
 
 TEST_CASE("a token's bits do not change at the limits of tiles, blocks and tasks: bfloat16", "[invariance]") {
-    moe_test::check_switch_points<moe::bfloat16>(moe::Compute::exact);
+    for (const moe::Compute compute : moe_test::computes<moe::bfloat16>()) {
+        moe_test::check_switch_points<moe::bfloat16>(compute);
+    }
 }
 TEST_CASE("a token's bits do not change at the limits of tiles, blocks and tasks: float", "[invariance]") {
     moe_test::check_switch_points<float>(moe::Compute::exact);

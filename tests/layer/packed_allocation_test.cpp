@@ -5,6 +5,7 @@
 #include "layer/batch_runner.hpp"
 #include "moe/layer/make_layer.hpp"
 #include "support/catch.hpp"
+#include "support/computes.hpp"
 #include "support/counting_allocator.hpp"
 #include "support/executors.hpp"
 
@@ -47,16 +48,17 @@ template <class F>
 void check_format() {
     const moe_test::LayerCase<float> layer_case(rich_shape(), 5);
     const auto layer = layer_case.layer(moe::TokenChoice<moe::Softmax>{.top_k = 2, .normalize = true});
-    for (const moe::Compute compute : {moe::Compute::exact, moe::Compute::int8}) {
+    for (const moe::Compute compute : moe_test::computes<F>()) {
         CHECK(allocations_once_grown(moe::pack<F>(layer, moe::SerialExecutor{}, compute)) == 0);
     }
 }
 
 }  // namespace
 
-TEST_CASE("quantised layers allocate nothing once the workspace has grown", "[allocation]") {
+TEST_CASE("packed layers allocate nothing once the workspace has grown", "[allocation]") {
     check_format<moe::Int8>();
     check_format<moe::Int4>();
+    check_format<moe::bfloat16>();
 }
 
 TEST_CASE("whichever allocation of packing fails, nothing leaks", "[allocation]") {

@@ -5,9 +5,10 @@
 #include "layer/batch_runner.hpp"
 #include "moe/layer/make_layer.hpp"
 #include "support/catch.hpp"
+#include "support/computes.hpp"
 #include "support/guarded.hpp"
 
-/// As guard_pages_test.cpp, for quantised experts: x, y, the workspace and the packed experts end, or begin, at a page
+/// As guard_pages_test.cpp, for packed experts: x, y, the workspace and the packed experts end, or begin, at a page
 /// that may not be touched.
 namespace {
 
@@ -47,7 +48,7 @@ void check_guarded() {
         const std::size_t n_tokens = draw.size(0, 14);
         const moe_test::LayerCase<float> layer_case(shape, seed);
         INFO("seed " << seed);
-        for (const moe::Compute compute : {moe::Compute::exact, moe::Compute::int8}) {
+        for (const moe::Compute compute : moe_test::computes<F>()) {
             REQUIRE(runs_guarded<F>(layer_case, n_tokens, Side::end, compute));
             REQUIRE(runs_guarded<F>(layer_case, n_tokens, Side::begin, compute));
         }
@@ -61,4 +62,7 @@ TEST_CASE("nothing is read or written beyond x, y, packed experts and workspace:
 }
 TEST_CASE("nothing is read or written beyond x, y, packed experts and workspace: Int4", "[guard]") {
     check_guarded<moe::Int4>();
+}
+TEST_CASE("nothing is read or written beyond x, y, packed experts and workspace: bfloat16", "[guard]") {
+    check_guarded<moe::bfloat16>();
 }

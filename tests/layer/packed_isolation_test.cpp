@@ -5,6 +5,7 @@
 #include "layer/isolation.hpp"
 #include "moe/layer/make_layer.hpp"
 #include "support/catch.hpp"
+#include "support/computes.hpp"
 
 namespace {
 
@@ -67,6 +68,11 @@ TEST_CASE("NaN or infinity in a token leaves the bits of all others alone: Int8"
 TEST_CASE("NaN or infinity in a token leaves the bits of all others alone: Int4", "[isolation]") {
     check_isolation<moe::Int4>(moe::Compute::exact);
     check_isolation<moe::Int4>(moe::Compute::int8);
+}
+TEST_CASE("NaN or infinity in a token leaves the bits of all others alone: bfloat16", "[isolation]") {
+    for (const moe::Compute compute : moe_test::computes<moe::bfloat16>()) {
+        check_isolation<moe::bfloat16>(compute);
+    }
 }
 
 TEST_CASE("8-bit activations do not hide NaN or infinity: all outputs of the token are NaN", "[isolation]") {

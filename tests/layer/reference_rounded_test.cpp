@@ -1,5 +1,8 @@
 #include "layer/reference_packed.hpp"
+#include "support/computes.hpp"
 
 TEST_CASE("float layers packed as bfloat16 compute what the definition says of the rounded weights", "[reference]") {
-    moe_test::check_packed_layers<moe::bfloat16>(1, 500, moe::Compute::exact);
+    for (const moe::Compute compute : moe_test::computes<moe::bfloat16>()) {
+        moe_test::check_packed_layers<moe::bfloat16>(1, 500, compute);
+    }
 }

@@ -110,6 +110,10 @@ public:
         check();
     }
 
+    /// The same experts in the same memory, which this object or the caller keeps, computed in another way: one of the
+    /// two for few tokens, the other for many. Throws as the constructors do.
+    [[nodiscard]] PackedExperts with_compute(Compute compute) const { return {form_, layout_, data(), compute}; }
+
     [[nodiscard]] std::size_t n_experts() const noexcept { return layout_.n_experts(); }
     [[nodiscard]] std::size_t d_model() const noexcept { return layout().d_model; }
     [[nodiscard]] std::size_t d_ff() const noexcept { return layout().d_ff; }
@@ -163,9 +167,16 @@ private:
     }
 
     void check() const {
-        require(compute_ == Compute::exact || (compute_ == Compute::int8 && QuantizedFormat<F>), ErrorCode::range,
-                "PackedExperts: compute ", static_cast<int>(compute_), " is not one this format has",
-                QuantizedFormat<F> ? "" : "; only Int8 and Int4 have Compute::int8");
+        constexpr bool splits = std::is_same_v<F, bfloat16>;
+        require(compute_ == Compute::exact || (compute_ == Compute::int8 && QuantizedFormat<F>) ||
+                    (compute_ == Compute::bf16x3 && splits),
+                ErrorCode::range, "PackedExperts: compute ", static_cast<int>(compute_), " is not one this format has",
+                QuantizedFormat<F> ? "" : "; only Int8 and Int4 have Compute::int8",
+                splits ? "" : "; only bfloat16 has Compute::bf16x3");
+        require(
+            compute_ != Compute::bf16x3 || arch::MatrixUnit::request(), ErrorCode::missing,
+            "PackedExperts: Compute::bf16x3 needs a matrix unit (AMX), which ",
+            arch::MatrixUnit::present ? "the system does not give this process" : "this program was not compiled for");
     }
     void check_memory(const std::byte* data, std::size_t size) const {
         require(size >= layout_.bytes(), ErrorCode::capacity, "PackedExperts: ", layout_.bytes(),

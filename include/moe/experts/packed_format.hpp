@@ -7,13 +7,16 @@
 
 #include "../core/error.hpp"
 #include "../kernels/panel_product.hpp"
+#include "../kernels/split_product.hpp"
 
 namespace moe::inline MOE_ABI {
 
-/// How products with quantised weights are computed.
+/// How products with packed weights are computed.
 enum class Compute : unsigned char {
-    exact,  ///< weights dequantised, products in float32: float accuracy against the dequantised weights
-    int8,   ///< activations quantised to 8 bits in groups of 32, integer dot products
+    exact,   ///< weights dequantised, products in float32: float accuracy against the dequantised weights
+    int8,    ///< of Int8 and Int4: activations quantised to 8 bits in groups of 32, integer dot products
+    bf16x3,  ///< of bfloat16, on processors with a matrix unit (AMX): activations split into three bfloat16 whose sum
+             ///< they are, exact products summed in float32: float accuracy too, in other bits than `exact`
 };
 
 /// A format of weights in groups with a scale (formats/quantized.hpp).
@@ -59,7 +62,14 @@ struct PackedPanel {
     }
 
     static void multiply(RowPointers rows, std::size_t k, const PackedPanels& panels,
-                         const PanelScratch<value_type>& scratch, Compute /*compute*/) {
+                         const PanelScratch<value_type>& scratch, [[maybe_unused]] Compute compute) {
+#if MOE_MATRIX_UNIT
+        if constexpr (std::is_same_v<F, bfloat16>) {
+            if (compute == Compute::bf16x3) {
+                return multiply_split(rows, k, panels, scratch);
+            }
+        }
+#endif
         multiply_packed<F>(rows, k, panels, scratch);
     }
 

@@ -9,6 +9,7 @@
 
 #include "../core/index.hpp"
 #include "../core/workspace.hpp"
+#include "arch/matrix_unit.hpp"
 #include "quantized_tile.hpp"
 #include "tile.hpp"
 
@@ -49,11 +50,18 @@ struct PanelScratch {
     std::span<T> block;                ///< (Panel<T>::depth, Panel<T>::width): a block gathered, converted or expanded
     std::span<T> sums;                 ///< (max_task_panels, n_rows <= max_task_rows, Panel<T>::width)
     std::span<const std::byte*> rows;  ///< (max_task_rows)
+    std::span<std::byte> split;        ///< (max_task_rows, split_bytes(1)): rows of a block split for the matrix unit
+
+    /// Bytes of a block of `rows` rows as three bfloat16 a value.
+    [[nodiscard]] static constexpr std::size_t split_bytes(std::size_t rows) noexcept {
+        return arch::MatrixUnit::present && std::is_same_v<T, float> ? rows * Panel<T>::depth * 3 * sizeof(bfloat16)
+                                                                     : 0;
+    }
 
     [[nodiscard]] static PanelScratch take(Arena& arena) {
         return {arena.take<T>(Panel<T>::depth * Panel<T>::width),
                 arena.take<T>(max_task_panels * max_task_rows * Panel<T>::width),
-                arena.take<const std::byte*>(max_task_rows)};
+                arena.take<const std::byte*>(max_task_rows), arena.take<std::byte>(split_bytes(max_task_rows))};
     }
 
     /// The sums of panel `i` of a product of `n_rows` rows: (n_rows, Panel<T>::width).
@@ -73,14 +81,18 @@ struct PackedPanels {
 
 namespace detail {
 
+[[nodiscard]] constexpr std::size_t n_tiles(std::size_t n_rows) noexcept {
+    return divide_up(n_rows, Panel<float>::tile_rows);
+}
+
 /// Calls tile(first_row, n_rows, index) for rows cut into tiles of almost equal height: 64 rows are tiles of 5 and 6,
 /// not ten of 6 and one of 4.
 template <class Tile>
 MOE_ALWAYS_INLINE void for_each_tile(std::size_t n_rows, Tile&& tile) {
-    const std::size_t n_tiles = divide_up(n_rows, Panel<float>::tile_rows);
-    const std::size_t height = n_rows / n_tiles;
-    const std::size_t higher = n_rows % n_tiles;
-    for (std::size_t i = 0, first = 0; i < n_tiles; ++i) {
+    const std::size_t tiles = n_tiles(n_rows);
+    const std::size_t height = n_rows / tiles;
+    const std::size_t higher = n_rows % tiles;
+    for (std::size_t i = 0, first = 0; i < tiles; ++i) {
         const std::size_t rows = height + (i < higher ? 1 : 0);
         tile(first, rows, i);
         first += rows;
@@ -95,9 +107,8 @@ MOE_ALWAYS_INLINE void for_each_tile(std::size_t n_rows, Tile&& tile) {
 class BlockPrefetch {
 public:
     BlockPrefetch() = default;
-    BlockPrefetch(std::size_t bytes, std::size_t n_rows, std::size_t steps) noexcept
+    BlockPrefetch(std::size_t bytes, std::size_t n_tiles, std::size_t steps) noexcept
         : lines_(divide_up(bytes, Prefetch::line)) {
-        const std::size_t n_tiles = divide_up(n_rows, Panel<float>::tile_rows);
         per_step_ = divide_up(lines_, n_tiles * steps);
         per_tile_ = per_step_ * steps;
         // a single tile reads the block itself, from front to back, right behind
@@ -242,7 +253,8 @@ void multiply_packed(RowPointers rows, std::size_t k, const PackedPanels& panels
             default: break;
         }
     }
-    const detail::BlockPrefetch prefetch(block_bytes, rows.size(), Panel<T>::depth / Prefetch::interval);
+    const detail::BlockPrefetch prefetch(block_bytes, detail::n_tiles(rows.size()),
+                                         Panel<T>::depth / Prefetch::interval);
     detail::for_each_block(
         panels, divide_up(k, Panel<T>::depth), block_bytes,
         [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {
@@ -265,7 +277,8 @@ void multiply_dequantized(RowPointers rows, std::size_t k, const PackedPanels& p
                           const PanelScratch<float>& scratch) {
     constexpr std::size_t groups = Panel<float>::depth / quantization_group;
     constexpr std::size_t group_bytes = QuantizedPanel<Format>::group_bytes;
-    const detail::BlockPrefetch prefetch(groups * group_bytes, rows.size(), Panel<float>::depth / Prefetch::interval);
+    const detail::BlockPrefetch prefetch(groups * group_bytes, detail::n_tiles(rows.size()),
+                                         Panel<float>::depth / Prefetch::interval);
     detail::for_each_block(
         panels, divide_up(k, Panel<float>::depth), groups * group_bytes,
         [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {
@@ -328,7 +341,7 @@ void multiply_quantized(RowPointers rows, std::size_t k, const PackedPanels& pan
         return detail::multiply_one_quantized_tile<Codes<Format>>(rows, layout, panels, scratch);
     }
     const bool expands = Format::zero_point == 8 && rows.size() > max_register_rows;
-    const detail::BlockPrefetch prefetch(block_groups * group_bytes, rows.size(), block_groups);
+    const detail::BlockPrefetch prefetch(block_groups * group_bytes, detail::n_tiles(rows.size()), block_groups);
     detail::for_each_block(
         panels, divide_up(layout.groups(), block_groups), block_groups * group_bytes,
         [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {

@@ -91,6 +91,16 @@ template <WeightElement W>
     return float_product<T>("packed " + name, std::move(reason));
 }
 
+/// bfloat16 panels on the matrix unit (kernels/split_product.hpp).
+[[nodiscard]] inline ProductDescription split_product() {
+    return {"packed bfloat16",
+            "bfloat16 matrix unit (AMX)",
+            "activations are split into three bfloat16; one or two rows go through vectors, with the same bits",
+            arch::MatrixUnit::rows,
+            Panel<float>::width * sizeof(float) / arch::MatrixUnit::row_bytes,
+            arch::MatrixUnit::row_bytes / sizeof(float)};
+}
+
 /// Quantised panels and rows (kernels/quantized_tile.hpp).
 template <QuantizedFormat F>
 [[nodiscard]] ProductDescription integer_product() {
@@ -127,7 +137,7 @@ template <PanelSource Source>
             const std::string name = format_name<F>();
             return float_product<float>("packed " + name, name + " dequantised to float32, once per block");
         } else {
-            return packed_product<F>();
+            return source.compute() == Compute::bf16x3 ? split_product() : packed_product<F>();
         }
     } else if constexpr (requires {
                              source.weights();
