@@ -222,7 +222,7 @@ TEST_CASE("a million experts", "[neuron_layer]") {
     }
     CHECK(moe_test::nmse(y, expected) <= 1e-12);
     CHECK(test.layer().n_experts() == 1U << 20U);
-    CHECK(test.layer().workspace_bytes(1, 1) < 500'000);  // and nothing of it proportional to the experts
+    CHECK(test.layer().workspace_bytes(1, 1) < test.layer().n_experts());  // nothing of it is proportional to these
 }
 
 TEST_CASE("a token's bits depend neither on its batch nor on the threads nor on packing", "[neuron_layer]") {
