@@ -186,7 +186,9 @@ void Session::one_round(const Batch& batch, moe::MatrixView<float> y, Samples& s
     if (const double peak = int8_peak(threads_); peak > 0) {
         samples.int8.push_back(peak);
     }
-    samples.read.push_back((*read_)());
+    // of the layer whose turn is last: what is read of it is out of the cache again when it is used
+    const std::size_t n_layers = library_->layers();
+    samples.read.push_back((*read_)(library_->weights((turn_ + n_layers - 1) % n_layers)));
     std::vector<std::pair<Arm*, std::vector<double>*>> arms{{library_.get(), &samples.library}};
     for (const auto& [rival, arm] : rivals_) {
         arms.emplace_back(arm.get(), &samples.rivals[rival]);

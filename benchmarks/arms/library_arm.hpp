@@ -35,6 +35,7 @@ public:
     /// The plans of all variants of `batch.table`.
     void route(Batch& batch);
     [[nodiscard]] PhaseSeconds observe(const Batch& batch, Turn turn, moe::MatrixView<float> y);
+    [[nodiscard]] std::span<const std::byte> weights(std::size_t layer) const { return layers_[layer]->weights(); }
     [[nodiscard]] std::string kernel() const { return layers_.front()->kernel(); }
 
 private:

@@ -27,6 +27,8 @@ public:
                        moe::Workspace& workspace, const Threads& threads) const = 0;
     /// The instruction set, and what the routed experts run on.
     [[nodiscard]] virtual std::string kernel() const = 0;
+    /// The packed routed experts.
+    [[nodiscard]] virtual std::span<const std::byte> weights() const = 0;
     /// An equal layer in memory of its own.
     [[nodiscard]] virtual std::unique_ptr<LibraryLayer> copy(const Threads& threads) const = 0;
 };
