@@ -13,6 +13,7 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/layer_cases.hpp"
+#include "support/panel_scratch.hpp"
 
 TEST_CASE("a program has the matrix unit or is told that it has not", "[split]") {
     const bool granted = moe::arch::MatrixUnit::request();
@@ -37,7 +38,7 @@ struct Case {
     std::vector<float> x;
     std::vector<moe::bfloat16> panels;
     std::vector<const std::byte*> rows;
-    moe::Workspace workspace;
+    moe_test::OwnedScratch<float> owned;
 
     Case(moe_test::Draw& draw, std::size_t n_rows, std::size_t depth, std::size_t count)
         : n(n_rows),
@@ -51,11 +52,7 @@ struct Case {
     }
 
     [[nodiscard]] std::vector<float> product(moe::RowPointers some) {
-        moe::Arena measure;
-        (void)moe::PanelScratch<float>::take(measure);
-        workspace.reserve(measure.used());
-        moe::Arena arena = workspace.arena();
-        const auto scratch = moe::PanelScratch<float>::take(arena);
+        const moe::PanelScratch<float>& scratch = *owned;
         std::fill(scratch.sums.begin(), scratch.sums.end(), 99.0F);
         moe::multiply_split(
             some, k, {reinterpret_cast<const std::byte*>(panels.data()), n_panels, k * width * sizeof(moe::bfloat16)},

@@ -10,6 +10,7 @@
 #include "support/compare.hpp"
 #include "support/executors.hpp"
 #include "support/layer_cases.hpp"
+#include "support/panel_scratch.hpp"
 
 namespace {
 
@@ -18,19 +19,14 @@ template <class W, class T = moe::ComputeType<W>>
 std::vector<T> logits(const moe::Linear<W>& linear, const std::vector<T>& x, std::size_t block) {
     const std::size_t n_rows = x.size() / linear.inputs();
     std::vector<T> y(n_rows * linear.outputs() + 1, T(99));
-    moe::Arena measure;
-    (void)moe::PanelScratch<T>::take(measure);
-    moe::Workspace workspace;
-    workspace.reserve(measure.used());
-    moe::Arena arena = workspace.arena();
-    const auto scratch = moe::PanelScratch<T>::take(arena);
+    const moe_test::OwnedScratch<T> scratch;
     for (std::size_t first = 0; first < n_rows; first += block) {
         std::vector<const std::byte*> rows;
         for (std::size_t r = first; r < std::min(first + block, n_rows); ++r) {
             rows.push_back(reinterpret_cast<const std::byte*>(&x[r * linear.inputs()]));
         }
         for (std::size_t panel = 0; panel < linear.panels(); ++panel) {
-            linear.compute_panels({panel, 1}, rows, &y[first * linear.outputs()], linear.outputs(), scratch);
+            linear.compute_panels({panel, 1}, rows, &y[first * linear.outputs()], linear.outputs(), *scratch);
         }
     }
     CHECK(y.back() == T(99));
@@ -46,12 +42,7 @@ std::vector<T> logits_by_blocks(const moe::Linear<W>& linear, std::span<const T>
     const std::size_t block = n_rows * moe::Panel<T>::width;
     std::vector<T> y(n_rows * linear.outputs());
     std::vector<T> sums(n_blocks * block);
-    moe::Arena measure;
-    (void)moe::PanelScratch<T>::take(measure);
-    moe::Workspace workspace;
-    workspace.reserve(measure.used());
-    moe::Arena arena = workspace.arena();
-    const auto scratch = moe::PanelScratch<T>::take(arena);
+    const moe_test::OwnedScratch<T> scratch;
     std::vector<const std::byte*> rows;
     for (std::size_t r = 0; r < n_rows; ++r) {
         rows.push_back(reinterpret_cast<const std::byte*>(&x[r * linear.inputs()]));
@@ -60,7 +51,7 @@ std::vector<T> logits_by_blocks(const moe::Linear<W>& linear, std::span<const T>
         for (std::size_t part = parts; part-- > 0;) {
             const std::size_t first = n_blocks * part / parts;
             linear.compute_blocks(panel, first, n_blocks * (part + 1) / parts, rows, sums.data() + first * block,
-                                  scratch);
+                                  *scratch);
         }
         linear.add_blocks(panel, n_blocks, n_rows, sums.data(), y.data(), linear.outputs());
     }

@@ -227,6 +227,37 @@ MOE_NOINLINE void multiply_tiles(const ComputeType<W>* const* a, const W* const*
     }
 }
 
+/// sums (width) = or += x (n) * weights (n, width), one fused multiply-add after the other, with requests for what
+/// stands 512 bytes behind `other`: a few steps of one row, for processors whose registers hold the sums of one panel
+/// only.
+template <class W>
+MOE_NOINLINE void multiply_row_step(const ComputeType<W>* x, const W* weights, const W* other, std::size_t n,
+                                    ComputeType<W>* sums, bool add) noexcept {
+    using T = ComputeType<W>;
+    constexpr std::size_t vectors = Panel<T>::vectors;
+    constexpr std::size_t row_bytes = Panel<T>::width * sizeof(W);
+    constexpr std::size_t ahead = 512;
+    std::array<Vector<T>, vectors> sum;
+    MOE_UNROLL
+    for (std::size_t v = 0; v < vectors; ++v) {
+        sum[v] = add ? load(sums + v * lanes<T>) : Vector<T>(T(0));
+    }
+    for (std::size_t k = 0; k < n; ++k) {
+        const auto* const next = reinterpret_cast<const std::byte*>(other + k * Panel<T>::width) + ahead;
+        const Vector<T> value(x[k]);
+        MOE_UNROLL
+        for (std::size_t v = 0; v < vectors; ++v) {
+            detail::prefetch_part<row_bytes, vectors>(next, v);
+            const Vector<T> weight = load_converted(weights + k * Panel<T>::width + v * lanes<T>);
+            sum[v] = multiply_add<T>(value, weight, sum[v]);
+        }
+    }
+    MOE_UNROLL
+    for (std::size_t v = 0; v < vectors; ++v) {
+        store(sums + v * lanes<T>, sum[v]);
+    }
+}
+
 /// Calls tile.operator()<Rows>() for a number of rows known at run time, 1 to tile_rows.
 template <class Tile>
 inline void with_rows(std::size_t rows, Tile&& tile) {
