@@ -60,7 +60,7 @@ inline constexpr std::array all_computes{
 
 /// What is measured where the command line names no compute: the fastest of a format for so many tokens.
 [[nodiscard]] constexpr Compute fastest_compute(Format format, std::size_t tokens, bool matrix_unit) noexcept {
-    constexpr std::size_t many_tokens = 256;
+    constexpr std::size_t many_tokens = 512;
     if (tokens >= many_tokens && supported(format, Compute::bf16x3, matrix_unit)) {
         return Compute::bf16x3;
     }

@@ -1,5 +1,6 @@
 #include "moe/parallel/countdown.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -29,9 +30,24 @@ TEST_CASE("who waits for a countdown sees what all tasks wrote", "[countdown]") 
 
 TEST_CASE("nobody waits for a countdown without tasks", "[countdown]") {
     const moe::Countdown none(0);
-    none.wait();
-    moe::Countdown one(1);
-    one.done();
-    one.wait();
-    SUCCEED();
+    std::size_t returned = 0;
+    for (int repeat = 0; repeat < 2; ++repeat) {
+        none.wait();
+        ++returned;
+    }
+    CHECK(returned == 2);
+}
+
+TEST_CASE("the last task of a countdown, and no other, is told that it is", "[countdown]") {
+    moe::Countdown left(3);
+    CHECK_FALSE(left.done());
+    CHECK_FALSE(left.done());
+    CHECK(left.done());
+    left.wait();
+    for (int repeat = 0; repeat < 200; ++repeat) {
+        moe::Countdown together(8);
+        std::vector<int> last(8);
+        moe_test::ThreadExecutor(8).run([&](std::size_t ith, std::size_t) { last[ith] = together.done() ? 1 : 0; });
+        REQUIRE(std::count(last.begin(), last.end(), 1) == 1);
+    }
 }

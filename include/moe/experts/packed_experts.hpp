@@ -67,8 +67,9 @@ private:
 };
 
 /// A bank of experts copied once into panels of format F: float, double, bfloat16, float16, Int8 or Int4. Experts of
-/// the format of their source have the same bits as the bank they were made from; wider sources are rounded (16 bits)
-/// or quantised in groups of 32 (formats/quantized.hpp). Owns its memory, or works in memory of the caller.
+/// the format of their source have, with Compute::exact, the bits of the bank they were made from; wider sources are
+/// rounded (16 bits) or quantised in groups of 32 (formats/quantized.hpp). Owns its memory, or works in memory of the
+/// caller.
 template <PackedFormat F, ExpertForm Form>
 class PackedExperts {
 public:
