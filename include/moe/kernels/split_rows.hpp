@@ -36,49 +36,56 @@ struct SplitBlock {
     return _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
 }
 
-/// Values [0, depth) of a row, each as the three bfloat16 whose sum it is: its first 8 significant bits, the next 8 and
-/// the last 8. Zero up to whole steps. An infinity and a NaN are a first part alone, so that they stay what they are.
+/// 16 floats as the three bfloat16 each is the sum of: its first 8 significant bits, the next 8 and the last 8. An
+/// infinity and a NaN are a first part alone, so that they stay what they are.
+class SplitVector {
+public:
+    /// Values [at, at + 16) of `x`, of which those from `depth` on are zero.
+    MOE_ALWAYS_INLINE SplitVector(const float* x, std::size_t at, std::size_t depth) noexcept {
+        const std::size_t begin = std::min(depth, at);
+        const auto valid = static_cast<__mmask16>((1U << std::min<std::size_t>(16, depth - begin)) - 1U);
+        // adding zero makes a signalling NaN a quiet one, which is a NaN in its upper half alone
+        rest_ = _mm512_add_ps(_mm512_maskz_loadu_ps(valid, x + begin), _mm512_setzero_ps());
+        const __m512 infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
+        finite_ = _mm512_cmp_ps_mask(_mm512_abs_ps(rest_), infinity, _CMP_LT_OQ);
+    }
+
+    /// The next part: a bfloat16 in the upper half of each float, zero below.
+    [[nodiscard]] MOE_ALWAYS_INLINE __m512i next() noexcept {
+        const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000U));
+        const __m512i part = _mm512_and_si512(_mm512_castps_si512(rest_), upper);
+        rest_ = _mm512_maskz_sub_ps(finite_, rest_, _mm512_castsi512_ps(part));
+        return part;
+    }
+
+private:
+    __m512 rest_;
+    __mmask16 finite_;
+};
+
+/// Values [0, depth) of a row in three parts, as tiles of activations hold them; zero up to whole steps.
 inline void split_row(const float* x, std::size_t depth, std::byte* target) noexcept {
-    const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000U));
-    const __m512 infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
     // the words 1, 3, 5, ... of two vectors
     const __m512i odd = _mm512_add_epi32(_mm512_mullo_epi32(lane_numbers(), _mm512_set1_epi32(0x00040004)),
                                          _mm512_set1_epi32(0x00030001));
     for (std::size_t at = 0; at < depth; at += arch::MatrixUnit::depth, target += SplitBlock::row_step) {
-        __m512 rest[2];
-        __mmask16 finite[2];
-        MOE_UNROLL
-        for (std::size_t half = 0; half < 2; ++half) {
-            const std::size_t begin = std::min(depth, at + half * 16);
-            const auto valid = static_cast<__mmask16>((1U << std::min<std::size_t>(16, depth - begin)) - 1U);
-            // adding zero makes a signalling NaN a quiet one, which is a NaN in its upper half alone
-            rest[half] = _mm512_add_ps(_mm512_maskz_loadu_ps(valid, x + begin), _mm512_setzero_ps());
-            finite[half] = _mm512_cmp_ps_mask(_mm512_abs_ps(rest[half]), infinity, _CMP_LT_OQ);
-        }
+        SplitVector first(x, at, depth);
+        SplitVector second(x, at + 16, depth);
         MOE_UNROLL
         for (std::size_t part = 0; part < SplitBlock::parts; ++part) {
-            const __m512i first = _mm512_and_si512(_mm512_castps_si512(rest[0]), upper);
-            const __m512i second = _mm512_and_si512(_mm512_castps_si512(rest[1]), upper);
-            _mm512_storeu_si512(target + part * SplitBlock::tile, _mm512_permutex2var_epi16(first, odd, second));
-            rest[0] = _mm512_maskz_sub_ps(finite[0], rest[0], _mm512_castsi512_ps(first));
-            rest[1] = _mm512_maskz_sub_ps(finite[1], rest[1], _mm512_castsi512_ps(second));
+            _mm512_storeu_si512(target + part * SplitBlock::tile,
+                                _mm512_permutex2var_epi16(first.next(), odd, second.next()));
         }
     }
 }
 
 /// The same parts as floats, `depth` values of a part after the other, SplitBlock::depth apart.
 inline void split_values(const float* x, std::size_t depth, float* target) noexcept {
-    const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xFFFF0000U));
-    const __m512 infinity = _mm512_set1_ps(std::numeric_limits<float>::infinity());
     for (std::size_t at = 0; at < depth; at += 16) {
-        const auto valid = static_cast<__mmask16>((1U << std::min<std::size_t>(16, depth - at)) - 1U);
-        __m512 rest = _mm512_add_ps(_mm512_maskz_loadu_ps(valid, x + at), _mm512_setzero_ps());
-        const __mmask16 finite = _mm512_cmp_ps_mask(_mm512_abs_ps(rest), infinity, _CMP_LT_OQ);
+        SplitVector values(x, at, depth);
         MOE_UNROLL
         for (std::size_t part = 0; part < SplitBlock::parts; ++part) {
-            const __m512 first = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(rest), upper));
-            _mm512_storeu_ps(target + part * SplitBlock::depth + at, first);
-            rest = _mm512_maskz_sub_ps(finite, rest, first);
+            _mm512_storeu_si512(target + part * SplitBlock::depth + at, values.next());
         }
     }
 }
