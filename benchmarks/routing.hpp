@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include <moe/gating/token_choice.hpp>
+#include <moe/gating/strategies/token_choice.hpp>
 
 #include "shapes.hpp"
 

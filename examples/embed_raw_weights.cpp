@@ -8,7 +8,7 @@
 // [readme]
 #include <moe/moe.hpp>
 // [/readme]
-#include <moe/reference/layer.hpp>
+#include <moe/reference/layer/layer.hpp>
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include <moe/moe.hpp>
-#include <moe/reference/layer.hpp>
+#include <moe/reference/layer/layer.hpp>
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include <moe/core/workspace.hpp>
-#include <moe/layer/observer.hpp>
+#include <moe/layer/parts/observer.hpp>
 
 #include "../threads.hpp"
 #include "arm.hpp"

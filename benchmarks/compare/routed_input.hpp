@@ -7,7 +7,7 @@
 #include <vector>
 
 #include <moe/gating/any_gate.hpp>
-#include <moe/layer/observer.hpp>
+#include <moe/layer/parts/observer.hpp>
 
 #include "../../examples/generate/model.hpp"
 

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include <moe/layer/observer.hpp>
+#include <moe/layer/parts/observer.hpp>
 
 namespace generate {
 

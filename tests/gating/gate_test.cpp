@@ -5,11 +5,11 @@
 #include <limits>
 #include <moe/gating/any_gate.hpp>
 #include <moe/gating/archetype.hpp>
-#include <moe/gating/dense.hpp>
 #include <moe/gating/diagnose.hpp>
-#include <moe/gating/hash.hpp>
-#include <moe/gating/sparse_mixer.hpp>
-#include <moe/gating/token_choice.hpp>
+#include <moe/gating/strategies/dense.hpp>
+#include <moe/gating/strategies/hash.hpp>
+#include <moe/gating/strategies/sparse_mixer.hpp>
+#include <moe/gating/strategies/token_choice.hpp>
 #include <utility>
 #include <vector>
 

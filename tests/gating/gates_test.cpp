@@ -1,9 +1,9 @@
 // The smaller gates: SparseMixer, Dense, Hash and the archetype.
 
 #include <moe/gating/archetype.hpp>
-#include <moe/gating/dense.hpp>
-#include <moe/gating/hash.hpp>
-#include <moe/gating/sparse_mixer.hpp>
+#include <moe/gating/strategies/dense.hpp>
+#include <moe/gating/strategies/hash.hpp>
+#include <moe/gating/strategies/sparse_mixer.hpp>
 
 #include <cmath>
 #include <limits>

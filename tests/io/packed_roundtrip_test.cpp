@@ -9,7 +9,7 @@
 
 #include "io/packed_support.hpp"
 #include "layer/batch_runner.hpp"
-#include "moe/gating/token_choice.hpp"
+#include "moe/gating/strategies/token_choice.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/computes.hpp"

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "layer/batch_runner.hpp"
-#include "moe/gating/dense.hpp"
-#include "moe/layer/make_layer.hpp"
+#include "moe/gating/strategies/dense.hpp"
+#include "moe/layer/pack.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/executors.hpp"

@@ -6,9 +6,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "moe/gating/hash.hpp"
-#include "moe/gating/token_choice.hpp"
-#include "moe/layer/make_layer.hpp"
+#include "moe/gating/strategies/hash.hpp"
+#include "moe/gating/strategies/token_choice.hpp"
+#include "moe/layer/pack.hpp"
 #include "support/catch.hpp"
 #include "support/layer_cases.hpp"
 

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include <moe/eigen.hpp>
-#include <moe/reference/layer.hpp>
+#include <moe/reference/layer/layer.hpp>
 
 #include "support/catch.hpp"
 #include "support/compare.hpp"

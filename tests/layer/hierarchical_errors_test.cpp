@@ -7,7 +7,7 @@
 
 #include "layer/batch_runner.hpp"
 #include "moe/layer/hierarchical_layer.hpp"
-#include "moe/layer/make_layer.hpp"
+#include "moe/layer/pack.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 

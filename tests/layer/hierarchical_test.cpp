@@ -8,12 +8,12 @@
 #include <utility>
 #include <vector>
 
-#include "layer/reference_cases.hpp"
+#include "layer/reference/cases.hpp"
 #include "moe/layer/hierarchical_layer.hpp"
-#include "moe/layer/make_layer.hpp"
 #include "moe/layer/neuron_layer.hpp"
+#include "moe/layer/pack.hpp"
 #include "moe/layer/soft_moe_layer.hpp"
-#include "moe/reference/hierarchical.hpp"
+#include "moe/reference/layer/hierarchical.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/executors.hpp"

@@ -4,7 +4,7 @@
 
 #include "experts/bank_runner.hpp"
 #include "layer/batch_runner.hpp"
-#include "moe/gating/token_choice.hpp"
+#include "moe/gating/strategies/token_choice.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"

@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "layer/reference_cases.hpp"
+#include "layer/reference/cases.hpp"
 #include "moe/layer/moe_layer.hpp"
-#include "moe/reference/neuron_layer.hpp"
+#include "moe/reference/layer/neuron_layer.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/executors.hpp"

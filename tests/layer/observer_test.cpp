@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "layer/concurrency.hpp"
+#include "layer/pass/concurrency.hpp"
 #include "support/catch.hpp"
 
 namespace {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "moe/gating/any_gate.hpp"
-#include "moe/gating/token_choice.hpp"
+#include "moe/gating/strategies/token_choice.hpp"
 #include "moe/layer/hierarchical_layer.hpp"
 #include "moe/layer/neuron_layer.hpp"
 #include "moe/layer/soft_moe_layer.hpp"

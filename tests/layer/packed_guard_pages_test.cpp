@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "layer/batch_runner.hpp"
-#include "moe/layer/make_layer.hpp"
+#include "moe/layer/pack.hpp"
 #include "support/catch.hpp"
 #include "support/computes.hpp"
 #include "support/guarded.hpp"

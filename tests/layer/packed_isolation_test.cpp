@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "layer/isolation.hpp"
-#include "moe/layer/make_layer.hpp"
+#include "moe/layer/pack.hpp"
 #include "support/catch.hpp"
 #include "support/computes.hpp"
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "layer/batch_runner.hpp"
-#include "moe/layer/make_layer.hpp"
+#include "moe/layer/pack.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/executors.hpp"

@@ -6,10 +6,10 @@
 #include <utility>
 #include <vector>
 
-#include "layer/reference_cases.hpp"
+#include "layer/reference/cases.hpp"
 #include "moe/experts/expert.hpp"
 #include "moe/layer/soft_moe_layer.hpp"
-#include "moe/reference/soft_moe.hpp"
+#include "moe/reference/layer/soft_moe.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 #include "support/executors.hpp"

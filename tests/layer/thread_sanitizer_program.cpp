@@ -1,9 +1,9 @@
 #include <cstdio>
 #include <vector>
 
-#include "layer/concurrency.hpp"
-#include "moe/gating/capacity.hpp"
-#include "moe/gating/expert_choice.hpp"
+#include "layer/pass/concurrency.hpp"
+#include "moe/gating/adaptors/capacity.hpp"
+#include "moe/gating/strategies/expert_choice.hpp"
 #include "moe/layer/hierarchical_layer.hpp"
 #include "moe/layer/neuron_layer.hpp"
 #include "moe/layer/soft_moe_layer.hpp"

@@ -4,12 +4,12 @@
 #include <vector>
 
 #include "layer/batch_runner.hpp"
+#include "moe/gating/adaptors/capacity.hpp"
+#include "moe/gating/adaptors/masked.hpp"
 #include "moe/gating/any_gate.hpp"
-#include "moe/gating/capacity.hpp"
-#include "moe/gating/masked.hpp"
-#include "moe/gating/noisy_top_k.hpp"
-#include "moe/gating/round_robin.hpp"
-#include "moe/layer/make_layer.hpp"
+#include "moe/gating/strategies/noisy_top_k.hpp"
+#include "moe/gating/strategies/round_robin.hpp"
+#include "moe/layer/pack.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/errors.hpp"

@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "moe/layer/make_layer.hpp"
-#include "moe/layer/presets.hpp"
+#include "moe/model/make_layer.hpp"
+#include "moe/model/presets.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "moe/layer/make_layer.hpp"
-#include "moe/reference/layer.hpp"
+#include "moe/model/make_layer.hpp"
+#include "moe/reference/layer/layer.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/errors.hpp"

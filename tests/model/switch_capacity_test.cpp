@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include <moe/gating/capacity_presets.hpp>
+#include <moe/gating/adaptors/capacity_presets.hpp>
 #include <moe/io.hpp>
 
 #include "gating/gate_support.hpp"

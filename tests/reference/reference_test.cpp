@@ -1,6 +1,6 @@
 // The definition itself, held against values worked out by hand.
 
-#include <moe/reference/layer.hpp>
+#include <moe/reference/layer/layer.hpp>
 
 #include <cmath>
 #include <limits>

@@ -1,27 +1,27 @@
 // All definitions in one program: no two of them may share a name.
 
-#include <moe/reference/balanced_assignment.hpp>
-#include <moe/reference/baselines.hpp>
-#include <moe/reference/capacity.hpp>
+#include <moe/reference/adaptors/capacity.hpp>
+#include <moe/reference/adaptors/cosine.hpp>
+#include <moe/reference/adaptors/forced.hpp>
+#include <moe/reference/adaptors/masked.hpp>
+#include <moe/reference/adaptors/without_null.hpp>
 #include <moe/reference/chosen_weights.hpp>
-#include <moe/reference/cosine.hpp>
-#include <moe/reference/expert_choice.hpp>
-#include <moe/reference/forced.hpp>
-#include <moe/reference/gshard.hpp>
-#include <moe/reference/hierarchical.hpp>
-#include <moe/reference/layer.hpp>
-#include <moe/reference/masked.hpp>
-#include <moe/reference/neuron_layer.hpp>
-#include <moe/reference/noisy_top_k.hpp>
-#include <moe/reference/product_keys.hpp>
+#include <moe/reference/layer/hierarchical.hpp>
+#include <moe/reference/layer/layer.hpp>
+#include <moe/reference/layer/neuron_layer.hpp>
+#include <moe/reference/layer/soft_moe.hpp>
 #include <moe/reference/routing.hpp>
-#include <moe/reference/sinkhorn.hpp>
-#include <moe/reference/soft_moe.hpp>
-#include <moe/reference/threshold.hpp>
-#include <moe/reference/top_k_per_group.hpp>
-#include <moe/reference/top_n_threshold.hpp>
-#include <moe/reference/top_p.hpp>
-#include <moe/reference/without_null.hpp>
+#include <moe/reference/strategies/balanced_assignment.hpp>
+#include <moe/reference/strategies/baselines.hpp>
+#include <moe/reference/strategies/expert_choice.hpp>
+#include <moe/reference/strategies/gshard.hpp>
+#include <moe/reference/strategies/noisy_top_k.hpp>
+#include <moe/reference/strategies/product_keys.hpp>
+#include <moe/reference/strategies/sinkhorn.hpp>
+#include <moe/reference/strategies/threshold.hpp>
+#include <moe/reference/strategies/top_k_per_group.hpp>
+#include <moe/reference/strategies/top_n_threshold.hpp>
+#include <moe/reference/strategies/top_p.hpp>
 
 #include <cmath>
 

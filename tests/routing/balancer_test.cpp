@@ -1,6 +1,6 @@
 // The balancers: hand-computed steps, what they refuse, and that loads get equal on a skewed router.
 
-#include <moe/gating/token_choice.hpp>
+#include <moe/gating/strategies/token_choice.hpp>
 #include <moe/routing/expert_counts.hpp>
 #include <moe/routing/quantile_balancer.hpp>
 #include <moe/routing/sign_balancer.hpp>

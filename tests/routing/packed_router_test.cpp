@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "moe/gating/any_gate.hpp"
-#include "moe/gating/hash.hpp"
-#include "moe/gating/token_choice.hpp"
+#include "moe/gating/strategies/hash.hpp"
+#include "moe/gating/strategies/token_choice.hpp"
 #include "moe/routing/router.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"

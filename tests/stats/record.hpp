@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "moe/layer/observer.hpp"
+#include "moe/layer/parts/observer.hpp"
 
 namespace moe_test {
 

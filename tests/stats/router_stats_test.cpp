@@ -5,7 +5,7 @@
 #include <limits>
 #include <vector>
 
-#include "layer/concurrency.hpp"
+#include "layer/pass/concurrency.hpp"
 #include "stats/record.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "layer/concurrency.hpp"
+#include "layer/pass/concurrency.hpp"
 #include "moe/core/random.hpp"
 #include "stats/record.hpp"
 #include "stats/trace_cases.hpp"

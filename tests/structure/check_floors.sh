@@ -1,7 +1,8 @@
 #!/bin/sh
 # check_floors.sh <folder of the library>: every include goes down. Prints each one that does not; status 1 if any.
-# Floors, from the bottom; rooms of one floor never include each other. Files beside the rooms are doors, which may
-# include anything, except config, version and fwd, which belong to core.
+# Floors, from the bottom; rooms of one floor never include each other. A room within a room has a floor of its own where
+# one is listed, else that of the room around it. Files beside the rooms are doors, which may include anything, except
+# config, version and fwd, which belong to core.
 set -eu
 cd -- "$1"
 
@@ -9,15 +10,19 @@ includes=$(find . -name '*.hpp' -exec grep -nE '^[[:space:]]*#[[:space:]]*includ
 
 printf '%s\n' "$includes" | awk '
     BEGIN {
-        split("core | parallel formats reference | kernels | gating experts | routing | layer | " \
-              "train io distributed stats", words, " ")
+        split("core | parallel formats reference | reference/strategies reference/adaptors | reference/layer | kernels | " \
+              "gating experts | gating/strategies | gating/adaptors | routing | layer/parts | layer/pass | layer | " \
+              "model | train io distributed stats", words, " ")
         level = 0
         for (i = 1; i in words; ++i) { if (words[i] == "|") ++level; else floor[words[i]] = level }
         door = level + 1
     }
     function room(path) {
         if (path ~ /^(config|version|fwd)\.hpp$/) return "core"
-        return path ~ /\// ? substr(path, 1, index(path, "/") - 1) : "door"
+        if (path !~ /\//) return "door"
+        sub(/\/[^\/]*$/, "", path)
+        while (path ~ /\// && !(path in floor)) sub(/\/[^\/]*$/, "", path)
+        return path
     }
     function height(path) { return room(path) == "door" ? door : floor[room(path)] }
     function complain(why) { print source ": includes " target ": " why; bad = 1 }

@@ -9,10 +9,17 @@ failures=0
 # A legal tree: one header a room, each including one below.
 fresh() {
     rm -rf -- "$tree/moe"
-    for room in core formats parallel kernels gating experts io stats; do
+    for room in core formats parallel kernels gating experts layer io stats; do
         mkdir -p "$tree/moe/$room"
         printf '#pragma once\n#include "../core/base.hpp"\n' >"$tree/moe/$room/$room.hpp"
     done
+    for room in gating/strategies gating/adaptors layer/pass kernels/arch; do
+        mkdir -p "$tree/moe/$room"
+        printf '#pragma once\n#include "../../core/base.hpp"\n' >"$tree/moe/$room/inner.hpp"
+    done
+    printf '#include "../strategies/inner.hpp"\n#include "../gating.hpp"\n' >>"$tree/moe/gating/adaptors/inner.hpp"
+    printf '#include "pass/inner.hpp"\n' >>"$tree/moe/layer/layer.hpp"
+    printf '#include "arch/inner.hpp"\n' >>"$tree/moe/kernels/kernels.hpp"
     printf '#pragma once\n#include <vector>\n#include "../config.hpp"\n' >"$tree/moe/core/base.hpp"
     printf '#pragma once\n#define MOE_X 1\n' >"$tree/moe/config.hpp"
     printf '#pragma once\n#include "io/io.hpp"\n' >"$tree/moe/io.hpp"
@@ -42,6 +49,10 @@ expect 0 check_headers.sh 'a legal tree'
 offence check_floors.sh core/base.hpp '#include "../kernels/kernels.hpp"' 'an include that goes up'
 offence check_floors.sh kernels/kernels.hpp '  #  include "../gating/gating.hpp"' 'an include that goes up, spaced'
 offence check_floors.sh gating/gating.hpp '#include "../experts/experts.hpp"' 'an include that goes sideways'
+offence check_floors.sh gating/gating.hpp '#include "strategies/inner.hpp"' 'a room that includes one above it inside itself'
+offence check_floors.sh gating/strategies/inner.hpp '#include "../adaptors/inner.hpp"' 'a strategy that includes an adaptor'
+offence check_floors.sh layer/pass/inner.hpp '#include "../layer.hpp"' 'an inner room that includes the room that needs it'
+offence check_floors.sh kernels/arch/inner.hpp '#include "../../gating/gating.hpp"' 'an unlisted inner room that goes up'
 offence check_floors.sh io/io.hpp '#include "../stats/stats.hpp"' 'an outer room that includes another'
 offence check_floors.sh kernels/kernels.hpp '#include "../parallel/parallel.hpp"' 'a kernel that knows an executor'
 offence check_floors.sh gating/gating.hpp '#include "../io.hpp"' 'a room that includes a door'

@@ -5,16 +5,16 @@
 #include <span>
 #include <vector>
 
+#include "moe/gating/adaptors/masked.hpp"
+#include "moe/gating/adaptors/without_null.hpp"
 #include "moe/gating/any_gate.hpp"
-#include "moe/gating/dense.hpp"
-#include "moe/gating/hash.hpp"
-#include "moe/gating/masked.hpp"
-#include "moe/gating/sparse_mixer.hpp"
-#include "moe/gating/threshold.hpp"
-#include "moe/gating/token_choice.hpp"
-#include "moe/gating/top_k_per_group.hpp"
-#include "moe/gating/top_p.hpp"
-#include "moe/gating/without_null.hpp"
+#include "moe/gating/strategies/dense.hpp"
+#include "moe/gating/strategies/hash.hpp"
+#include "moe/gating/strategies/sparse_mixer.hpp"
+#include "moe/gating/strategies/threshold.hpp"
+#include "moe/gating/strategies/token_choice.hpp"
+#include "moe/gating/strategies/top_k_per_group.hpp"
+#include "moe/gating/strategies/top_p.hpp"
 #include "support/layer_cases.hpp"
 
 namespace moe_test {

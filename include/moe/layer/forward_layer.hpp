@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "../parallel/executor.hpp"
-#include "layer_options.hpp"
+#include "parts/layer_options.hpp"
 
 namespace moe::inline MOE_ABI {
 

@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "../kernels/add_scaled.hpp"
-#include "check_call.hpp"
 #include "forward_layer.hpp"
+#include "pass/check_call.hpp"
+#include "pass/tasks.hpp"
 #include "route_only.hpp"
-#include "tasks.hpp"
 
 namespace moe::inline MOE_ABI {
 

@@ -5,9 +5,9 @@
 
 #include "../core/alignment.hpp"
 #include "../core/overlap.hpp"
-#include "check_call.hpp"
 #include "describe.hpp"
-#include "forward_pass.hpp"
+#include "pass/check_call.hpp"
+#include "pass/forward_pass.hpp"
 
 namespace moe::inline MOE_ABI {
 

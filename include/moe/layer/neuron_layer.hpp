@@ -7,10 +7,10 @@
 #include <utility>
 
 #include "../core/overlap.hpp"
-#include "../gating/product_keys.hpp"
+#include "../gating/strategies/product_keys.hpp"
 #include "../kernels/row.hpp"
-#include "check_call.hpp"
-#include "layer_options.hpp"
+#include "parts/layer_options.hpp"
+#include "pass/check_call.hpp"
 #include "product_key_router.hpp"
 
 namespace moe::inline MOE_ABI {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "../routing/router.hpp"
-#include "tasks.hpp"
+#include "pass/tasks.hpp"
 
 namespace moe::inline MOE_ABI {
 

@@ -12,9 +12,9 @@
 
 #include "../kernels/row.hpp"
 #include "../kernels/softmax.hpp"
-#include "check_call.hpp"
 #include "moe_layer.hpp"
-#include "tasks.hpp"
+#include "pass/check_call.hpp"
+#include "pass/tasks.hpp"
 
 namespace moe::inline MOE_ABI {
 

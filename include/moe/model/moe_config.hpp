@@ -10,12 +10,12 @@
 
 #include "../experts/any_form.hpp"
 #include "../gating/any_gate.hpp"
-#include "../gating/dense.hpp"
-#include "../gating/hash.hpp"
-#include "../gating/sparse_mixer.hpp"
-#include "../gating/token_choice.hpp"
-#include "layer_options.hpp"
-#include "shared_experts.hpp"
+#include "../gating/strategies/dense.hpp"
+#include "../gating/strategies/hash.hpp"
+#include "../gating/strategies/sparse_mixer.hpp"
+#include "../gating/strategies/token_choice.hpp"
+#include "../layer/parts/layer_options.hpp"
+#include "../layer/parts/shared_experts.hpp"
 
 namespace moe::inline MOE_ABI {
 

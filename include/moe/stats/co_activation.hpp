@@ -10,7 +10,7 @@
 #include "../core/error.hpp"
 #include "../core/index.hpp"
 #include "../core/matrix_view.hpp"
-#include "../layer/observer.hpp"
+#include "../layer/parts/observer.hpp"
 
 namespace moe::inline MOE_ABI {
 

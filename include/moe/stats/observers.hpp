@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "../core/error.hpp"
-#include "../layer/observer.hpp"
+#include "../layer/parts/observer.hpp"
 
 namespace moe::inline MOE_ABI {
 

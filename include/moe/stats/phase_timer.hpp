@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cstddef>
 
-#include "../layer/observer.hpp"
+#include "../layer/parts/observer.hpp"
 #include "latency_histogram.hpp"
 
 namespace moe::inline MOE_ABI {

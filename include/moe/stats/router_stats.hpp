@@ -13,7 +13,7 @@
 #include "../core/error.hpp"
 #include "../core/index.hpp"
 #include "../gating/scores.hpp"
-#include "../layer/observer.hpp"
+#include "../layer/parts/observer.hpp"
 #include "load.hpp"
 
 namespace moe::inline MOE_ABI {

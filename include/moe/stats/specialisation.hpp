@@ -12,7 +12,7 @@
 #include "../core/error.hpp"
 #include "../core/index.hpp"
 #include "../core/matrix_view.hpp"
-#include "../layer/observer.hpp"
+#include "../layer/parts/observer.hpp"
 #include "load.hpp"
 
 namespace moe::inline MOE_ABI {

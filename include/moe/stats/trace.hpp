@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "../core/error.hpp"
-#include "../layer/observer.hpp"
+#include "../layer/parts/observer.hpp"
 #include "../routing/plan.hpp"
 #include "trace_format.hpp"
 

@@ -10,10 +10,10 @@
 
 #include "gating/gate_support.hpp"
 #include "gating/random_logits.hpp"
+#include "moe/gating/adaptors/capacity.hpp"
 #include "moe/gating/any_gate.hpp"
-#include "moe/gating/capacity.hpp"
-#include "moe/gating/token_choice.hpp"
-#include "moe/reference/capacity.hpp"
+#include "moe/gating/strategies/token_choice.hpp"
+#include "moe/reference/adaptors/capacity.hpp"
 
 /// Random settings of Capacity around gates of every kind, and what the definition makes of them.
 namespace moe_test {

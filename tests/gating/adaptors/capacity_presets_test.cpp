@@ -1,6 +1,6 @@
 // The published compositions, each against the procedure of its source, written as plain loops over whole matrices.
 
-#include "moe/gating/capacity_presets.hpp"
+#include "moe/gating/adaptors/capacity_presets.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -1,14 +1,14 @@
 // Capacity around every kind of gate: against its definition, its invariants, and each order by hand.
 
-#include "moe/gating/capacity.hpp"
+#include "moe/gating/adaptors/capacity.hpp"
 
 #include <cmath>
 #include <limits>
-#include <moe/gating/hash.hpp>
+#include <moe/gating/strategies/hash.hpp>
 #include <sstream>
 #include <vector>
 
-#include "gating/strategies/capacity_cases.hpp"
+#include "gating/adaptors/capacity_cases.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 

@@ -1,13 +1,13 @@
 // Cosine against its definition, around gates of every kind.
 
-#include <moe/gating/cosine.hpp>
-#include <moe/gating/forced.hpp>
-#include <moe/gating/masked.hpp>
-#include <moe/gating/round_robin.hpp>
-#include <moe/gating/threshold.hpp>
-#include <moe/gating/without_null.hpp>
-#include <moe/reference/cosine.hpp>
-#include <moe/reference/threshold.hpp>
+#include <moe/gating/adaptors/cosine.hpp>
+#include <moe/gating/adaptors/forced.hpp>
+#include <moe/gating/adaptors/masked.hpp>
+#include <moe/gating/adaptors/without_null.hpp>
+#include <moe/gating/strategies/round_robin.hpp>
+#include <moe/gating/strategies/threshold.hpp>
+#include <moe/reference/adaptors/cosine.hpp>
+#include <moe/reference/strategies/threshold.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -15,7 +15,7 @@
 #include <limits>
 #include <vector>
 
-#include "gating/strategies/inner_gates.hpp"
+#include "gating/adaptors/inner_gates.hpp"
 #include "support/catch.hpp"
 #include "support/unaligned.hpp"
 

@@ -1,8 +1,8 @@
 // Forced against its definition around a TokenChoice, and around other gates.
 
-#include <moe/gating/forced.hpp>
-#include <moe/gating/hash.hpp>
-#include <moe/reference/forced.hpp>
+#include <moe/gating/adaptors/forced.hpp>
+#include <moe/gating/strategies/hash.hpp>
+#include <moe/reference/adaptors/forced.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,7 @@
 #include <limits>
 #include <vector>
 
-#include "gating/strategies/inner_gates.hpp"
+#include "gating/adaptors/inner_gates.hpp"
 #include "support/catch.hpp"
 #include "support/unaligned.hpp"
 

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <moe/core/matrix_view.hpp>
 #include <moe/gating/gate.hpp>
-#include <moe/gating/token_choice.hpp>
+#include <moe/gating/strategies/token_choice.hpp>
 #include <moe/reference/routing.hpp>
 #include <span>
 #include <vector>

@@ -1,16 +1,16 @@
 // Masked against its definition around a TokenChoice, and around other gates.
 
-#include <moe/gating/masked.hpp>
-#include <moe/gating/round_robin.hpp>
-#include <moe/gating/sparse_mixer.hpp>
-#include <moe/reference/masked.hpp>
+#include <moe/gating/adaptors/masked.hpp>
+#include <moe/gating/strategies/round_robin.hpp>
+#include <moe/gating/strategies/sparse_mixer.hpp>
+#include <moe/reference/adaptors/masked.hpp>
 
 #include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <vector>
 
-#include "gating/strategies/inner_gates.hpp"
+#include "gating/adaptors/inner_gates.hpp"
 #include "support/catch.hpp"
 
 namespace reference = moe::reference;

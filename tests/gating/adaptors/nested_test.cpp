@@ -1,10 +1,10 @@
 // Gates inside gates, with memory of exactly the promised sizes: every gate may write all that it is given, and what it
 // reads must stand elsewhere.
 
-#include <moe/gating/capacity.hpp>
-#include <moe/gating/cosine.hpp>
-#include <moe/gating/forced.hpp>
-#include <moe/gating/masked.hpp>
+#include <moe/gating/adaptors/capacity.hpp>
+#include <moe/gating/adaptors/cosine.hpp>
+#include <moe/gating/adaptors/forced.hpp>
+#include <moe/gating/adaptors/masked.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +12,7 @@
 #include <limits>
 #include <vector>
 
-#include "gating/strategies/inner_gates.hpp"
+#include "gating/adaptors/inner_gates.hpp"
 #include "support/catch.hpp"
 
 namespace {

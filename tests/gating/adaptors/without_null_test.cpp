@@ -1,14 +1,14 @@
 // WithoutNull against its definition around a TokenChoice, and around other gates.
 
-#include <moe/gating/masked.hpp>
-#include <moe/gating/round_robin.hpp>
-#include <moe/gating/without_null.hpp>
-#include <moe/reference/without_null.hpp>
+#include <moe/gating/adaptors/masked.hpp>
+#include <moe/gating/adaptors/without_null.hpp>
+#include <moe/gating/strategies/round_robin.hpp>
+#include <moe/reference/adaptors/without_null.hpp>
 
 #include <cmath>
 #include <vector>
 
-#include "gating/strategies/inner_gates.hpp"
+#include "gating/adaptors/inner_gates.hpp"
 #include "support/catch.hpp"
 
 namespace reference = moe::reference;

@@ -1,8 +1,8 @@
 // BalancedAssignment against the definition: the sum of what it assigns against the greatest there is.
 
 #include <moe/gating/any_gate.hpp>
-#include <moe/gating/balanced_assignment.hpp>
-#include <moe/reference/balanced_assignment.hpp>
+#include <moe/gating/strategies/balanced_assignment.hpp>
+#include <moe/reference/strategies/balanced_assignment.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -1,9 +1,9 @@
 // ExpertChoice against its definition, and against what it becomes at the ends of its settings.
 
 #include <moe/gating/any_gate.hpp>
-#include <moe/gating/dense.hpp>
-#include <moe/gating/expert_choice.hpp>
-#include <moe/reference/expert_choice.hpp>
+#include <moe/gating/strategies/dense.hpp>
+#include <moe/gating/strategies/expert_choice.hpp>
+#include <moe/reference/strategies/expert_choice.hpp>
 
 #include <algorithm>
 #include <cmath>

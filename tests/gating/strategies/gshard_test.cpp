@@ -1,12 +1,12 @@
 // The two experts of GShard against their definition, and the draws against their probabilities.
 
-#include "moe/gating/gshard.hpp"
+#include "moe/gating/strategies/gshard.hpp"
 
 #include <cmath>
 #include <limits>
 #include <moe/gating/any_gate.hpp>
-#include <moe/gating/token_choice.hpp>
-#include <moe/reference/gshard.hpp>
+#include <moe/gating/strategies/token_choice.hpp>
+#include <moe/reference/strategies/gshard.hpp>
 #include <sstream>
 #include <vector>
 

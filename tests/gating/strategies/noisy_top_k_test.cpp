@@ -1,13 +1,13 @@
 // Noisy top-k gating and its two losses against their definitions, and the noise against its distribution.
 
-#include "moe/gating/noisy_top_k.hpp"
+#include "moe/gating/strategies/noisy_top_k.hpp"
 
 #include <cmath>
 #include <limits>
 #include <moe/gating/any_gate.hpp>
-#include <moe/gating/noisy_top_k_load.hpp>
-#include <moe/gating/token_choice.hpp>
-#include <moe/reference/noisy_top_k.hpp>
+#include <moe/gating/strategies/noisy_top_k_load.hpp>
+#include <moe/gating/strategies/token_choice.hpp>
+#include <moe/reference/strategies/noisy_top_k.hpp>
 #include <sstream>
 #include <vector>
 

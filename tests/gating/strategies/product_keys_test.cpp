@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <limits>
 #include <moe/gating/any_gate.hpp>
-#include <moe/gating/product_keys.hpp>
-#include <moe/reference/product_keys.hpp>
+#include <moe/gating/strategies/product_keys.hpp>
+#include <moe/reference/strategies/product_keys.hpp>
 #include <sstream>
 #include <vector>
 

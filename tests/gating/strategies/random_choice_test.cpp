@@ -1,7 +1,7 @@
 // RandomChoice against its definition, and whether it is fair.
 
-#include <moe/gating/random_choice.hpp>
-#include <moe/reference/baselines.hpp>
+#include <moe/gating/strategies/random_choice.hpp>
+#include <moe/reference/strategies/baselines.hpp>
 
 #include <algorithm>
 #include <cmath>

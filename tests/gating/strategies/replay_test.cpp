@@ -1,5 +1,5 @@
 #include <moe/gating/any_gate.hpp>
-#include <moe/gating/replay.hpp>
+#include <moe/gating/strategies/replay.hpp>
 
 #include <cstdint>
 #include <utility>

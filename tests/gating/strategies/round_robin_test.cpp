@@ -1,7 +1,7 @@
 // RoundRobin against its definition, and whether it balances.
 
-#include <moe/gating/round_robin.hpp>
-#include <moe/reference/baselines.hpp>
+#include <moe/gating/strategies/round_robin.hpp>
+#include <moe/reference/strategies/baselines.hpp>
 
 #include <algorithm>
 #include <vector>

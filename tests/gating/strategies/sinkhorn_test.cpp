@@ -1,9 +1,9 @@
 // Sinkhorn against its definition: on batches where rounding cannot change the choice.
 
 #include <moe/gating/any_gate.hpp>
-#include <moe/gating/sinkhorn.hpp>
-#include <moe/gating/token_choice.hpp>
-#include <moe/reference/sinkhorn.hpp>
+#include <moe/gating/strategies/sinkhorn.hpp>
+#include <moe/gating/strategies/token_choice.hpp>
+#include <moe/reference/strategies/sinkhorn.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,7 @@
 // Threshold against its definition, and what must hold of it.
 
-#include <moe/gating/threshold.hpp>
-#include <moe/reference/threshold.hpp>
+#include <moe/gating/strategies/threshold.hpp>
+#include <moe/reference/strategies/threshold.hpp>
 
 #include <cmath>
 #include <limits>

@@ -7,7 +7,7 @@
 #include <limits>
 #include <moe/core/random.hpp>
 #include <moe/gating/any_gate.hpp>
-#include <moe/gating/token_choice.hpp>
+#include <moe/gating/strategies/token_choice.hpp>
 #include <moe/reference/routing.hpp>
 #include <sstream>
 #include <vector>

@@ -1,9 +1,9 @@
 // What must hold of TokenChoice whatever the numbers, and what it refuses.
 
 #include <moe/gating/any_gate.hpp>
-#include <moe/gating/dense.hpp>
-#include <moe/gating/hash.hpp>
-#include <moe/gating/token_choice.hpp>
+#include <moe/gating/strategies/dense.hpp>
+#include <moe/gating/strategies/hash.hpp>
+#include <moe/gating/strategies/token_choice.hpp>
 
 #include <algorithm>
 #include <cmath>

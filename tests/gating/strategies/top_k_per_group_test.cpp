@@ -1,8 +1,8 @@
 // TopKPerGroup against its definition, and what must hold of it.
 
-#include <moe/gating/token_choice.hpp>
-#include <moe/gating/top_k_per_group.hpp>
-#include <moe/reference/top_k_per_group.hpp>
+#include <moe/gating/strategies/token_choice.hpp>
+#include <moe/gating/strategies/top_k_per_group.hpp>
+#include <moe/reference/strategies/top_k_per_group.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -1,12 +1,12 @@
 // Top-n with a threshold against its definition, and the draws against their probabilities.
 
-#include "moe/gating/top_n_threshold.hpp"
+#include "moe/gating/strategies/top_n_threshold.hpp"
 
 #include <cmath>
 #include <limits>
 #include <moe/gating/any_gate.hpp>
-#include <moe/gating/token_choice.hpp>
-#include <moe/reference/top_n_threshold.hpp>
+#include <moe/gating/strategies/token_choice.hpp>
+#include <moe/reference/strategies/top_n_threshold.hpp>
 #include <sstream>
 #include <vector>
 

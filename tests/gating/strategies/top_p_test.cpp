@@ -1,8 +1,8 @@
 // TopP against its definition, and what must hold of it.
 
-#include <moe/gating/dense.hpp>
-#include <moe/gating/top_p.hpp>
-#include <moe/reference/top_p.hpp>
+#include <moe/gating/strategies/dense.hpp>
+#include <moe/gating/strategies/top_p.hpp>
+#include <moe/reference/strategies/top_p.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "layer/invariance.hpp"
+#include "layer/invariance/invariance.hpp"
 
 TEST_CASE("a token's bits do not depend on batch, order, split, threads or packing: double", "[invariance]") {
     moe_test::check_random_invariance<double>(2000000007);

@@ -1,4 +1,4 @@
-#include "layer/invariance.hpp"
+#include "layer/invariance/invariance.hpp"
 
 TEST_CASE("a token's bits do not depend on batch, order, split, threads or packing: float16", "[invariance]") {
     moe_test::check_random_invariance<moe::float16>(4000000007);

@@ -1,4 +1,4 @@
-#include "layer/packed_invariance.hpp"
+#include "layer/invariance/packed_invariance.hpp"
 
 TEST_CASE("a token's bits do not depend on its batch, order, split or the executor: Int8", "[invariance]") {
     moe_test::check_random_packed_invariance<moe::Int8>(1, moe::Compute::exact);

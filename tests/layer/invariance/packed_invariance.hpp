@@ -1,7 +1,7 @@
 #pragma once
 
-#include "layer/invariance.hpp"
-#include "moe/layer/make_layer.hpp"
+#include "layer/invariance/invariance.hpp"
+#include "moe/layer/pack.hpp"
 
 /// Batch and thread invariance of layers packed in a format other than their own, for both computes.
 namespace moe_test {

@@ -1,4 +1,4 @@
-#include "layer/packed_invariance.hpp"
+#include "layer/invariance/packed_invariance.hpp"
 #include "support/computes.hpp"
 
 TEST_CASE("a token's bits do not change at the limits of tiles, blocks and tasks: bfloat16", "[invariance]") {

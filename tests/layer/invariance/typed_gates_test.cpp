@@ -1,4 +1,4 @@
-#include "layer/invariance.hpp"
+#include "layer/invariance/invariance.hpp"
 
 /// The same promise for layers whose gate is no AnyGate but the type itself, and for a gate in float under double
 /// weights.

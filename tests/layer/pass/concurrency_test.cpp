@@ -1,4 +1,4 @@
-#include "layer/concurrency.hpp"
+#include "layer/pass/concurrency.hpp"
 
 #include "support/catch.hpp"
 

@@ -1,7 +1,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "layer/concurrency.hpp"
+#include "layer/pass/concurrency.hpp"
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 

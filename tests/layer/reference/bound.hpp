@@ -5,7 +5,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "moe/reference/layer.hpp"
+#include "moe/reference/layer/layer.hpp"
 #include "support/compare.hpp"
 
 /// How far a layer computed in T may be from the definition.

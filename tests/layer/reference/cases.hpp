@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "layer/batch_runner.hpp"
-#include "layer/reference_bound.hpp"
-#include "moe/reference/layer.hpp"
+#include "layer/reference/bound.hpp"
+#include "moe/reference/layer/layer.hpp"
 
 /// Layers and gates beside what the definition in reference/ says of them.
 namespace moe_test {

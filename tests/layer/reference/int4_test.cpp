@@ -1,4 +1,4 @@
-#include "layer/reference_packed.hpp"
+#include "layer/reference/packed.hpp"
 
 TEST_CASE("layers packed as Int4, exact, compute what the definition says of the dequantised weights", "[reference]") {
     moe_test::check_packed_layers<moe::Int4>(1, 700, moe::Compute::exact);

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "layer/reference_runner.hpp"
-#include "moe/layer/make_layer.hpp"
+#include "layer/reference/runner.hpp"
+#include "moe/layer/pack.hpp"
 #include "support/kept.hpp"
 
 /// Layers packed in other formats than their own against the definition over the weights those formats keep.

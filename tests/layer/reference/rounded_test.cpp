@@ -1,4 +1,4 @@
-#include "layer/reference_packed.hpp"
+#include "layer/reference/packed.hpp"
 #include "support/computes.hpp"
 
 TEST_CASE("float layers packed as bfloat16 compute what the definition says of the rounded weights", "[reference]") {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "layer/reference_cases.hpp"
+#include "layer/reference/cases.hpp"
 #include "moe/experts/packed_experts.hpp"
 #include "support/catch.hpp"
 #include "support/executors.hpp"

@@ -1,4 +1,4 @@
-#include "layer/reference_runner.hpp"
+#include "layer/reference/runner.hpp"
 
 /// Forms and gates known when compiling, and an activation of the user's.
 namespace {

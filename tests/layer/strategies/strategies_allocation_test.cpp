@@ -1,7 +1,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "layer/strategy_layer.hpp"
+#include "layer/strategies/strategy_layer.hpp"
 #include "support/catch.hpp"
 #include "support/counting_allocator.hpp"
 #include "support/errors.hpp"

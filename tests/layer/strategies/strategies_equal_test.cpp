@@ -3,12 +3,12 @@
 #include <string>
 #include <vector>
 
-#include "layer/strategy_layer.hpp"
-#include "moe/gating/capacity.hpp"
-#include "moe/gating/cosine.hpp"
-#include "moe/gating/expert_choice.hpp"
-#include "moe/gating/forced.hpp"
-#include "moe/gating/replay.hpp"
+#include "layer/strategies/strategy_layer.hpp"
+#include "moe/gating/adaptors/capacity.hpp"
+#include "moe/gating/adaptors/cosine.hpp"
+#include "moe/gating/adaptors/forced.hpp"
+#include "moe/gating/strategies/expert_choice.hpp"
+#include "moe/gating/strategies/replay.hpp"
 #include "moe/stats/trace.hpp"
 #include "support/catch.hpp"
 

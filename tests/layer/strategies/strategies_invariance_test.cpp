@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "layer/invariance.hpp"
-#include "layer/strategy_layer.hpp"
+#include "layer/invariance/invariance.hpp"
+#include "layer/strategies/strategy_layer.hpp"
 
 /// What may change around a token, under every strategy: threads for all; batch and order where its experts do not hang
 /// on the batch; the order alone where they do.

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "layer/isolation.hpp"
-#include "layer/strategy_layer.hpp"
+#include "layer/strategies/strategy_layer.hpp"
 #include "support/catch.hpp"
 
 /// What every strategy makes of padding, of tokens that are spoilt and of sizes at the edge.

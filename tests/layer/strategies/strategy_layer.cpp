@@ -1,4 +1,4 @@
-#include "layer/strategy_layer.hpp"
+#include "layer/strategies/strategy_layer.hpp"
 
 #include <utility>
 

@@ -3,9 +3,9 @@
 #include <span>
 #include <vector>
 
-#include "moe/gating/token_choice.hpp"
-#include "moe/layer/make_layer.hpp"
-#include "moe/reference/layer.hpp"
+#include "moe/gating/strategies/token_choice.hpp"
+#include "moe/layer/pack.hpp"
+#include "moe/reference/layer/layer.hpp"
 #include "suites.hpp"
 #include "support/compare.hpp"
 #include "support/kept.hpp"

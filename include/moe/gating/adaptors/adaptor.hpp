@@ -4,10 +4,11 @@
 #include <cstddef>
 #include <span>
 
-#include "../core/error.hpp"
-#include "../core/index.hpp"
-#include "gate.hpp"
-#include "selection.hpp"
+#include "../../core/error.hpp"
+#include "../../core/index.hpp"
+#include "../gate.hpp"
+#include "../reads_logits.hpp"
+#include "../selection.hpp"
 
 /// What the gates that stand around another gate have in common.
 namespace moe::inline MOE_ABI::detail {
@@ -17,17 +18,6 @@ template <class G, class T>
 concept Adaptable = TokenGate<G, T> || erases_gates<G>;
 template <class G>
 concept AdaptableSomewhere = Adaptable<G, float> || Adaptable<G, double>;
-
-/// Whether a gate of type G reads logits. What an AnyGate holds is not known to its type, so it does.
-template <class G>
-inline constexpr bool reads_logits = true;
-template <StatesLogitNeed G>
-inline constexpr bool reads_logits<G> = G::needs_logits;
-
-/// Whether a gate of type G reads one logit for each expert where it reads as many logits as there are experts. What an
-/// AnyGate holds is not known to its type.
-template <class G>
-inline constexpr bool reads_logits_of_experts = true;
 
 /// Set-up check of the gate inside. Throws Error(missing) if an AnyGate holds a batch gate, else as validate_gate does.
 template <class G>

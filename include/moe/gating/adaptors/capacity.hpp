@@ -8,16 +8,16 @@
 #include <span>
 #include <utility>
 
-#include "../core/error.hpp"
-#include "../core/index.hpp"
-#include "../core/matrix_view.hpp"
+#include "../../core/error.hpp"
+#include "../../core/index.hpp"
+#include "../../core/matrix_view.hpp"
+#include "../diagnose.hpp"
+#include "../gate.hpp"
+#include "../normalize.hpp"
+#include "../selection.hpp"
 #include "adaptor.hpp"
 #include "capacity_limit.hpp"
 #include "capacity_queue.hpp"
-#include "diagnose.hpp"
-#include "gate.hpp"
-#include "normalize.hpp"
-#include "selection.hpp"
 
 namespace moe::inline MOE_ABI {
 

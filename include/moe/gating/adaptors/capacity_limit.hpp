@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <limits>
 
-#include "../core/error.hpp"
+#include "../../core/error.hpp"
 
 namespace moe::inline MOE_ABI {
 

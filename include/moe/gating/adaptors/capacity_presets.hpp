@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <limits>
 
+#include "../strategies/gshard.hpp"
+#include "../strategies/token_choice.hpp"
+#include "../strategies/top_n_threshold.hpp"
 #include "capacity.hpp"
-#include "gshard.hpp"
-#include "token_choice.hpp"
-#include "top_n_threshold.hpp"
 
 /// Capacity as published: each a gate, ready for a router. `group` is the number of tokens that share the places of an
 /// expert, such as the length of a sequence; 0: the whole batch. What is said of T counts valid tokens unless noted.

@@ -6,10 +6,10 @@
 #include <limits>
 #include <span>
 
-#include "../core/index.hpp"
-#include "../core/random.hpp"
-#include "selection.hpp"
-#include "top_k.hpp"
+#include "../../core/index.hpp"
+#include "../../core/random.hpp"
+#include "../selection.hpp"
+#include "../top_k.hpp"
 
 namespace moe::inline MOE_ABI {
 

@@ -8,13 +8,13 @@
 #include <span>
 #include <utility>
 
-#include "../core/alignment.hpp"
-#include "../core/error.hpp"
-#include "../core/matrix_view.hpp"
+#include "../../core/alignment.hpp"
+#include "../../core/error.hpp"
+#include "../../core/matrix_view.hpp"
+#include "../gate.hpp"
+#include "../selection.hpp"
+#include "../weigh.hpp"
 #include "adaptor.hpp"
-#include "gate.hpp"
-#include "selection.hpp"
-#include "weigh.hpp"
 
 namespace moe::inline MOE_ABI {
 

@@ -5,10 +5,10 @@
 #include <span>
 #include <utility>
 
-#include "../core/error.hpp"
+#include "../../core/error.hpp"
+#include "../gate.hpp"
+#include "../selection.hpp"
 #include "adaptor.hpp"
-#include "gate.hpp"
-#include "selection.hpp"
 
 namespace moe::inline MOE_ABI {
 

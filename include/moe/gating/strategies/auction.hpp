@@ -9,8 +9,8 @@
 #include <span>
 #include <utility>
 
-#include "../core/index.hpp"
-#include "../core/matrix_view.hpp"
+#include "../../core/index.hpp"
+#include "../../core/matrix_view.hpp"
 
 namespace moe::inline MOE_ABI::detail {
 

@@ -8,12 +8,12 @@
 #include <span>
 #include <utility>
 
-#include "../core/error.hpp"
-#include "../core/index.hpp"
-#include "../core/matrix_view.hpp"
+#include "../../core/error.hpp"
+#include "../../core/index.hpp"
+#include "../../core/matrix_view.hpp"
+#include "../scores.hpp"
+#include "../selection.hpp"
 #include "auction.hpp"
-#include "scores.hpp"
-#include "selection.hpp"
 
 namespace moe::inline MOE_ABI {
 

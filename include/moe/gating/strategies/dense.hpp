@@ -6,11 +6,11 @@
 #include <numeric>
 #include <span>
 
-#include "../core/error.hpp"
-#include "check_settings.hpp"
-#include "normalize.hpp"
-#include "scores.hpp"
-#include "selection.hpp"
+#include "../../core/error.hpp"
+#include "../check_settings.hpp"
+#include "../normalize.hpp"
+#include "../scores.hpp"
+#include "../selection.hpp"
 
 namespace moe::inline MOE_ABI {
 

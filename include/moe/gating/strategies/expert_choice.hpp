@@ -10,12 +10,12 @@
 #include <span>
 #include <utility>
 
-#include "../core/error.hpp"
-#include "../core/index.hpp"
-#include "../core/matrix_view.hpp"
-#include "scores.hpp"
-#include "selection.hpp"
-#include "top_k.hpp"
+#include "../../core/error.hpp"
+#include "../../core/index.hpp"
+#include "../../core/matrix_view.hpp"
+#include "../scores.hpp"
+#include "../selection.hpp"
+#include "../top_k.hpp"
 
 namespace moe::inline MOE_ABI {
 

@@ -8,13 +8,13 @@
 #include <span>
 #include <utility>
 
-#include "../core/alignment.hpp"
-#include "../core/error.hpp"
-#include "../core/matrix_view.hpp"
-#include "check_settings.hpp"
-#include "normalize.hpp"
-#include "scores.hpp"
-#include "selection.hpp"
+#include "../../core/alignment.hpp"
+#include "../../core/error.hpp"
+#include "../../core/matrix_view.hpp"
+#include "../check_settings.hpp"
+#include "../normalize.hpp"
+#include "../scores.hpp"
+#include "../selection.hpp"
 
 namespace moe::inline MOE_ABI {
 

@@ -6,12 +6,12 @@
 #include <cstdint>
 #include <span>
 
-#include "../core/error.hpp"
-#include "../core/random.hpp"
-#include "check_settings.hpp"
-#include "scores.hpp"
-#include "selection.hpp"
-#include "top_k.hpp"
+#include "../../core/error.hpp"
+#include "../../core/random.hpp"
+#include "../check_settings.hpp"
+#include "../scores.hpp"
+#include "../selection.hpp"
+#include "../top_k.hpp"
 
 namespace moe::inline MOE_ABI {
 

@@ -8,11 +8,11 @@
 #include <numbers>
 #include <span>
 
-#include "../core/error.hpp"
-#include "../core/index.hpp"
-#include "../core/matrix_view.hpp"
+#include "../../core/error.hpp"
+#include "../../core/index.hpp"
+#include "../../core/matrix_view.hpp"
+#include "../top_k.hpp"
 #include "noisy_top_k.hpp"
-#include "top_k.hpp"
 
 /// The two quantities whose variation Shazeer et al. 2017 (1701.06538) add to the loss, section 4 and appendix A. No
 /// allocation: the caller brings the memory.

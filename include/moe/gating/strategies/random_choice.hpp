@@ -8,9 +8,9 @@
 #include <span>
 #include <utility>
 
-#include "../core/random.hpp"
-#include "check_settings.hpp"
-#include "selection.hpp"
+#include "../../core/random.hpp"
+#include "../check_settings.hpp"
+#include "../selection.hpp"
 
 namespace moe::inline MOE_ABI {
 

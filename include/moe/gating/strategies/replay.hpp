@@ -7,9 +7,9 @@
 #include <span>
 #include <utility>
 
-#include "../core/alignment.hpp"
-#include "../core/error.hpp"
-#include "selection.hpp"
+#include "../../core/alignment.hpp"
+#include "../../core/error.hpp"
+#include "../selection.hpp"
 
 namespace moe::inline MOE_ABI {
 

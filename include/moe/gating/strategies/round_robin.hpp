@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <span>
 
-#include "check_settings.hpp"
-#include "selection.hpp"
+#include "../check_settings.hpp"
+#include "../selection.hpp"
 
 namespace moe::inline MOE_ABI {
 

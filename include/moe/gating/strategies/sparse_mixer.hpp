@@ -7,10 +7,10 @@
 #include <limits>
 #include <span>
 
-#include "../core/error.hpp"
-#include "scores.hpp"
-#include "selection.hpp"
-#include "top_k.hpp"
+#include "../../core/error.hpp"
+#include "../scores.hpp"
+#include "../selection.hpp"
+#include "../top_k.hpp"
 
 namespace moe::inline MOE_ABI {
 

@@ -5,14 +5,14 @@
 #include <span>
 #include <utility>
 
-#include "../core/alignment.hpp"
-#include "../core/error.hpp"
-#include "check_settings.hpp"
-#include "gather_weights.hpp"
-#include "normalize.hpp"
-#include "scores.hpp"
-#include "selection.hpp"
-#include "top_k.hpp"
+#include "../../core/alignment.hpp"
+#include "../../core/error.hpp"
+#include "../check_settings.hpp"
+#include "../gather_weights.hpp"
+#include "../normalize.hpp"
+#include "../scores.hpp"
+#include "../selection.hpp"
+#include "../top_k.hpp"
 
 namespace moe::inline MOE_ABI {
 

@@ -8,13 +8,13 @@
 #include <span>
 #include <utility>
 
-#include "../core/error.hpp"
-#include "../core/index.hpp"
-#include "../core/random.hpp"
-#include "normalize.hpp"
-#include "scores.hpp"
-#include "selection.hpp"
-#include "top_k.hpp"
+#include "../../core/error.hpp"
+#include "../../core/index.hpp"
+#include "../../core/random.hpp"
+#include "../normalize.hpp"
+#include "../scores.hpp"
+#include "../selection.hpp"
+#include "../top_k.hpp"
 
 namespace moe::inline MOE_ABI {
 

@@ -7,13 +7,13 @@
 #include <numeric>
 #include <span>
 
-#include "../core/error.hpp"
-#include "check_settings.hpp"
-#include "gather_weights.hpp"
-#include "normalize.hpp"
-#include "scores.hpp"
-#include "selection.hpp"
-#include "top_k.hpp"
+#include "../../core/error.hpp"
+#include "../check_settings.hpp"
+#include "../gather_weights.hpp"
+#include "../normalize.hpp"
+#include "../scores.hpp"
+#include "../selection.hpp"
+#include "../top_k.hpp"
 
 namespace moe::inline MOE_ABI {
 

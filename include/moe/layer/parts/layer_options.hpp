@@ -5,7 +5,7 @@
 #include <limits>
 #include <span>
 
-#include "../core/alignment.hpp"
+#include "../../core/alignment.hpp"
 #include "observer.hpp"
 
 namespace moe::inline MOE_ABI {

@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <span>
 
-#include "../core/matrix_view.hpp"
-#include "../routing/plan.hpp"
+#include "../../core/matrix_view.hpp"
+#include "../../routing/plan.hpp"
 
 namespace moe::inline MOE_ABI {
 

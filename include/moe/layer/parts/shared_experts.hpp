@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "../routing/router.hpp"
+#include "../../routing/router.hpp"
 
 namespace moe::inline MOE_ABI {
 

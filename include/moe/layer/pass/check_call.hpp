@@ -2,10 +2,10 @@
 
 #include <cstddef>
 
-#include "../core/alignment.hpp"
-#include "../core/error.hpp"
-#include "../core/overlap.hpp"
-#include "layer_options.hpp"
+#include "../../core/alignment.hpp"
+#include "../../core/error.hpp"
+#include "../../core/overlap.hpp"
+#include "../parts/layer_options.hpp"
 
 /// What every layer asks of the matrices and options of a call. They throw Error that names `layer`, O(1).
 namespace moe::inline MOE_ABI::detail {

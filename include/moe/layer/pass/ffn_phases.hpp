@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <span>
 
-#include "../kernels/row.hpp"
+#include "../../kernels/row.hpp"
 #include "hidden_tasks.hpp"
 
 namespace moe::inline MOE_ABI::detail {

@@ -4,12 +4,12 @@
 #include <cstddef>
 #include <span>
 
-#include "../core/workspace.hpp"
-#include "../experts/ffn.hpp"
-#include "../gating/selection.hpp"
-#include "../parallel/countdown.hpp"
-#include "../routing/plan.hpp"
-#include "../routing/router.hpp"
+#include "../../core/workspace.hpp"
+#include "../../experts/ffn.hpp"
+#include "../../gating/selection.hpp"
+#include "../../parallel/countdown.hpp"
+#include "../../routing/plan.hpp"
+#include "../../routing/router.hpp"
 
 namespace moe::inline MOE_ABI {
 

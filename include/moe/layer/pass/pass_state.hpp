@@ -5,10 +5,10 @@
 #include <cstddef>
 #include <span>
 
-#include "../parallel/executor.hpp"
-#include "layer_options.hpp"
+#include "../../parallel/executor.hpp"
+#include "../parts/layer_options.hpp"
+#include "../parts/shared_experts.hpp"
 #include "pass_memory.hpp"
-#include "shared_experts.hpp"
 #include "tasks.hpp"
 
 namespace moe::inline MOE_ABI {

@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <span>
 
-#include "../experts/panel_source.hpp"
-#include "../parallel/executor.hpp"
+#include "../../experts/panel_source.hpp"
+#include "../../parallel/executor.hpp"
 
 /// How layers cut their work; those that are no MoELayer take all of it.
 namespace moe::inline MOE_ABI::detail {

@@ -8,9 +8,9 @@
 #include <tuple>
 #include <vector>
 
-#include "../core/index.hpp"
-#include "../core/random.hpp"
-#include "routing.hpp"
+#include "../../core/index.hpp"
+#include "../../core/random.hpp"
+#include "../routing.hpp"
 
 namespace moe::inline MOE_ABI::reference {
 

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstddef>
 
-#include "routing.hpp"
+#include "../routing.hpp"
 
 namespace moe::inline MOE_ABI::reference {
 

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "routing.hpp"
+#include "../routing.hpp"
 
 namespace moe::inline MOE_ABI::reference {
 

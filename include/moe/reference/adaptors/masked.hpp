@@ -4,7 +4,7 @@
 #include <limits>
 #include <vector>
 
-#include "routing.hpp"
+#include "../routing.hpp"
 
 namespace moe::inline MOE_ABI::reference {
 

@@ -2,7 +2,7 @@
 
 #include <cstddef>
 
-#include "routing.hpp"
+#include "../routing.hpp"
 
 namespace moe::inline MOE_ABI::reference {
 

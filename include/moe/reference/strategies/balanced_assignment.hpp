@@ -7,7 +7,7 @@
 #include <limits>
 #include <vector>
 
-#include "routing.hpp"
+#include "../routing.hpp"
 
 /// The balanced assignment of BASE layers (Lewis et al. 2021, 2103.16716), two ways.
 namespace moe::inline MOE_ABI::reference {

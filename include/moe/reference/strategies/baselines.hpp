@@ -5,8 +5,8 @@
 #include <numeric>
 #include <vector>
 
-#include "../core/index.hpp"
-#include "../core/random.hpp"
+#include "../../core/index.hpp"
+#include "../../core/random.hpp"
 
 namespace moe::inline MOE_ABI::reference {
 

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "routing.hpp"
+#include "../routing.hpp"
 
 /// Expert choice (Zhou et al. 2022, 2202.09368) in plain loops.
 namespace moe::inline MOE_ABI::reference {

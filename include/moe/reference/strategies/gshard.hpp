@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "../core/random.hpp"
-#include "routing.hpp"
+#include "../../core/random.hpp"
+#include "../routing.hpp"
 
 namespace moe::inline MOE_ABI::reference {
 

@@ -8,8 +8,8 @@
 #include <limits>
 #include <numbers>
 
-#include "../core/random.hpp"
-#include "routing.hpp"
+#include "../../core/random.hpp"
+#include "../routing.hpp"
 
 namespace moe::inline MOE_ABI::reference {
 

@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "routing.hpp"
+#include "../routing.hpp"
 
 /// Sinkhorn routing as in Megatron-LM, in plain loops.
 namespace moe::inline MOE_ABI::reference {

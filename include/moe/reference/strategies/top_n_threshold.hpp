@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../core/random.hpp"
-#include "routing.hpp"
+#include "../../core/random.hpp"
+#include "../routing.hpp"
 
 namespace moe::inline MOE_ABI::reference {
 

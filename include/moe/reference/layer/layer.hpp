@@ -8,7 +8,7 @@
 #include <numbers>
 #include <vector>
 
-#include "routing.hpp"
+#include "../routing.hpp"
 
 namespace moe::inline MOE_ABI::reference {
 

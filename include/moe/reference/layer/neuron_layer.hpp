@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <functional>
 
+#include "../strategies/product_keys.hpp"
 #include "layer.hpp"
-#include "product_keys.hpp"
 
 namespace moe::inline MOE_ABI::reference {
 
