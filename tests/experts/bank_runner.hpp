@@ -4,15 +4,12 @@
 #include <cstddef>
 #include <vector>
 
-#include "moe/experts/ffn.hpp"
+#include "moe/experts/experts_ref.hpp"
 
 namespace moe_test {
 
-/// Every expert of `source` applied to every row of x: (n_experts, n_rows, d_model).
-template <moe::PanelSource Source>
-std::vector<typename Source::value_type> run_experts(const Source& source,
-                                                     const std::vector<typename Source::value_type>& x) {
-    using T = typename Source::value_type;
+template <class T>
+std::vector<T> run_all(const moe::ExpertsRef<T>& source, const std::vector<T>& x) {
     const moe::PanelLayout<T> layout = source.layout();
     const std::size_t n_rows = x.size() / layout.d_model;
     const moe::ActivationFormat<T> format = source.activations();
@@ -40,21 +37,29 @@ std::vector<typename Source::value_type> run_experts(const Source& source,
         }
         hiddens.push_back(&hidden[r * hidden_stride]);
     }
-    const auto one = [](std::size_t) { return T(1); };
     constexpr std::size_t together = 3;
     for (std::size_t e = 0; e < source.n_experts(); ++e) {
         for (std::size_t panel = 0; panel < layout.hidden_panels(); panel += together) {
-            moe::compute_hidden(source, e, {panel, std::min(together, layout.hidden_panels() - panel)}, inputs, one,
-                                hidden.data(), hidden_stride, scratch);
+            source.compute_hidden(e, {panel, std::min(together, layout.hidden_panels() - panel)}, inputs, {},
+                                  hidden.data(), hidden_stride, scratch);
+        }
+        std::vector<T*> outputs;
+        for (std::size_t r = 0; r < n_rows; ++r) {
+            outputs.push_back(&y[(e * n_rows + r) * layout.d_model]);
         }
         for (std::size_t panel = 0; panel < layout.output_panels(); panel += together) {
-            moe::add_output(
-                source, e, {panel, std::min(together, layout.output_panels() - panel)}, hiddens, one,
-                [&](std::size_t r) { return e * n_rows + r; },
-                moe::view(y.data(), source.n_experts() * n_rows, layout.d_model), scratch);
+            source.add_output(e, {panel, std::min(together, layout.output_panels() - panel)}, hiddens, {}, outputs,
+                              scratch);
         }
     }
     return y;
+}
+
+/// Every expert of `source` applied to every row of x: (n_experts, n_rows, d_model).
+template <moe::PanelSource Source>
+std::vector<typename Source::value_type> run_experts(const Source& source,
+                                                     const std::vector<typename Source::value_type>& x) {
+    return run_all(moe::ExpertsRef<typename Source::value_type>(source), x);
 }
 
 }  // namespace moe_test

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <type_traits>
 #include <utility>
@@ -10,9 +11,135 @@
 #include "../core/workspace.hpp"
 #include "../parallel/executor.hpp"
 #include "expert_bank.hpp"
-#include "ffn.hpp"
+#include "experts_ref.hpp"
 
 namespace moe::inline MOE_ABI {
+
+namespace detail {
+
+/// One call of an Expert.
+template <class T>
+class ExpertCall {
+public:
+    /// Lays out the workspace, the only allocation, if it must grow.
+    ExpertCall(const ExpertsRef<T>& expert, MatrixView<const T> x, MatrixView<T> y, Workspace& workspace,
+               const ExecutorRef& threads);
+
+    /// y = expert(x).
+    void run() const;
+
+private:
+    struct Memory {
+        std::span<std::byte> hidden;
+        std::span<std::byte> inputs;
+        std::span<std::byte> workers;
+        std::size_t worker_bytes = 0;
+    };
+    struct Tokens {
+        std::size_t first;
+        std::size_t count;
+    };
+
+    [[nodiscard]] Memory lay_out(Arena& arena) const {
+        Arena measure;
+        (void)PanelScratch<T>::take(measure);
+        return {arena.take<std::byte>(checked_multiply(x_.rows(), expert_.hidden_stride())),
+                arena.take<std::byte>(checked_multiply(x_.rows(), expert_.input_stride())),
+                arena.take<std::byte>(checked_multiply(threads_.concurrency(), measure.used())), measure.used()};
+    }
+
+    void quantize() const {
+        if constexpr (std::is_same_v<T, float>) {
+            TaskQueue queue;
+            threads_.run([&](std::size_t, std::size_t) {
+                for (std::size_t t = queue.take(); t < x_.rows(); t = queue.take()) {
+                    quantize_row(QuantizedRows{x_.cols()}, x_.row(t), expert_.activations().zero_point,
+                                 memory_.inputs.data() + t * expert_.input_stride());
+                }
+            });
+        }
+    }
+
+    /// Every (chunk of panels, block of tokens) once.
+    template <class Task>
+    void for_each_task(std::size_t panels, Task&& task) const {
+        const std::size_t n_tokens = x_.rows();
+        const std::size_t blocks = divide_up(n_tokens, max_task_rows);
+        const std::size_t chunk = panels_per_task(blocks * panels, threads_.concurrency(), n_tokens);
+        const std::size_t n_tasks = blocks * divide_up(panels, chunk);
+        TaskQueue queue;
+        threads_.run([&](std::size_t ith, std::size_t nth) {
+            require(ith < nth && nth <= threads_.concurrency(), ErrorCode::range, "Expert: worker ", ith, " of ", nth,
+                    ", the executor announced ", threads_.concurrency());
+            Arena mine(memory_.workers.data() + ith * memory_.worker_bytes, memory_.worker_bytes);
+            const PanelScratch<T> scratch = PanelScratch<T>::take(mine);
+            for (std::size_t i = queue.take(); i < n_tasks; i = queue.take()) {
+                const std::size_t panel = i / blocks * chunk;
+                const std::size_t first = i % blocks * max_task_rows;
+                task(PanelRange{panel, std::min(chunk, panels - panel)},
+                     Tokens{first, std::min(max_task_rows, n_tokens - first)}, scratch);
+            }
+        });
+    }
+
+    const ExpertsRef<T>& expert_;
+    MatrixView<const T> x_;
+    MatrixView<T> y_;
+    const ExecutorRef& threads_;
+    Memory memory_;
+};
+
+template <class T>
+ExpertCall<T>::ExpertCall(const ExpertsRef<T>& expert, MatrixView<const T> x, MatrixView<T> y, Workspace& workspace,
+                          const ExecutorRef& threads)
+    : expert_(expert), x_(x), y_(y), threads_(threads) {
+    const std::size_t d_model = expert.layout().d_model;
+    require(x.cols() == d_model && y.cols() == d_model && x.rows() == y.rows(), ErrorCode::shape, "Expert: x is ",
+            x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(), ", both must be n_tokens x ", d_model);
+    require_aligned(x.data(), "Expert", "x");
+    require_aligned(y.data(), "Expert", "y");
+    require_disjoint("Expert", "x", x, "y", y);
+    require(threads.concurrency() > 0, ErrorCode::range, "Expert: an executor of 0 threads");
+    Arena measure;
+    (void)lay_out(measure);
+    workspace.reserve(measure.used());
+    Arena arena = workspace.arena();
+    memory_ = lay_out(arena);
+}
+
+template <class T>
+void ExpertCall<T>::run() const {
+    const PanelLayout<T>& layout = expert_.layout();
+    const std::size_t input_stride = expert_.input_stride();
+    const std::size_t hidden_stride = expert_.hidden_stride();
+    if (input_stride > 0) {
+        quantize();
+    }
+    for_each_task(layout.hidden_panels(), [&](PanelRange panels, Tokens tokens, const PanelScratch<T>& scratch) {
+        for (std::size_t r = 0; r < tokens.count; ++r) {
+            const std::size_t t = tokens.first + r;
+            scratch.rows[r] = input_stride > 0 ? memory_.inputs.data() + t * input_stride
+                                               : reinterpret_cast<const std::byte*>(x_.row(t));
+        }
+        expert_.compute_hidden(0, panels, scratch.rows.first(tokens.count), {},
+                               memory_.hidden.data() + tokens.first * hidden_stride, hidden_stride, scratch);
+    });
+    for_each_task(layout.output_panels(), [&](PanelRange panels, Tokens tokens, const PanelScratch<T>& scratch) {
+        const std::size_t first = panels.first * Panel<T>::width;
+        const std::size_t columns = std::min(panels.count * Panel<T>::width, layout.d_model - first);
+        std::array<T*, max_task_rows> rows;
+        for (std::size_t r = 0; r < tokens.count; ++r) {
+            const std::size_t t = tokens.first + r;
+            scratch.rows[r] = memory_.hidden.data() + t * hidden_stride;
+            rows[r] = y_.row(t);
+            std::fill_n(rows[r] + first, columns, T(0));
+        }
+        expert_.add_output(0, panels, scratch.rows.first(tokens.count), {}, std::span(rows).first(tokens.count),
+                           scratch);
+    });
+}
+
+}  // namespace detail
 
 /// One feed-forward network by itself: y[t] = down * form(gate * x[t], up * x[t]). What a MoELayer computes for each of
 /// its experts, with the same bits; useful as a dense layer, as a baseline, and to look at one expert of a bank.
@@ -36,114 +163,12 @@ public:
     /// Error(shape, alignment, layout) before anything is written. Allocates nothing once `workspace` has grown.
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {}) const {
-        require(x.cols() == d_model() && y.cols() == d_model() && x.rows() == y.rows(), ErrorCode::shape,
-                "Expert: x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
-                ", both must be n_tokens x ", d_model());
-        require_aligned(x.data(), "Expert", "x");
-        require_aligned(y.data(), "Expert", "y");
-        require_disjoint("Expert", "x", x, "y", y);
         const ExecutorRef threads(executor);
-        require(threads.concurrency() > 0, ErrorCode::range, "Expert: an executor of 0 threads");
-        const Strides strides{bank_.activations().hidden_stride(bank_.layout()),
-                              bank_.activations().input_stride(bank_.layout())};
-        Arena measure;
-        (void)Memory::take(measure, strides, x.rows(), threads.concurrency());
-        workspace.reserve(measure.used());
-        Arena arena = workspace.arena();
-        const Memory memory = Memory::take(arena, strides, x.rows(), threads.concurrency());
-        if (strides.input > 0) {
-            quantize(threads, x, strides.input, memory);
-        }
-        run(threads, x.rows(), bank_.layout().hidden_panels(), memory,
-            [&](PanelRange panels, auto tokens, const auto& scratch) {
-                for (std::size_t r = 0; r < tokens.count; ++r) {
-                    const std::size_t t = tokens.first + r;
-                    scratch.rows[r] = strides.input > 0 ? memory.inputs.data() + t * strides.input
-                                                        : reinterpret_cast<const std::byte*>(x.row(t));
-                }
-                compute_hidden(
-                    bank_, 0, panels, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
-                    memory.hidden.data() + tokens.first * strides.hidden, strides.hidden, scratch);
-            });
-        run(threads, x.rows(), bank_.layout().output_panels(), memory,
-            [&](PanelRange panels, auto tokens, const auto& scratch) {
-                const std::size_t first = panels.first * Panel<T>::width;
-                const std::size_t columns = std::min(panels.count * Panel<T>::width, d_model() - first);
-                for (std::size_t r = 0; r < tokens.count; ++r) {
-                    const std::size_t t = tokens.first + r;
-                    scratch.rows[r] = memory.hidden.data() + t * strides.hidden;
-                    std::fill_n(y.row(t) + first, columns, T(0));
-                }
-                add_output(
-                    bank_, 0, panels, scratch.rows.first(tokens.count), [](std::size_t) { return T(1); },
-                    [&](std::size_t r) { return tokens.first + r; }, y, scratch);
-            });
+        const ExpertsRef<T> expert(bank_);
+        detail::ExpertCall<T>(expert, x, y, workspace, threads).run();
     }
 
 private:
-    struct Tokens {
-        std::size_t first;
-        std::size_t count;
-    };
-
-    /// Bytes from row to row of hidden activations and of quantised inputs (0: inputs are used as they are).
-    struct Strides {
-        std::size_t hidden;
-        std::size_t input;
-    };
-
-    struct Memory {
-        std::span<std::byte> hidden;
-        std::span<std::byte> inputs;
-        std::span<std::byte> workers;
-        std::size_t worker_bytes;
-
-        static Memory take(Arena& arena, const Strides& strides, std::size_t n_tokens, std::size_t n_workers) {
-            Arena measure;
-            (void)PanelScratch<T>::take(measure);
-            return {arena.take<std::byte>(checked_multiply(n_tokens, strides.hidden)),
-                    arena.take<std::byte>(checked_multiply(n_tokens, strides.input)),
-                    arena.take<std::byte>(checked_multiply(n_workers, measure.used())), measure.used()};
-        }
-        [[nodiscard]] PanelScratch<T> worker(std::size_t ith) const {
-            Arena mine(workers.data() + ith * worker_bytes, worker_bytes);
-            return PanelScratch<T>::take(mine);
-        }
-    };
-
-    void quantize(const ExecutorRef& threads, MatrixView<const T> x, std::size_t stride, const Memory& memory) const {
-        if constexpr (std::is_same_v<T, float>) {
-            TaskQueue queue;
-            threads.run([&](std::size_t, std::size_t) {
-                for (std::size_t t = queue.take(); t < x.rows(); t = queue.take()) {
-                    quantize_row(QuantizedRows{d_model()}, x.row(t), bank_.activations().zero_point,
-                                 memory.inputs.data() + t * stride);
-                }
-            });
-        }
-    }
-
-    /// Every (chunk of panels, block of tokens) once, on the workers of `threads`.
-    template <class Task>
-    static void run(const ExecutorRef& threads, std::size_t n_tokens, std::size_t panels, const Memory& memory,
-                    Task&& task) {
-        const std::size_t blocks = divide_up(n_tokens, max_task_rows);
-        const std::size_t chunk = panels_per_task(blocks * panels, threads.concurrency(), n_tokens);
-        const std::size_t n_tasks = blocks * divide_up(panels, chunk);
-        TaskQueue queue;
-        threads.run([&](std::size_t ith, std::size_t nth) {
-            require(ith < nth && nth <= threads.concurrency(), ErrorCode::range, "Expert: worker ", ith, " of ", nth,
-                    ", the executor announced ", threads.concurrency());
-            const PanelScratch<T> scratch = memory.worker(ith);
-            for (std::size_t i = queue.take(); i < n_tasks; i = queue.take()) {
-                const std::size_t panel = i / blocks * chunk;
-                const std::size_t first = i % blocks * max_task_rows;
-                task(PanelRange{panel, std::min(chunk, panels - panel)},
-                     Tokens{first, std::min(max_task_rows, n_tokens - first)}, scratch);
-            }
-        });
-    }
-
     Bank bank_;
 };
 

@@ -20,6 +20,102 @@ struct ExpertWeights {
     WeightStack<W> down_bias;  ///< (n_experts, d_model, 1) or empty
 };
 
+/// The weights of a bank as panels, whatever the form: what is compiled once for a storage type.
+namespace detail {
+
+/// The sizes that the weights have. Throws Error as the constructor of ExpertBank does.
+template <WeightElement W>
+[[nodiscard]] PanelLayout<ComputeType<W>> check_weights(bool gated, const ExpertWeights<W>& weights) {
+    const WeightStack<W>& up = weights.up;
+    require(!up.empty(), ErrorCode::missing, "ExpertBank: the up projection is missing");
+    require(!weights.down.empty(), ErrorCode::missing, "ExpertBank: the down projection is missing");
+    require(gated != weights.gate.empty(), ErrorCode::missing,
+            gated ? "ExpertBank: a gated form needs a gate projection, which is missing"
+                  : "ExpertBank: a plain form has no gate projection, but one was given");
+    const PanelLayout<ComputeType<W>> layout{up.inputs(), up.outputs(), gated};
+    const auto check = [&](const char* name, const WeightStack<W>& stack, std::size_t outputs, std::size_t inputs) {
+        require(stack.empty() ||
+                    (stack.n_experts() == up.n_experts() && stack.outputs() == outputs && stack.inputs() == inputs),
+                ErrorCode::shape, "ExpertBank: ", name, " is ", stack.n_experts(), " x ", stack.outputs(), " x ",
+                stack.inputs(), " but up is ", up.n_experts(), " x ", layout.d_ff, " x ", layout.d_model, ", so ", name,
+                " must be ", up.n_experts(), " x ", outputs, " x ", inputs);
+    };
+    check("gate", weights.gate, layout.d_ff, layout.d_model);
+    check("down", weights.down, layout.d_model, layout.d_ff);
+    check("gate bias", weights.gate_bias, layout.d_ff, 1);
+    check("up bias", weights.up_bias, layout.d_ff, 1);
+    check("down bias", weights.down_bias, layout.d_model, 1);
+    require(gated || weights.gate_bias.empty(), ErrorCode::missing,
+            "ExpertBank: a gate bias was given to a plain form");
+    return layout;
+}
+
+/// Inputs [first, first + depth) of one panel, (depth, width) at `target`, in the compute type or, for packing, the
+/// storage type.
+template <WeightElement W, class Target>
+void gather_hidden(const ExpertWeights<W>& weights, std::size_t e, std::size_t panel, std::size_t first,
+                   std::size_t depth, Target* target) {
+    constexpr std::size_t width = Panel<ComputeType<W>>::width;
+    const bool gated = !weights.gate.empty();
+    const std::size_t columns = gated ? width / 2 : width;
+    if (gated) {
+        pack_columns(weights.gate, e, panel * columns, columns, first, depth, target);
+    }
+    pack_columns(weights.up, e, panel * columns, columns, first, depth, gated ? target + columns : target);
+}
+template <WeightElement W, class Target>
+void gather_output(const ExpertWeights<W>& weights, std::size_t e, std::size_t panel, std::size_t first,
+                   std::size_t depth, Target* target) {
+    constexpr std::size_t columns = Panel<ComputeType<W>>::width;
+    pack_columns(weights.down, e, panel * columns, columns, first, depth, target);
+}
+
+/// Columns of a row of biases: (width), zero where there is none.
+template <WeightElement W>
+void gather_bias(const WeightStack<W>& stack, std::size_t e, std::size_t first, std::size_t columns,
+                 ComputeType<W>* row) {
+    if (!stack.empty()) {
+        pack_columns(stack, e, first, columns, 0, 1, row);
+    }
+}
+template <WeightElement W>
+void gather_hidden_bias(const ExpertWeights<W>& weights, std::size_t e, std::size_t panel, ComputeType<W>* row) {
+    constexpr std::size_t width = Panel<ComputeType<W>>::width;
+    std::fill_n(row, width, ComputeType<W>(0));
+    const bool gated = !weights.gate.empty();
+    const std::size_t columns = gated ? width / 2 : width;
+    gather_bias(weights.gate_bias, e, panel * columns, columns, row);
+    gather_bias(weights.up_bias, e, panel * columns, columns, gated ? row + columns : row);
+}
+template <WeightElement W>
+void gather_output_bias(const ExpertWeights<W>& weights, std::size_t e, std::size_t panel, ComputeType<W>* row) {
+    constexpr std::size_t columns = Panel<ComputeType<W>>::width;
+    std::fill_n(row, columns, ComputeType<W>(0));
+    gather_bias(weights.down_bias, e, panel * columns, columns, row);
+}
+
+/// scratch.sums = rows (n_rows, d_model or d_ff) times panels gathered at this use.
+template <WeightElement W>
+void multiply_hidden(const ExpertWeights<W>& weights, std::size_t e, PanelRange panels, RowPointers rows,
+                     const PanelScratch<ComputeType<W>>& scratch) {
+    using T = ComputeType<W>;
+    multiply_gathered<T>(rows, weights.up.inputs(), panels.count, scratch,
+                         [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
+                             gather_hidden(weights, e, panels.first + i, first, depth, block);
+                         });
+}
+template <WeightElement W>
+void multiply_output(const ExpertWeights<W>& weights, std::size_t e, PanelRange panels, RowPointers rows,
+                     const PanelScratch<ComputeType<W>>& scratch) {
+    using T = ComputeType<W>;
+    multiply_gathered<T>(rows, weights.down.inputs(), panels.count, scratch,
+                         [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
+                             gather_output(weights, e, panels.first + i, first, depth, block);
+                         });
+}
+
+}  // namespace detail
+
 /// Experts of one form and one shape over the user's weights: expert e computes
 /// `down * form(gate * x + gate_bias, up * x + up_bias) + down_bias`, products in float (double for double weights).
 /// Panels are gathered from the user's layout each time they are used; PackedExperts does it once.
@@ -34,20 +130,7 @@ public:
     /// whatever the form's own validation refuses.
     ExpertBank(Form form, ExpertWeights<W> weights) : form_(form), weights_(std::move(weights)) {
         validate_form(form_);
-        const WeightStack<W>& up = weights_.up;
-        require(!up.empty(), ErrorCode::missing, "ExpertBank: the up projection is missing");
-        require(!weights_.down.empty(), ErrorCode::missing, "ExpertBank: the down projection is missing");
-        require(form_.gated() != weights_.gate.empty(), ErrorCode::missing,
-                form_.gated() ? "ExpertBank: a gated form needs a gate projection, which is missing"
-                              : "ExpertBank: a plain form has no gate projection, but one was given");
-        layout_ = {up.inputs(), up.outputs(), form_.gated()};
-        check("gate", weights_.gate, layout_.d_ff, layout_.d_model);
-        check("down", weights_.down, layout_.d_model, layout_.d_ff);
-        check("gate bias", weights_.gate_bias, layout_.d_ff, 1);
-        check("up bias", weights_.up_bias, layout_.d_ff, 1);
-        check("down bias", weights_.down_bias, layout_.d_model, 1);
-        require(form_.gated() || weights_.gate_bias.empty(), ErrorCode::missing,
-                "ExpertBank: a gate bias was given to a plain form");
+        layout_ = detail::check_weights(form_.gated(), weights_);
     }
 
     [[nodiscard]] std::size_t n_experts() const noexcept { return weights_.up.n_experts(); }
@@ -65,71 +148,25 @@ public:
                  one(weights_.up_bias), one(weights_.down_bias)}};
     }
 
-    /// Inputs [first, first + depth) of one panel, (depth, width) at `target`, in the compute type or, for packing, the
-    /// storage type.
-    template <class Target>
-    void gather_hidden(std::size_t e, std::size_t panel, std::size_t first, std::size_t depth,
-                       Target* target) const noexcept {
-        const std::size_t columns = layout_.hidden_columns();
-        if (layout_.gated) {
-            detail::pack_columns(weights_.gate, e, panel * columns, columns, first, depth, target);
-            detail::pack_columns(weights_.up, e, panel * columns, columns, first, depth, target + columns);
-        } else {
-            detail::pack_columns(weights_.up, e, panel * columns, columns, first, depth, target);
-        }
-    }
-    template <class Target>
-    void gather_output(std::size_t e, std::size_t panel, std::size_t first, std::size_t depth,
-                       Target* target) const noexcept {
-        constexpr std::size_t columns = Panel<value_type>::width;
-        detail::pack_columns(weights_.down, e, panel * columns, columns, first, depth, target);
-    }
-
     // PanelSource.
 
     [[nodiscard]] static ActivationFormat<value_type> activations() noexcept { return {}; }
     void multiply_hidden(std::size_t e, PanelRange panels, RowPointers rows,
                          const PanelScratch<value_type>& scratch) const {
-        multiply_gathered<value_type>(rows, layout_.d_model, panels.count, scratch,
-                                      [&](std::size_t i, std::size_t first, std::size_t depth, value_type* block) {
-                                          gather_hidden(e, panels.first + i, first, depth, block);
-                                      });
+        detail::multiply_hidden(weights_, e, panels, rows, scratch);
     }
     void multiply_output(std::size_t e, PanelRange panels, RowPointers rows,
                          const PanelScratch<value_type>& scratch) const {
-        multiply_gathered<value_type>(rows, layout_.d_ff, panels.count, scratch,
-                                      [&](std::size_t i, std::size_t first, std::size_t depth, value_type* block) {
-                                          gather_output(e, panels.first + i, first, depth, block);
-                                      });
+        detail::multiply_output(weights_, e, panels, rows, scratch);
     }
-    void hidden_bias(std::size_t e, std::size_t panel, value_type* row) const noexcept {
-        std::fill_n(row, Panel<value_type>::width, value_type(0));
-        const std::size_t columns = layout_.hidden_columns();
-        bias_row(weights_.gate_bias, e, panel * columns, columns, row);
-        bias_row(weights_.up_bias, e, panel * columns, columns, layout_.gated ? row + columns : row);
+    void hidden_bias(std::size_t e, std::size_t panel, value_type* row) const {
+        detail::gather_hidden_bias(weights_, e, panel, row);
     }
-    void output_bias(std::size_t e, std::size_t panel, value_type* row) const noexcept {
-        constexpr std::size_t columns = Panel<value_type>::width;
-        std::fill_n(row, columns, value_type(0));
-        bias_row(weights_.down_bias, e, panel * columns, columns, row);
+    void output_bias(std::size_t e, std::size_t panel, value_type* row) const {
+        detail::gather_output_bias(weights_, e, panel, row);
     }
 
 private:
-    void check(std::string_view name, const WeightStack<W>& stack, std::size_t outputs, std::size_t inputs) const {
-        require(stack.empty() ||
-                    (stack.n_experts() == n_experts() && stack.outputs() == outputs && stack.inputs() == inputs),
-                ErrorCode::shape, "ExpertBank: ", name, " is ", stack.n_experts(), " x ", stack.outputs(), " x ",
-                stack.inputs(), " but up is ", n_experts(), " x ", layout_.d_ff, " x ", layout_.d_model, ", so ", name,
-                " must be ", n_experts(), " x ", outputs, " x ", inputs);
-    }
-
-    static void bias_row(const WeightStack<W>& stack, std::size_t e, std::size_t first, std::size_t columns,
-                         value_type* row) noexcept {
-        if (!stack.empty()) {
-            detail::pack_columns(stack, e, first, columns, 0, 1, row);
-        }
-    }
-
     Form form_;
     ExpertWeights<W> weights_;
     PanelLayout<value_type> layout_;

@@ -4,8 +4,8 @@
 #include <array>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 
-#include "../core/matrix_view.hpp"
 #include "../kernels/add_scaled.hpp"
 #include "panel_source.hpp"
 
@@ -28,47 +28,58 @@ void apply_form(const Form& form, std::size_t columns, const T* sums, T scale, c
     }
 }
 
-}  // namespace detail
-
-/// A few panels of an expert's hidden activations for a few rows:
-/// hidden[r] (columns) = form(scale[r] * (gate * x[r]) + gate_bias, scale[r] * (up * x[r]) + up_bias),
-/// in the source's ActivationFormat. Scaling the products scales the input of the expert (Llama 4). `hidden` is the
-/// first byte of the first row. Stores whole panels.
-template <PanelSource S, class Scale>
-void compute_hidden(const S& source, std::size_t e, PanelRange panels, RowPointers x, Scale&& scale, std::byte* hidden,
-                    std::size_t hidden_stride, const PanelScratch<typename S::value_type>& scratch) {
-    using T = typename S::value_type;
-    const PanelLayout<T>& layout = source.layout();
+/// The hidden activations of one panel: `hidden` (n_rows, stride bytes) from sums (n_rows, width). Compiled once for a
+/// form, whatever the weights are stored in.
+template <class T, class Form>
+void apply_form_to_rows(const Form& any_form, const PanelLayout<T>& layout, const ActivationFormat<T>& format,
+                        std::size_t panel, std::size_t n_rows, std::span<const T> scales, const T* sums, const T* bias,
+                        std::byte* hidden, std::size_t stride) {
     const std::size_t columns = layout.hidden_columns();
-    source.multiply_hidden(e, panels, x, scratch);
-    std::array<T, Panel<T>::width> bias;
-    visit_form(source.form(), [&](const auto& form) {
-        for (std::size_t i = 0; i < panels.count; ++i) {
-            const std::size_t first = (panels.first + i) * columns;
-            source.hidden_bias(e, panels.first + i, bias.data());
-            const T* sums = scratch.sums_of(i, x.size());
-            std::byte* target = hidden;
-            for (std::size_t r = 0; r < x.size(); ++r, sums += Panel<T>::width, target += hidden_stride) {
-                if constexpr (std::is_same_v<T, float>) {
-                    if (source.activations().quantized()) {
-                        std::array<float, Panel<float>::width> values;
-                        detail::apply_form(form, columns, sums, scale(r), bias.data(), values.data());
-                        quantize_columns(QuantizedRows{layout.d_ff}, first, columns, values.data(),
-                                         source.activations().zero_point, target);
-                        continue;
-                    }
+    const std::size_t first = panel * columns;
+    visit_form(any_form, [&](const auto& form) {
+        for (std::size_t r = 0; r < n_rows; ++r, sums += Panel<T>::width, hidden += stride) {
+            const T scale = scales.empty() ? T(1) : scales[r];
+            if constexpr (std::is_same_v<T, float>) {
+                if (format.quantized()) {
+                    std::array<float, Panel<float>::width> values;
+                    apply_form(form, columns, sums, scale, bias, values.data());
+                    quantize_columns(QuantizedRows{layout.d_ff}, first, columns, values.data(), format.zero_point,
+                                     hidden);
+                    continue;
                 }
-                detail::apply_form(form, columns, sums, scale(r), bias.data(), reinterpret_cast<T*>(target) + first);
             }
+            apply_form(form, columns, sums, scale, bias, reinterpret_cast<T*>(hidden) + first);
         }
     });
 }
 
-/// A few panels of an expert's output for a few rows, added where they belong:
-/// y(row(r), panel) += weight(r) * (down * hidden[r] + down_bias).
-template <PanelSource S, class Weight, class Row>
-void add_output(const S& source, std::size_t e, PanelRange panels, RowPointers hidden, Weight&& weight, Row&& row,
-                MatrixView<typename S::value_type> y, const PanelScratch<typename S::value_type>& scratch) {
+}  // namespace detail
+
+/// A few panels of an expert's hidden activations for a few rows:
+/// hidden[r] (columns) = form(scale[r] * (gate * x[r]) + gate_bias, scale[r] * (up * x[r]) + up_bias),
+/// in the source's ActivationFormat. Scaling the products scales the input of the expert (Llama 4). Without `scales` all
+/// are 1. `hidden` is the first byte of the first row. Stores whole panels.
+template <PanelSource S>
+void compute_hidden(const S& source, std::size_t e, PanelRange panels, RowPointers x,
+                    std::span<const typename S::value_type> scales, std::byte* hidden, std::size_t hidden_stride,
+                    const PanelScratch<typename S::value_type>& scratch) {
+    using T = typename S::value_type;
+    const PanelLayout<T>& layout = source.layout();
+    source.multiply_hidden(e, panels, x, scratch);
+    std::array<T, Panel<T>::width> bias;
+    for (std::size_t i = 0; i < panels.count; ++i) {
+        source.hidden_bias(e, panels.first + i, bias.data());
+        detail::apply_form_to_rows<T>(source.form(), layout, source.activations(), panels.first + i, x.size(), scales,
+                                      scratch.sums_of(i, x.size()), bias.data(), hidden, hidden_stride);
+    }
+}
+
+/// A few panels of an expert's output for a few rows, added where they belong: to columns of y[r], the first value of a
+/// row of d_model: y[r] += weights[r] * (down * hidden[r] + down_bias). No `weights`: all are 1.
+template <PanelSource S>
+void add_output(const S& source, std::size_t e, PanelRange panels, RowPointers hidden,
+                std::span<const typename S::value_type> weights, std::span<typename S::value_type* const> y,
+                const PanelScratch<typename S::value_type>& scratch) {
     using T = typename S::value_type;
     source.multiply_output(e, panels, hidden, scratch);
     std::array<T, Panel<T>::width> bias;
@@ -78,7 +89,7 @@ void add_output(const S& source, std::size_t e, PanelRange panels, RowPointers h
         const std::size_t columns = std::min(Panel<T>::width, source.layout().d_model - first);
         const T* sums = scratch.sums_of(i, hidden.size());
         for (std::size_t r = 0; r < hidden.size(); ++r, sums += Panel<T>::width) {
-            add_scaled_sum(weight(r), sums, bias.data(), columns, y.row(row(r)) + first);
+            add_scaled_sum(weights.empty() ? T(1) : weights[r], sums, bias.data(), columns, y[r] + first);
         }
     }
 }

@@ -66,6 +66,56 @@ private:
     std::size_t bytes_;
 };
 
+namespace detail {
+
+/// A panel of `k` inputs, from what gather(first, depth, block) finds of it.
+template <PackedFormat F, WeightElement W, class Gather>
+void pack_panel(std::size_t k, std::byte* target, Gather&& gather) {
+    using T = ComputeType<W>;
+    if constexpr (std::is_same_v<F, W> || std::is_same_v<F, T>) {
+        gather(0, k, reinterpret_cast<F*>(target));
+    } else {
+        std::array<T, quantization_group * Panel<T>::width> block;
+        for (std::size_t first = 0; first < k; first += quantization_group) {
+            const std::size_t depth = std::min(quantization_group, k - first);
+            gather(first, depth, block.data());
+            PackedPanel<F>::encode(block.data(), first, depth, target);
+        }
+    }
+}
+
+/// All panels and biases of a bank into `target`, on the workers of `executor`. Every weight is read and written once.
+template <PackedFormat F, WeightElement W>
+void pack_experts(const ExpertWeights<W>& weights, const PackedLayout<F>& layout, std::byte* target,
+                  const ExecutorRef& executor) {
+    using T = ComputeType<W>;
+    const std::size_t hidden = layout.panels().hidden_panels();
+    const std::size_t panels = hidden + layout.panels().output_panels();
+    TaskQueue queue;
+    executor.run([&](std::size_t, std::size_t) {
+        for (std::size_t task = queue.take(); task < layout.n_experts() * panels; task = queue.take()) {
+            const std::size_t e = task / panels;
+            const std::size_t panel = task % panels;
+            if (panel < hidden) {
+                pack_panel<F, W>(layout.panels().d_model, target + layout.hidden_panel(e, panel),
+                                 [&](std::size_t first, std::size_t depth, auto* block) {
+                                     gather_hidden(weights, e, panel, first, depth, block);
+                                 });
+                gather_hidden_bias(weights, e, panel, reinterpret_cast<T*>(target + layout.hidden_bias(e, panel)));
+            } else {
+                const std::size_t output = panel - hidden;
+                pack_panel<F, W>(layout.panels().d_ff, target + layout.output_panel(e, output),
+                                 [&](std::size_t first, std::size_t depth, auto* block) {
+                                     gather_output(weights, e, output, first, depth, block);
+                                 });
+                gather_output_bias(weights, e, output, reinterpret_cast<T*>(target + layout.output_bias(e, output)));
+            }
+        }
+    });
+}
+
+}  // namespace detail
+
 /// A bank of experts copied once into panels of format F: float, double, bfloat16, float16, Int8 or Int4. Experts of
 /// the format of their source have, with Compute::exact, the bits of the bank they were made from; wider sources are
 /// rounded (16 bits) or quantised in groups of 32 (formats/quantized.hpp). Owns its memory, or works in memory of the
@@ -164,7 +214,7 @@ private:
         check_memory(target, owned_.size() > 0 ? owned_.size() : memory.size());
         check();
         data_ = target;
-        pack(bank, target, executor);
+        detail::pack_experts(bank.weights(), layout_, target, executor);
     }
 
     void check() const {
@@ -193,47 +243,6 @@ private:
 
     void copy_bias(std::size_t offset, value_type* row) const noexcept {
         std::copy_n(reinterpret_cast<const value_type*>(data_ + offset), width, row);
-    }
-
-    template <WeightElement W>
-    void pack(const ExpertBank<W, Form>& bank, std::byte* target, const ExecutorRef& executor) const {
-        const std::size_t hidden = layout().hidden_panels();
-        const std::size_t panels = hidden + layout().output_panels();
-        TaskQueue queue;
-        executor.run([&](std::size_t, std::size_t) {
-            for (std::size_t task = queue.take(); task < n_experts() * panels; task = queue.take()) {
-                const std::size_t e = task / panels;
-                const std::size_t panel = task % panels;
-                if (panel < hidden) {
-                    pack_panel<W>(d_model(), target + layout_.hidden_panel(e, panel),
-                                  [&](std::size_t first, std::size_t depth, auto* block) {
-                                      bank.gather_hidden(e, panel, first, depth, block);
-                                  });
-                    bank.hidden_bias(e, panel, reinterpret_cast<value_type*>(target + layout_.hidden_bias(e, panel)));
-                } else {
-                    const std::size_t output = panel - hidden;
-                    pack_panel<W>(d_ff(), target + layout_.output_panel(e, output),
-                                  [&](std::size_t first, std::size_t depth, auto* block) {
-                                      bank.gather_output(e, output, first, depth, block);
-                                  });
-                    bank.output_bias(e, output, reinterpret_cast<value_type*>(target + layout_.output_bias(e, output)));
-                }
-            }
-        });
-    }
-
-    template <WeightElement W, class Gather>
-    static void pack_panel(std::size_t k, std::byte* target, Gather&& gather) {
-        if constexpr (std::is_same_v<F, W> || std::is_same_v<F, value_type>) {
-            gather(0, k, reinterpret_cast<F*>(target));
-        } else {
-            std::array<value_type, quantization_group * width> block;
-            for (std::size_t first = 0; first < k; first += quantization_group) {
-                const std::size_t depth = std::min(quantization_group, k - first);
-                gather(first, depth, block.data());
-                PackedPanel<F>::encode(block.data(), first, depth, target);
-            }
-        }
     }
 
     Form form_;

@@ -7,6 +7,7 @@
 #include <span>
 #include <type_traits>
 
+#include "../core/function_ref.hpp"
 #include "../core/index.hpp"
 #include "../core/workspace.hpp"
 #include "arch/matrix_unit.hpp"
@@ -220,11 +221,14 @@ void multiply_few_rows(RowPointers rows, std::size_t k, const PackedPanels& pane
 
 }  // namespace detail
 
-/// scratch.sums (n_panels, n_rows, width) = rows (n_rows, k) * panels (k, width), with weights gathered block by block:
-/// `gather(panel, first, depth, buffer)` fills (depth, width).
-template <class T, class Gather>
+/// Fills `block` (depth, Panel<T>::width) with the inputs [first, first + depth) of a panel.
+template <class T>
+using GatherBlock = FunctionRef<void(std::size_t panel, std::size_t first, std::size_t depth, T* block)>;
+
+/// scratch.sums (n_panels, n_rows, width) = rows (n_rows, k) * panels (k, width), with weights gathered block by block.
+template <class T>
 void multiply_gathered(RowPointers rows, std::size_t k, std::size_t n_panels, const PanelScratch<T>& scratch,
-                       Gather&& gather) {
+                       GatherBlock<T> gather) {
     for (std::size_t first = 0; first < k; first += Panel<T>::depth) {
         const std::size_t depth = std::min(Panel<T>::depth, k - first);
         for (std::size_t i = 0; i < n_panels; ++i) {

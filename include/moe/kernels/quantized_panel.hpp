@@ -33,7 +33,7 @@ struct QuantizedPanel {
 
 /// Quantises `depth` <= 32 inputs of a panel, (depth, 64) floats at `block`, into one group; missing inputs are zero.
 template <class Format>
-inline void encode_group(const float* block, std::size_t depth, std::byte* target) noexcept {
+void encode_group(const float* block, std::size_t depth, std::byte* target) noexcept {
     using P = QuantizedPanel<Format>;
     std::byte* const codes = target + P::scale_bytes;
     std::fill_n(codes, P::code_bytes, std::byte{0});

@@ -60,29 +60,14 @@ public:
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
-        const ExecutorRef threads(executor);
-        detail::check_tokens("HierarchicalLayer", x, y, d_model());
-        require_disjoint("HierarchicalLayer", "the router input", options.router_input, "y", y);
-        const Memory memory = reserve(workspace, x.rows(), threads.concurrency());
-        Workspace own(memory.routing);
-        ForwardPass<detail::RouteOnly<RouterType>> pass =
-            routing_.prepare_route(x, own, threads.concurrency(), options);
-        pass.run(threads, Phase::logits, Phase::plan);
-        run({x, y, pass.plan(), options, threads, memory});
+        run(x, y, workspace, ExecutorRef(executor), options);
     }
 
     /// The same with a plan of the groups made elsewhere, by modality for instance. Throws as check_plan does, too.
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y, Workspace& workspace,
                  const E& executor = {}, const ForwardOptions<T>& options = {}) const {
-        const ExecutorRef threads(executor);
-        detail::check_tokens("HierarchicalLayer", x, y, d_model());
-        require(plan.n_tokens == x.rows() && plan.n_experts == n_groups(), ErrorCode::shape,
-                "HierarchicalLayer: the plan is for ", plan.n_tokens, " tokens and ", plan.n_experts,
-                " groups, the call for ", x.rows(), " tokens and ", n_groups(), " groups");
-        check_plan(plan);
-        detail::check_facts("HierarchicalLayer", options, x.rows());
-        run({x, y, plan, options, threads, reserve(workspace, x.rows(), threads.concurrency())});
+        run(x, plan, y, workspace, ExecutorRef(executor), options);
     }
 
     /// Bytes `forward` needs of a workspace: what its router and the largest of its groups need for all tokens, and two
@@ -134,6 +119,28 @@ private:
         workspace.reserve(workspace_bytes(n_tokens, n_workers));
         Arena arena = workspace.arena();
         return lay_out(arena, n_tokens, n_workers);
+    }
+
+    void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
+             const ForwardOptions<T>& options) const {
+        detail::check_tokens("HierarchicalLayer", x, y, d_model());
+        require_disjoint("HierarchicalLayer", "the router input", options.router_input, "y", y);
+        const Memory memory = reserve(workspace, x.rows(), threads.concurrency());
+        Workspace own(memory.routing);
+        ForwardPass<detail::RouteOnly<RouterType>> pass =
+            routing_.prepare_route(x, own, threads.concurrency(), options);
+        pass.run(threads, Phase::logits, Phase::plan);
+        run({x, y, pass.plan(), options, threads, memory});
+    }
+    void run(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y, Workspace& workspace,
+             const ExecutorRef& threads, const ForwardOptions<T>& options) const {
+        detail::check_tokens("HierarchicalLayer", x, y, d_model());
+        require(plan.n_tokens == x.rows() && plan.n_experts == n_groups(), ErrorCode::shape,
+                "HierarchicalLayer: the plan is for ", plan.n_tokens, " tokens and ", plan.n_experts,
+                " groups, the call for ", x.rows(), " tokens and ", n_groups(), " groups");
+        check_plan(plan);
+        detail::check_facts("HierarchicalLayer", options, x.rows());
+        run({x, y, plan, options, threads, reserve(workspace, x.rows(), threads.concurrency())});
     }
 
     void run(const Call& call) const {

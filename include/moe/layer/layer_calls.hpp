@@ -55,44 +55,41 @@ public:
     /// one is given, the plan must outlive it, and the workspace serves no other call meanwhile.
     [[nodiscard]] ForwardPass<Layer> prepare(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace,
                                              std::size_t n_workers, const ForwardOptions<T>& options = {}) const {
-        detail::check_tokens(name(), x, y, d_model());
-        check_router_input(x, options);
-        require_disjoint(name(), "the router input", options.router_input, "y", y);
-        return {self(), x, y, nullptr, workspace, n_workers, options};
+        const PassLayer<T> layer = pass_layer();
+        detail::check_tokens(layer.name, x, y, d_model());
+        layer.check_input(x, options);
+        require_disjoint(layer.name, "the router input", options.router_input, "y", y);
+        return {layer, x, y, nullptr, workspace, n_workers, options};
     }
     [[nodiscard]] ForwardPass<Layer> prepare(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y,
                                              Workspace& workspace, std::size_t n_workers,
                                              const ForwardOptions<T>& options = {}) const {
-        detail::check_tokens(name(), x, y, d_model());
-        require(plan.n_tokens == x.rows() && plan.n_experts == n_experts(), ErrorCode::shape, name(),
-                ": the plan is for ", plan.n_tokens, " tokens and ", plan.n_experts, " experts, the call for ",
-                x.rows(), " tokens and ", n_experts(), " experts");
-        check_plan(plan);
-        return {self(), x, y, &plan, workspace, n_workers, options};
+        const PassLayer<T> layer = pass_layer();
+        detail::check_tokens(layer.name, x, y, d_model());
+        layer.check_given(plan, x.rows());
+        return {layer, x, y, &plan, workspace, n_workers, options};
     }
 
     /// A pass that only routes: for the phases logits, gating and plan, whose plan it holds in the workspace.
     [[nodiscard]] ForwardPass<Layer> prepare_route(MatrixView<const T> x, Workspace& workspace, std::size_t n_workers,
                                                    const ForwardOptions<T>& options = {}) const {
-        check_router_input(x, options);
-        return {self(), x, {}, nullptr, workspace, n_workers, options};
+        const PassLayer<T> layer = pass_layer();
+        layer.check_input(x, options);
+        return {layer, x, {}, nullptr, workspace, n_workers, options};
     }
 
     /// Bytes `forward` needs of a workspace, from an address that is a multiple of buffer_alignment, for a batch of
     /// `n_tokens` on `n_workers` threads.
     [[nodiscard]] std::size_t workspace_bytes(std::size_t n_tokens, std::size_t n_workers) const {
-        Arena measure;
-        (void)PassMemory<T>::lay_out(measure, pass_shape(n_tokens, n_workers, nullptr));
-        return measure.used();
+        return pass_layer().workspace_bytes(n_tokens, n_workers, nullptr);
     }
     /// The same for a call with `plan`: less, because there is nothing to route.
     [[nodiscard]] std::size_t workspace_bytes(const PlanView<T>& plan, std::size_t n_workers) const {
-        Arena measure;
-        (void)PassMemory<T>::lay_out(measure, pass_shape(plan.n_tokens, n_workers, &plan));
-        return measure.used();
+        return pass_layer().workspace_bytes(plan.n_tokens, n_workers, &plan);
     }
 
-    // For ForwardPass.
+private:
+    [[nodiscard]] const Layer& self() const noexcept { return static_cast<const Layer&>(*this); }
 
     /// The class that errors name: the one that the caller sees.
     [[nodiscard]] const char* name() const noexcept {
@@ -102,70 +99,25 @@ public:
             return "MoELayer";
         }
     }
-    [[nodiscard]] PassShape pass_shape(std::size_t n_tokens, std::size_t n_workers, const PlanView<T>* plan,
-                                       bool route_only = false) const {
-        require(n_workers > 0, ErrorCode::range, name(), ": an executor of 0 threads");
-        PassShape shape;
-        shape.n_tokens = n_tokens;
-        shape.n_workers = n_workers;
-        shape.n_experts = n_experts();
-        shape.plan_given = plan != nullptr;
-        if (plan != nullptr) {
-            shape.max_assignments = plan->n_assignments();
-        } else if constexpr (Layer::router_type::has_gate) {
-            if (n_tokens > 0) {
-                shape.max_per_token = gate_max_per_token(self().router().gate(), n_tokens, n_experts());
-                shape.max_assignments = gate_max_assignments(self().router().gate(), n_tokens, n_experts());
-                shape.batch_gate = is_batch_gate(self().router().gate());
-                if (self().router().has_logits()) {
-                    shape.router_outputs = self().router().linear().outputs();
-                    shape.router_panels = self().router().linear().panels();
-                    shape.router_blocks = detail::router_blocks(self().router().linear(), n_workers);
-                }
-            }
-        }
-        if (route_only) {
-            return shape;
-        }
-        shape.output_panels = self().experts().layout().output_panels();
-        shape.hidden_stride = self().experts().activations().hidden_stride(self().experts().layout());
-        shape.input_stride = self().experts().activations().input_stride(self().experts().layout());
-        shape.mixes = self().options().null_experts.mixes.rows() > 0;
-        shape.n_shared = self().shared().experts().size();
-        for (const auto& shared : self().shared().experts()) {
-            shape.shared_hidden = checked_add(shape.shared_hidden, shared.activations().hidden_stride(shared.layout()));
-        }
-        if (shape.n_shared > 0 &&
-            self().shared().activations().zero_point != self().experts().activations().zero_point) {
-            shape.shared_input_stride =
-                self().shared().activations().input_stride(self().shared().experts().front().layout());
-        }
-        shape.shared_gated = shape.n_shared > 0 && self().shared().mode() == SharedMode::gated;
-        return shape;
-    }
-    /// What routed weights are multiplied with, and what shared experts weigh.
-    [[nodiscard]] T routed_weight() const noexcept {
-        return static_cast<T>(self().options().routed_scale * half_if_averaged());
-    }
-    [[nodiscard]] T shared_weight() const noexcept { return static_cast<T>(half_if_averaged()); }
 
-private:
-    [[nodiscard]] const Layer& self() const noexcept { return static_cast<const Layer&>(*this); }
-
-    [[nodiscard]] double half_if_averaged() const noexcept {
-        return !self().shared().experts().empty() && self().shared().mode() == SharedMode::average ? 0.5 : 1.0;
-    }
-
-    void check_router_input(const MatrixView<const T>& x, const ForwardOptions<T>& options) const {
-        const MatrixView<const T>& input = options.router_input.cols() == 0 ? x : options.router_input;
-        require(input.rows() == x.rows(), ErrorCode::shape, name(), ": the router input has ", input.rows(),
-                " rows for ", x.rows(), " tokens");
-        require(!self().router().has_logits() || input.cols() == self().router().linear().inputs(), ErrorCode::shape,
-                name(), ": the router input has ", input.cols(), " columns but the router weights have ",
-                self().router().linear().empty() ? 0 : self().router().linear().inputs());
-        detail::check_facts(name(), options, x.rows());
-        detail::check_valid(name(), options, x.rows());
-        require_aligned(input.data(), name(), "the router input");
+    /// The layer as a pass sees it.
+    [[nodiscard]] PassLayer<T> pass_layer() const {
+        const auto& router = self().router();
+        PassLayer<T> layer;
+        layer.name = name();
+        layer.n_experts = n_experts();
+        layer.has_logits = router.has_logits();
+        layer.router = LinearRef<T>(router.linear());
+        if constexpr (Layer::router_type::has_gate) {
+            layer.has_gate = true;
+            layer.gate = GateRef<T>(router.gate());
+        }
+        if constexpr (!(requires { requires Layer::routes_only; })) {  // else there are none to compile anything for
+            layer.experts = ExpertsRef<T>(self().experts());
+            layer.shared = SharedRef<T>(self().shared());
+        }
+        layer.options = &self().options();
+        return layer;
     }
 };
 

@@ -61,18 +61,7 @@ public:
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
-        const ExecutorRef threads(executor);
-        const Call call{x, y, options.router_input.cols() == 0 ? x : options.router_input, options, threads};
-        check(call);
-        workspace.reserve(workspace_bytes(x.rows(), threads.concurrency()));
-        Arena arena = workspace.arena();
-        const Memory memory = lay_out(arena, x.rows(), threads.concurrency());
-        observed(options, Phase::logits, [&] {
-            router_.compute(call.router_input, memory.queries.data(), memory.logits.data(), memory.scratch, threads);
-        });
-        observed(options, Phase::gating, [&] { choose(call, memory); });
-        observed(options, Phase::hidden, [&] { compute_hidden(call, memory); });
-        observed(options, Phase::output, [&] { add_outputs(call, memory); });
+        run(x, y, workspace, ExecutorRef(executor), options);
     }
 
     /// Bytes `forward` needs of a workspace: about n_tokens * n_heads * (2 n_keys + 2 top_k) * sizeof(T) beside the
@@ -118,6 +107,21 @@ private:
                 arena.take<ExpertId>(checked_multiply(n_workers, order)),
                 order,
                 detail::WorkerScratch<T>::take(arena, n_workers)};
+    }
+
+    void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
+             const ForwardOptions<T>& options) const {
+        const Call call{x, y, options.router_input.cols() == 0 ? x : options.router_input, options, threads};
+        check(call);
+        workspace.reserve(workspace_bytes(x.rows(), threads.concurrency()));
+        Arena arena = workspace.arena();
+        const Memory memory = lay_out(arena, x.rows(), threads.concurrency());
+        observed(options, Phase::logits, [&] {
+            router_.compute(call.router_input, memory.queries.data(), memory.logits.data(), memory.scratch, threads);
+        });
+        observed(options, Phase::gating, [&] { choose(call, memory); });
+        observed(options, Phase::hidden, [&] { compute_hidden(call, memory); });
+        observed(options, Phase::output, [&] { add_outputs(call, memory); });
     }
 
     void check(const Call& call) const {

@@ -98,25 +98,7 @@ public:
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
-        const ExecutorRef threads(executor);
-        Call call{x, y, options.router_input.cols() == 0 ? x : options.router_input, options, threads, {}, {}};
-        check(call);
-        workspace.reserve(workspace_bytes(x.rows(), threads.concurrency()));
-        Arena arena = workspace.arena();
-        call.memory = lay_out(arena, x.rows(), threads.concurrency());
-        call.tokens = valid_tokens(call);
-        if (!call.tokens.empty()) {
-            compute_logits(call);
-            normalize_weights(call);
-            mix_tokens(call);
-            Workspace own(call.memory.experts);
-            ForwardOptions<T> expert_options;
-            expert_options.observer = options.observer;
-            experts_.forward(slot_rows<const T>(call.memory.inputs), slot_rows<T>(call.memory.outputs), own, threads,
-                             expert_options);
-            mix_slots(call);
-        }
-        clear_padding(call);
+        run(x, y, workspace, ExecutorRef(executor), options);
     }
 
     /// Bytes `forward` needs of a workspace: about sizeof(T) * (2 n_tokens * n_slots + 2 n_slots * d_model) and what
@@ -151,6 +133,28 @@ private:
         Memory memory;
         std::span<const Index> tokens;
     };
+
+    void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
+             const ForwardOptions<T>& options) const {
+        Call call{x, y, options.router_input.cols() == 0 ? x : options.router_input, options, threads, {}, {}};
+        check(call);
+        workspace.reserve(workspace_bytes(x.rows(), threads.concurrency()));
+        Arena arena = workspace.arena();
+        call.memory = lay_out(arena, x.rows(), threads.concurrency());
+        call.tokens = valid_tokens(call);
+        if (!call.tokens.empty()) {
+            compute_logits(call);
+            normalize_weights(call);
+            mix_tokens(call);
+            Workspace own(call.memory.experts);
+            ForwardOptions<T> expert_options;
+            expert_options.observer = options.observer;
+            experts_.forward(slot_rows<const T>(call.memory.inputs), slot_rows<T>(call.memory.outputs), own, threads,
+                             expert_options);
+            mix_slots(call);
+        }
+        clear_padding(call);
+    }
 
     static Router<W, detail::SlotGate> router(const MatrixView<const W>& slots, std::size_t n_experts) {
         require(slots.rows() > 0 && slots.rows() % n_experts == 0, ErrorCode::shape, "SoftMoELayer: the slots are ",

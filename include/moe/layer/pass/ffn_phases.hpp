@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <span>
 
@@ -11,34 +12,12 @@ namespace moe::inline MOE_ABI::detail {
 
 /// Phase::hidden: tasks (expert, block of rows, chunk of panels), then those of the shared experts, then the shares of
 /// constant experts that add a part of x.
-template <class Layer>
+template <class T>
 class HiddenPhase {
 public:
-    using T = typename Layer::value_type;
+    explicit HiddenPhase(PassState<T>& pass) : pass_(pass), shape_(pass.shape) {}
 
-    explicit HiddenPhase(PassState<Layer>& pass) : pass_(pass), shape_(pass.shape) {}
-
-    void work(std::size_t ith) const {
-        const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
-        const auto first_task = pass_.memory.first_task.first(pass_.n_active + 1);
-        const std::size_t routed = first_task.back();
-        const std::size_t products = routed + n_shared_tasks(pass_);
-        const std::size_t n_tasks = routed + n_other_tasks(pass_);
-        TaskQueue& queue = pass_.queue(Phase::hidden);
-        for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
-            const auto i = static_cast<std::size_t>(std::upper_bound(first_task.begin(), first_task.end(), task) -
-                                                    first_task.begin()) -
-                           1;
-            const Finally done{pass_.memory.hidden_left[i]};
-            if (task < routed) {
-                routed_task(i, task - first_task[i], scratch);
-            } else if (task < products) {
-                shared_task(task - routed, scratch);
-            } else {
-                mix_task(first_mixed(pass_) + (task - products) * mixes_per_task);
-            }
-        }
-    }
+    void work(std::size_t ith) const;
 
 private:
     /// Counts a task as done, also one that throws: others may wait for it, and the error is told when all have ended.
@@ -50,7 +29,7 @@ private:
     /// [a1, a2] = softmax(W x) of a few entries.
     void mix_task(std::size_t first) const {
         const PlanView<T>& plan = pass_.plan;
-        const NullExperts<T>& null = pass_.layer->options().null_experts;
+        const NullExperts<T>& null = pass_.layer.options->null_experts;
         const std::size_t first_constant = shape_.n_experts - null.constants.rows();
         const std::size_t end = std::min(first + mixes_per_task, plan.n_assignments());
         for (std::size_t i = first; i < end; ++i) {
@@ -65,7 +44,7 @@ private:
 
     /// Task `task` of active expert `i`.
     void routed_task(std::size_t i, std::size_t task, const PanelScratch<T>& scratch) const {
-        const auto& experts = pass_.layer->experts();
+        const ExpertsRef<T>& experts = pass_.layer.experts;
         const PlanView<T>& plan = pass_.plan;
         const auto e = static_cast<std::size_t>(pass_.memory.active[i]);
         const std::size_t panels = experts.layout().hidden_panels();
@@ -77,31 +56,36 @@ private:
         const RowPointers rows = point_at(scratch, count, [&](std::size_t r) {
             return input(plan.tokens[first + r], pass_.memory.inputs, shape_.input_stride);
         });
-        const bool scaled = pass_.layer->options().weight_at == WeightAt::input;
-        compute_hidden(
-            experts, e, {first_panel, std::min(pass_.hidden_chunk, panels - first_panel)}, rows,
-            [&](std::size_t r) { return scaled ? plan.weights[plan.assignments[first + r]] : T(1); },
-            pass_.memory.hidden.data() + first * shape_.hidden_stride, shape_.hidden_stride, scratch);
+        std::array<T, max_task_rows> scales;
+        const bool scaled = pass_.layer.options->weight_at == WeightAt::input;
+        for (std::size_t r = 0; scaled && r < count; ++r) {
+            scales[r] = plan.weights[plan.assignments[first + r]];
+        }
+        experts.compute_hidden(e, {first_panel, std::min(pass_.hidden_chunk, panels - first_panel)}, rows,
+                               std::span<const T>(scales).first(scaled ? count : 0),
+                               pass_.memory.hidden.data() + first * shape_.hidden_stride, shape_.hidden_stride,
+                               scratch);
     }
 
     void shared_task(std::size_t task, const PanelScratch<T>& scratch) const {
         const std::size_t blocks = divide_up(shape_.n_tokens, max_task_rows);
         std::byte* hidden = pass_.memory.shared_hidden.data();
-        for (const auto& shared : pass_.layer->shared().experts()) {
-            const std::size_t stride = shared.activations().hidden_stride(shared.layout());
+        for (std::size_t s = 0; s < shape_.n_shared; ++s) {
+            const ExpertsRef<T> shared = pass_.layer.shared[s];
+            const std::size_t stride = shared.hidden_stride();
             const std::size_t n_tasks = n_shared_tasks(pass_, shared);
             if (task < n_tasks) {
                 const std::size_t first = task % blocks * max_task_rows;
                 const std::size_t count = std::min(max_task_rows, shape_.n_tokens - first);
                 const bool own_rows = shape_.shared_input_stride > 0;
-                const std::size_t in_stride = shared.activations().input_stride(shared.layout());
+                const std::size_t in_stride = shared.input_stride();
                 const RowPointers rows = point_at(scratch, count, [&](std::size_t r) {
                     return input(first + r, own_rows ? pass_.memory.shared_inputs : pass_.memory.inputs, in_stride);
                 });
                 const std::size_t panel = task / blocks * pass_.shared_chunk;
-                return compute_hidden(
-                    shared, 0, {panel, std::min(pass_.shared_chunk, shared.layout().hidden_panels() - panel)}, rows,
-                    [](std::size_t) { return T(1); }, hidden + first * stride, stride, scratch);
+                return shared.compute_hidden(
+                    0, {panel, std::min(pass_.shared_chunk, shared.layout().hidden_panels() - panel)}, rows, {},
+                    hidden + first * stride, stride, scratch);
             }
             task -= n_tasks;
             hidden += shape_.n_tokens * stride;
@@ -114,42 +98,50 @@ private:
         return stride > 0 ? quantized.data() + t * stride : reinterpret_cast<const std::byte*>(pass_.x.row(t));
     }
 
-    PassState<Layer>& pass_;
+    PassState<T>& pass_;
     const PassShape& shape_;
 };
 
-/// Phase::output: tasks (group of panels of y, block of tokens), each from nothing to the finished sum. Waits for the
-/// hidden activations of an expert before it uses them: workers that find no more to do in Phase::hidden may begin.
-template <class Layer>
-class OutputPhase {
-public:
-    using T = typename Layer::value_type;
-
-    explicit OutputPhase(PassState<Layer>& pass) : pass_(pass), shape_(pass.shape) {}
-
-    void work(std::size_t ith) const {
-        const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
-        // A panel reads the weights of every expert once: cut the tokens only when there are too few panels to share.
-        constexpr std::size_t tasks_per_worker = 4;
-        const std::size_t wanted = divide_up(shape_.n_workers * tasks_per_worker, shape_.output_panels);
-        const std::size_t blocks = std::clamp<std::size_t>(shape_.n_tokens / max_task_rows, 1, wanted);
-        TaskQueue& queue = pass_.queue(Phase::output);
-        for (std::size_t task = queue.take(); task < pass_.output_groups * blocks; task = queue.take()) {
-            const std::size_t group = task / blocks;
-            const std::size_t block = task % blocks;
-            work_on({pass_.memory.first_panel[group], pass_.memory.first_panel[group + 1]},
-                    {shape_.n_tokens * block / blocks, shape_.n_tokens * (block + 1) / blocks}, scratch);
+template <class T>
+void HiddenPhase<T>::work(std::size_t ith) const {
+    const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
+    const auto first_task = pass_.memory.first_task.first(pass_.n_active + 1);
+    const std::size_t routed = first_task.back();
+    const std::size_t products = routed + n_shared_tasks(pass_);
+    const std::size_t n_tasks = routed + n_other_tasks(pass_);
+    TaskQueue& queue = pass_.queue(Phase::hidden);
+    for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
+        const auto i = static_cast<std::size_t>(std::upper_bound(first_task.begin(), first_task.end(), task) -
+                                                first_task.begin()) -
+                       1;
+        const Finally done{pass_.memory.hidden_left[i]};
+        if (task < routed) {
+            routed_task(i, task - first_task[i], scratch);
+        } else if (task < products) {
+            shared_task(task - routed, scratch);
+        } else {
+            mix_task(first_mixed(pass_) + (task - products) * mixes_per_task);
         }
     }
+}
+
+/// Phase::output: tasks (group of panels of y, block of tokens), each from nothing to the finished sum. Waits for the
+/// hidden activations of an expert before it uses them: workers that find no more to do in Phase::hidden may begin.
+template <class T>
+class OutputPhase {
+public:
+    explicit OutputPhase(PassState<T>& pass) : pass_(pass), shape_(pass.shape) {}
+
+    void work(std::size_t ith) const;
 
 private:
-    using Range = typename PassState<Layer>::Range;
+    using Range = typename PassState<T>::Range;
 
     void work_on(Range panels, Range tokens, const PanelScratch<T>& scratch) const {
         for (std::size_t panel = panels.begin; panel < panels.end; ++panel) {
             begin_sums(panel, tokens);
         }
-        const T scale = pass_.layer->routed_weight();
+        const T scale = pass_.layer.routed_weight();
         for (std::size_t i = 0; i < pass_.n_active; ++i) {
             pass_.memory.hidden_left[i].wait();
             add_routed(static_cast<std::size_t>(pass_.memory.active[i]), panels, tokens, scale, scratch);
@@ -168,7 +160,7 @@ private:
     /// y = (or stays) plus the bias, plus x where no expert was chosen and that passes it through.
     void begin_sums(std::size_t panel, Range tokens) const {
         const std::size_t first = panel * Panel<T>::width;
-        const std::span<const T> bias = pass_.layer->options().output_bias;
+        const std::span<const T> bias = pass_.layer.options->output_bias;
         for (std::size_t t = tokens.begin; t < tokens.end; ++t) {
             T* const row = pass_.y.row(t) + first;
             if (!pass_.options.accumulate) {
@@ -177,7 +169,7 @@ private:
             if (!bias.empty()) {
                 add_scaled(T(1), bias.data() + first, columns(panel), row);
             }
-            if (pass_.layer->options().pass_unrouted && is_unrouted(t)) {
+            if (pass_.layer.options->pass_unrouted && is_unrouted(t)) {
                 add_scaled(T(1), pass_.x.row(t) + first, columns(panel), row);
             }
         }
@@ -188,27 +180,42 @@ private:
         return !padding && pass_.plan.token_offsets[t] == pass_.plan.token_offsets[t + 1];
     }
 
+    /// Where rows of outputs are added, and with what weight.
+    struct OutputRows {
+        std::array<T, max_task_rows> weights;
+        std::array<T*, max_task_rows> rows;
+    };
+
+    static void add_output(const ExpertsRef<T>& experts, std::size_t e, Range panels, RowPointers hidden,
+                           const OutputRows& to, const PanelScratch<T>& scratch) {
+        experts.add_output(e, {panels.begin, panels.end - panels.begin}, hidden,
+                           std::span<const T>(to.weights).first(hidden.size()),
+                           std::span<T* const>(to.rows).first(hidden.size()), scratch);
+    }
+
     void add_routed(std::size_t e, Range panels, Range tokens, T scale, const PanelScratch<T>& scratch) const {
         const PlanView<T>& plan = pass_.plan;
-        const bool weighted = pass_.layer->options().weight_at == WeightAt::output;
+        const bool weighted = pass_.layer.options->weight_at == WeightAt::output;
         const Range range = pass_.entries(e, tokens.begin, tokens.end);
         for (std::size_t i = range.begin; i < range.end; i += max_task_rows) {
             const std::size_t count = std::min(max_task_rows, range.end - i);
             const RowPointers rows = point_at(scratch, count, [&](std::size_t r) {
                 return pass_.memory.hidden.data() + (i + r) * shape_.hidden_stride;
             });
-            add_output(
-                pass_.layer->experts(), e, {panels.begin, panels.end - panels.begin}, rows,
-                [&](std::size_t r) { return weighted ? scale * plan.weights[plan.assignments[i + r]] : scale; },
-                [&](std::size_t r) { return plan.tokens[i + r]; }, pass_.y, scratch);
+            OutputRows to;
+            for (std::size_t r = 0; r < count; ++r) {
+                to.weights[r] = weighted ? scale * plan.weights[plan.assignments[i + r]] : scale;
+                to.rows[r] = pass_.y.row(plan.tokens[i + r]);
+            }
+            add_output(pass_.layer.experts, e, panels, rows, to, scratch);
         }
     }
 
     void add_null(std::size_t panel, Range tokens, T scale) const {
         const std::size_t first = panel * Panel<T>::width;
         const PlanView<T>& plan = pass_.plan;
-        const NullExperts<T>& null = pass_.layer->options().null_experts;
-        const std::size_t identity = pass_.layer->experts().n_experts() + null.n_zero;
+        const NullExperts<T>& null = pass_.layer.options->null_experts;
+        const std::size_t identity = pass_.layer.experts.n_experts() + null.n_zero;
         const std::size_t constant = identity + null.n_identity;
         for (std::size_t e = identity; e < shape_.n_experts; ++e) {
             const Range range = pass_.entries(e, tokens.begin, tokens.end);
@@ -234,28 +241,45 @@ private:
 
     void add_shared(Range panels, Range tokens, const PanelScratch<T>& scratch) const {
         const std::byte* hidden = pass_.memory.shared_hidden.data();
-        const T scale = pass_.layer->shared_weight();
+        const T scale = pass_.layer.shared_weight();
         for (std::size_t s = 0; s < shape_.n_shared; ++s) {
-            const auto& shared = pass_.layer->shared().experts()[s];
-            const std::size_t stride = shared.activations().hidden_stride(shared.layout());
-            const auto weight = [&](std::size_t t) {
-                return shape_.shared_gated ? scale * pass_.memory.shared_weights[t * shape_.n_shared + s] : scale;
-            };
+            const ExpertsRef<T> shared = pass_.layer.shared[s];
+            const std::size_t stride = shared.hidden_stride();
             for (std::size_t t = tokens.begin; t < tokens.end; t += max_task_rows) {
                 const std::size_t count = std::min(max_task_rows, tokens.end - t);
                 const RowPointers rows =
                     point_at(scratch, count, [&](std::size_t r) { return hidden + (t + r) * stride; });
-                add_output(
-                    shared, 0, {panels.begin, panels.end - panels.begin}, rows,
-                    [&](std::size_t r) { return weight(t + r); }, [&](std::size_t r) { return t + r; }, pass_.y,
-                    scratch);
+                OutputRows to;
+                for (std::size_t r = 0; r < count; ++r) {
+                    to.weights[r] = shape_.shared_gated
+                                        ? scale * pass_.memory.shared_weights[(t + r) * shape_.n_shared + s]
+                                        : scale;
+                    to.rows[r] = pass_.y.row(t + r);
+                }
+                add_output(shared, 0, panels, rows, to, scratch);
             }
             hidden += shape_.n_tokens * stride;
         }
     }
 
-    PassState<Layer>& pass_;
+    PassState<T>& pass_;
     const PassShape& shape_;
 };
+
+template <class T>
+void OutputPhase<T>::work(std::size_t ith) const {
+    const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
+    // A panel reads the weights of every expert once: cut the tokens only when there are too few panels to share.
+    constexpr std::size_t tasks_per_worker = 4;
+    const std::size_t wanted = divide_up(shape_.n_workers * tasks_per_worker, shape_.output_panels);
+    const std::size_t blocks = std::clamp<std::size_t>(shape_.n_tokens / max_task_rows, 1, wanted);
+    TaskQueue& queue = pass_.queue(Phase::output);
+    for (std::size_t task = queue.take(); task < pass_.output_groups * blocks; task = queue.take()) {
+        const std::size_t group = task / blocks;
+        const std::size_t block = task % blocks;
+        work_on({pass_.memory.first_panel[group], pass_.memory.first_panel[group + 1]},
+                {shape_.n_tokens * block / blocks, shape_.n_tokens * (block + 1) / blocks}, scratch);
+    }
+}
 
 }  // namespace moe::inline MOE_ABI::detail

@@ -7,18 +7,16 @@
 
 #include "../../parallel/executor.hpp"
 #include "../parts/layer_options.hpp"
-#include "../parts/shared_experts.hpp"
+#include "pass_layer.hpp"
 #include "pass_memory.hpp"
 #include "tasks.hpp"
 
 namespace moe::inline MOE_ABI {
 
 /// What the phases of one forward pass share.
-template <class Layer>
+template <class T>
 struct PassState {
-    using T = typename Layer::value_type;
-
-    const Layer* layer;
+    PassLayer<T> layer;
     MatrixView<const T> x;
     MatrixView<T> y;
     MatrixView<const T> router_input;

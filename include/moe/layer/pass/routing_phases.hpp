@@ -15,41 +15,12 @@ inline constexpr std::size_t quantized_tokens = 16;
 
 /// Phase::logits: the products of the router and of the gates of shared experts; inputs quantised for experts that
 /// multiply integers, which waits for nothing either.
-template <class Layer>
+template <class T>
 class LogitsPhase {
 public:
-    using T = typename Layer::value_type;
+    explicit LogitsPhase(PassState<T>& pass) : pass_(pass), shape_(pass.shape) {}
 
-    explicit LogitsPhase(PassState<Layer>& pass) : pass_(pass), shape_(pass.shape) {}
-
-    void work(std::size_t ith) const {
-        const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
-        const std::size_t rows = rows_per_task();
-        const std::size_t blocks = divide_up(shape_.n_tokens, rows);
-        const std::size_t together = blocks >= tasks_per_worker * shape_.n_workers ? max_task_panels : 1;
-        const std::size_t router = shape_.cuts_router() ? shape_.router_panels * router_parts(shape_)
-                                                        : divide_up(shape_.router_panels, together);
-        const std::size_t gates = shape_.shared_gated ? divide_up(pass_.layer->shared().gate().panels(), together) : 0;
-        const std::size_t products = blocks * (router + gates);
-        const bool quantizes = shape_.input_stride + shape_.shared_input_stride > 0;
-        const std::size_t n_tasks = products + (quantizes ? divide_up(shape_.n_tokens, quantized_tokens) : 0);
-        TaskQueue& queue = pass_.queue(Phase::logits);
-        for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
-            const std::size_t first = task % blocks * rows;
-            const Tokens tokens{first, std::min(rows, shape_.n_tokens - std::min(first, shape_.n_tokens))};
-            if (task >= products) {
-                quantize_tokens((task - products) * quantized_tokens);
-            } else if (task < router && shape_.cuts_router()) {
-                multiply_part(task, scratch);
-            } else if (task / blocks < router) {
-                multiply(pass_.layer->router().linear(), task / blocks * together, together, tokens, pass_.router_input,
-                         pass_.memory.logits.data(), shape_.router_outputs, scratch);
-            } else {
-                multiply(pass_.layer->shared().gate(), (task / blocks - router) * together, together, tokens, pass_.x,
-                         pass_.memory.shared_weights.data(), shape_.n_shared, scratch);
-            }
-        }
-    }
+    void work(std::size_t ith) const;
 
 private:
     static constexpr std::size_t tasks_per_worker = 4;
@@ -65,8 +36,7 @@ private:
         return std::clamp<std::size_t>(round_up(even, Panel<T>::tile_rows), 4 * Panel<T>::tile_rows, max_task_rows);
     }
 
-    template <class Linear>
-    static void multiply(const Linear& linear, std::size_t first_panel, std::size_t together, Tokens tokens,
+    static void multiply(const LinearRef<T>& linear, std::size_t first_panel, std::size_t together, Tokens tokens,
                          MatrixView<const T> x, T* y, std::size_t stride, const PanelScratch<T>& scratch) {
         const RowPointers rows =
             point_at(scratch, tokens.count, [&](std::size_t r) { return x.row(tokens.first + r); });
@@ -76,7 +46,7 @@ private:
 
     /// Some blocks of a panel of the router, for all of the few tokens; whoever does the last part adds them up.
     void multiply_part(std::size_t task, const PanelScratch<T>& scratch) const {
-        const auto& linear = pass_.layer->router().linear();
+        const LinearRef<T>& linear = pass_.layer.router;
         const std::size_t parts = router_parts(shape_);
         const std::size_t panel = task / parts;
         const std::size_t first = shape_.router_blocks * (task % parts) / parts;
@@ -98,52 +68,58 @@ private:
             const std::size_t end = std::min(first + quantized_tokens, shape_.n_tokens);
             for (std::size_t t = first; t < end; ++t) {
                 if (shape_.input_stride > 0) {
-                    quantize_row(rows, pass_.x.row(t), pass_.layer->experts().activations().zero_point,
+                    quantize_row(rows, pass_.x.row(t), pass_.layer.experts.activations().zero_point,
                                  pass_.memory.inputs.data() + t * shape_.input_stride);
                 }
                 if (shape_.shared_input_stride > 0) {
-                    quantize_row(rows, pass_.x.row(t), pass_.layer->shared().activations().zero_point,
+                    quantize_row(rows, pass_.x.row(t), pass_.layer.shared[0].activations().zero_point,
                                  pass_.memory.shared_inputs.data() + t * shape_.shared_input_stride);
                 }
             }
         }
     }
 
-    PassState<Layer>& pass_;
+    PassState<T>& pass_;
     const PassShape& shape_;
 };
 
-/// Phase::gating: the gate chooses, token by token or for the whole batch.
-template <class Layer>
-class GatingPhase {
-public:
-    using T = typename Layer::value_type;
-    using G = typename Layer::router_type::gate_type;
-
-    explicit GatingPhase(PassState<Layer>& pass) : pass_(pass), shape_(pass.shape), memory_(pass.memory) {}
-
-    void work(std::size_t ith) const {
-        if (ith == 0) {
-            for (T& weight : memory_.shared_weights) {
-                weight = math::sigmoid(weight);
-            }
-        }
-        if (shape_.plan_given) {
-            return;
-        }
-        if constexpr (BatchGate<G, T> || erases_gates<G>) {
-            if (shape_.batch_gate) {
-                return ith == 0 ? choose_for_batch() : void();
-            }
-        }
-        if constexpr (TokenGate<G, T> || erases_gates<G>) {
-            const WorkerMemory<T> worker = memory_.worker(ith);
-            TaskQueue& queue = pass_.queue(Phase::gating);
-            for (std::size_t t = queue.take(); t < shape_.n_tokens; t = queue.take()) {
-                choose_for_token(t, worker);
-            }
+template <class T>
+void LogitsPhase<T>::work(std::size_t ith) const {
+    const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
+    const std::size_t rows = rows_per_task();
+    const std::size_t blocks = divide_up(shape_.n_tokens, rows);
+    const std::size_t together = blocks >= tasks_per_worker * shape_.n_workers ? max_task_panels : 1;
+    const std::size_t router =
+        shape_.cuts_router() ? shape_.router_panels * router_parts(shape_) : divide_up(shape_.router_panels, together);
+    const std::size_t gates = shape_.shared_gated ? divide_up(pass_.layer.shared.gate().panels(), together) : 0;
+    const std::size_t products = blocks * (router + gates);
+    const bool quantizes = shape_.input_stride + shape_.shared_input_stride > 0;
+    const std::size_t n_tasks = products + (quantizes ? divide_up(shape_.n_tokens, quantized_tokens) : 0);
+    TaskQueue& queue = pass_.queue(Phase::logits);
+    for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
+        const std::size_t first = task % blocks * rows;
+        const Tokens tokens{first, std::min(rows, shape_.n_tokens - std::min(first, shape_.n_tokens))};
+        if (task >= products) {
+            quantize_tokens((task - products) * quantized_tokens);
+        } else if (task < router && shape_.cuts_router()) {
+            multiply_part(task, scratch);
+        } else if (task / blocks < router) {
+            multiply(pass_.layer.router, task / blocks * together, together, tokens, pass_.router_input,
+                     pass_.memory.logits.data(), shape_.router_outputs, scratch);
+        } else {
+            multiply(pass_.layer.shared.gate(), (task / blocks - router) * together, together, tokens, pass_.x,
+                     pass_.memory.shared_weights.data(), shape_.n_shared, scratch);
         }
     }
+}
+
+/// Phase::gating: the gate chooses, token by token or for the whole batch.
+template <class T>
+class GatingPhase {
+public:
+    explicit GatingPhase(PassState<T>& pass) : pass_(pass), shape_(pass.shape), memory_(pass.memory) {}
+
+    void work(std::size_t ith) const;
 
 private:
     void choose_for_token(std::size_t t, const WorkerMemory<T>& worker) const {
@@ -157,31 +133,50 @@ private:
         const TokenContext context{
             pass_.options.token_ids.empty() ? -1 : pass_.options.token_ids[t],
             pass_.options.positions.empty() ? pass_.options.first_position + t : pass_.options.positions[t]};
-        const std::size_t n = select_token<T>(pass_.layer->router().gate(), row, context,
-                                              BasicSelection<T>{experts, memory_.chosen_weights.subspan(t * k, k),
-                                                                worker.selection_scratch, worker.selection_order});
+        const std::size_t n = pass_.layer.gate.select_token(
+            row, context,
+            {experts, memory_.chosen_weights.subspan(t * k, k), worker.selection_scratch, worker.selection_order});
         std::fill(experts.begin() + static_cast<std::ptrdiff_t>(n), experts.end(), no_expert);
     }
 
     void choose_for_batch() const {
         std::fill(memory_.chosen.begin(), memory_.chosen.end(), no_expert);
-        select_batch<T>(
-            pass_.layer->router().gate(), pass_.logits(),
-            BatchSelection<T>{shape_.n_experts, view(memory_.chosen.data(), shape_.n_tokens, shape_.max_per_token),
-                              view(memory_.chosen_weights.data(), shape_.n_tokens, shape_.max_per_token),
-                              memory_.batch_scratch, memory_.batch_order, pass_.options.token_ids, pass_.options.valid,
-                              pass_.options.first_position, pass_.options.positions});
+        pass_.layer.gate.select_batch(
+            pass_.logits(), {shape_.n_experts, view(memory_.chosen.data(), shape_.n_tokens, shape_.max_per_token),
+                             view(memory_.chosen_weights.data(), shape_.n_tokens, shape_.max_per_token),
+                             memory_.batch_scratch, memory_.batch_order, pass_.options.token_ids, pass_.options.valid,
+                             pass_.options.first_position, pass_.options.positions});
     }
 
-    PassState<Layer>& pass_;
+    PassState<T>& pass_;
     const PassShape& shape_;
     const PassMemory<T>& memory_;
 };
 
+template <class T>
+void GatingPhase<T>::work(std::size_t ith) const {
+    if (ith == 0) {
+        for (T& weight : memory_.shared_weights) {
+            weight = math::sigmoid(weight);
+        }
+    }
+    if (shape_.plan_given) {
+        return;
+    }
+    if (shape_.batch_gate) {
+        return ith == 0 ? choose_for_batch() : void();
+    }
+    const WorkerMemory<T> worker = memory_.worker(ith);
+    TaskQueue& queue = pass_.queue(Phase::gating);
+    for (std::size_t t = queue.take(); t < shape_.n_tokens; t = queue.take()) {
+        choose_for_token(t, worker);
+    }
+}
+
 /// Cuts the output panels into groups, large ones first: each takes its share of what is left, so that the last are
 /// single panels and all workers end together.
-template <class Layer>
-void group_output_panels(PassState<Layer>& pass, bool few) {
+template <class T>
+void group_output_panels(PassState<T>& pass, bool few) {
     const std::size_t panels = pass.shape.output_panels;
     std::size_t panel = 0;
     pass.output_groups = 0;
@@ -195,16 +190,15 @@ void group_output_panels(PassState<Layer>& pass, bool few) {
 }
 
 /// Phase::plan: sorts the choices by expert and cuts the next phases into tasks. One worker, O(assignments).
-template <class Layer>
-void make_plan(PassState<Layer>& pass) {
-    using T = typename Layer::value_type;
+template <class T>
+void make_plan(PassState<T>& pass) {
     const PassShape& shape = pass.shape;
     PassMemory<T>& memory = pass.memory;
     if (!shape.plan_given) {
         const std::size_t k = shape.max_per_token;
         const auto unset = std::count_if(memory.chosen.begin(), memory.chosen.end(), [](ExpertId e) { return e < 0; });
         const std::size_t n = memory.chosen.size() - static_cast<std::size_t>(unset);
-        require(n <= shape.max_assignments, ErrorCode::range, pass.layer->name(), ": the gate chose ", n,
+        require(n <= shape.max_assignments, ErrorCode::range, pass.layer.name, ": the gate chose ", n,
                 " assignments, more than the ", shape.max_assignments, " it announced");
         pass.plan = build_plan<T>(MatrixView<const ExpertId>(memory.chosen.data(), shape.n_tokens, k, k),
                                   MatrixView<const T>(memory.chosen_weights.data(), shape.n_tokens, k, k),
@@ -213,8 +207,8 @@ void make_plan(PassState<Layer>& pass) {
     const auto blocks_of = [&pass](std::size_t e) {
         return divide_up(std::size_t{pass.plan.expert_offsets[e + 1] - pass.plan.expert_offsets[e]}, max_task_rows);
     };
-    const std::size_t n_experts = pass.layer->experts().n_experts();
-    const std::size_t panels = pass.layer->experts().layout().hidden_panels();
+    const std::size_t n_experts = pass.layer.experts.n_experts();
+    const std::size_t panels = pass.layer.experts.layout().hidden_panels();
     std::size_t blocks = 0;
     std::size_t active = 0;
     for (std::size_t e = 0; e < n_experts; ++e) {
@@ -224,8 +218,8 @@ void make_plan(PassState<Layer>& pass) {
     const std::size_t rows = divide_up(pass.plan.n_assignments(), std::max<std::size_t>(active, 1));
     pass.hidden_chunk = panels_per_task(blocks * panels, shape.n_workers, rows);
     std::size_t shared_panels = 0;
-    for (const auto& shared : pass.layer->shared().experts()) {
-        shared_panels += shared.layout().hidden_panels();
+    for (std::size_t s = 0; s < pass.layer.shared.size(); ++s) {
+        shared_panels += pass.layer.shared[s].layout().hidden_panels();
     }
     pass.shared_chunk =
         panels_per_task(divide_up(shape.n_tokens, max_task_rows) * shared_panels, shape.n_workers, shape.n_tokens);

@@ -6,6 +6,7 @@
 
 #include "../../experts/panel_source.hpp"
 #include "../../parallel/executor.hpp"
+#include "../../routing/linear.hpp"
 
 /// How layers cut their work; those that are no MoELayer take all of it.
 namespace moe::inline MOE_ABI::detail {
@@ -37,10 +38,10 @@ inline constexpr std::size_t few_products = std::size_t{1} << 17U;
 
 /// Blocks of k that the router's product of few tokens is cut into where it has too few panels for all workers: a token
 /// alone would wait for one worker to read them. 0: it is not cut.
-template <class Linear>
-[[nodiscard]] std::size_t router_blocks(const Linear& linear, std::size_t n_workers) noexcept {
+template <class T>
+[[nodiscard]] std::size_t router_blocks(const LinearRef<T>& linear, std::size_t n_workers) noexcept {
     const bool cut = linear.is_packed() && n_workers > 1 && linear.panels() < router_parts_per_worker * n_workers;
-    return cut ? divide_up(linear.inputs(), Panel<typename Linear::T>::depth) : 0;
+    return cut ? divide_up(linear.inputs(), Panel<T>::depth) : 0;
 }
 
 /// Calls task(i, ith) once for every i below n_tasks, on the workers of `threads`, or on the calling thread alone where

@@ -1,0 +1,11 @@
+#pragma once
+
+#include "../experts/expert.hpp"
+#include "../experts/packed_experts.hpp"
+#include "../layer/pass/forward_pass.hpp"
+
+/// What instantiate.hpp declares: to be included by one file of a program.
+
+#define MOE_INSTANTIATE template
+#include "list.hpp"
+#undef MOE_INSTANTIATE

@@ -1,0 +1,204 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "../experts/panel_source.hpp"
+#include "../parallel/executor.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// Rows whose product with a Linear may be cut along its inputs.
+inline constexpr std::size_t few_linear_rows = 8;
+
+/// rows * weights of one stack, panel by panel: what the router and the gates of shared experts need.
+template <WeightElement W>
+class Linear {
+public:
+    using T = ComputeType<W>;
+
+    Linear() = default;
+
+    /// weight (outputs, inputs), bias (outputs) or empty; both stay the user's.
+    explicit Linear(WeightStack<W> weight, std::span<const W> bias = {}) : weight_(std::move(weight)), bias_(bias) {
+        require(weight_.n_experts() == 1, ErrorCode::shape, "Linear: one matrix is expected, not a stack of ",
+                weight_.n_experts());
+        require(bias.empty() || bias.size() == weight_.outputs(), ErrorCode::shape, "Linear: ", bias.size(),
+                " biases for ", weight_.outputs(), " outputs");
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return weight_.empty(); }
+    [[nodiscard]] std::size_t outputs() const noexcept { return weight_.outputs(); }
+    [[nodiscard]] std::size_t inputs() const noexcept { return weight_.inputs(); }
+    [[nodiscard]] std::size_t panels() const noexcept { return divide_up(outputs(), Panel<T>::width); }
+    /// Whether the weights are panels of its own, or gathered from the user's memory at every use.
+    [[nodiscard]] bool is_packed() const noexcept { return panels_ != nullptr; }
+
+    /// y (n_rows, the outputs of some panels) = x (n_rows, inputs) * weight + bias, stored where these outputs stand in
+    /// rows of `stride` that begin at `y`.
+    void compute_panels(PanelRange panels, RowPointers x, T* y, std::size_t stride,
+                        const PanelScratch<T>& scratch) const;
+
+    /// Parts of the same for up to few_linear_rows rows, when a panel is to be shared by several workers: the sums
+    /// (n_rows, width) of each of the blocks [first, end) of Panel<T>::depth inputs of a panel, one behind the other.
+    /// Only of packed weights.
+    void compute_blocks(std::size_t panel, std::size_t first, std::size_t end, RowPointers x, T* sums,
+                        const PanelScratch<T>& scratch) const;
+
+    /// y as compute_panels leaves it, from the sums of all `n_blocks` blocks of a panel: equal bits. Overwrites `sums`.
+    void add_blocks(std::size_t panel, std::size_t n_blocks, std::size_t n_rows, T* sums, T* y,
+                    std::size_t stride) const;
+
+    /// The same with its weights copied once into panels: equal bits, faster. Copies of it share the panels. Throws
+    /// std::bad_alloc.
+    [[nodiscard]] Linear packed(const ExecutorRef& executor) const;
+
+private:
+    /// Sums (n_rows, width) of a panel, with their biases, where they belong in y.
+    void store_panel(std::size_t panel, std::size_t n_rows, const T* sums, T* y, std::size_t stride) const;
+
+    WeightStack<W> weight_;
+    std::span<const W> bias_;
+    std::shared_ptr<const AlignedBuffer> panels_;
+};
+
+template <WeightElement W>
+void Linear<W>::compute_panels(PanelRange panels, RowPointers x, T* y, std::size_t stride,
+                               const PanelScratch<T>& scratch) const {
+    if (panels_ != nullptr) {
+        const std::size_t bytes = inputs() * Panel<T>::width * sizeof(W);
+        multiply_packed<W>(x, inputs(), {panels_->data() + panels.first * bytes, panels.count, bytes}, scratch);
+    } else {
+        multiply_gathered<T>(x, inputs(), panels.count, scratch,
+                             [&](std::size_t i, std::size_t k, std::size_t depth, T* block) {
+                                 detail::pack_columns(weight_, 0, (panels.first + i) * Panel<T>::width, Panel<T>::width,
+                                                      k, depth, block);
+                             });
+    }
+    for (std::size_t i = 0; i < panels.count; ++i) {
+        store_panel(panels.first + i, x.size(), scratch.sums_of(i, x.size()), y, stride);
+    }
+}
+
+template <WeightElement W>
+void Linear<W>::compute_blocks(std::size_t panel, std::size_t first, std::size_t end, RowPointers x, T* sums,
+                               const PanelScratch<T>& scratch) const {
+    constexpr std::size_t width = Panel<T>::width;
+    std::array<const std::byte*, few_linear_rows> rows{};
+    const RowPointers part = RowPointers(rows).first(x.size());
+    for (std::size_t b = first; b < end; ++b, sums += x.size() * width) {
+        const std::size_t begin = b * Panel<T>::depth;
+        const std::size_t depth = std::min(Panel<T>::depth, inputs() - begin);
+        for (std::size_t r = 0; r < x.size(); ++r) {
+            rows[r] = x[r] + begin * sizeof(T);
+        }
+        multiply_packed<W>(part, depth, {panels_->data() + (panel * inputs() + begin) * width * sizeof(W), 1, 0},
+                           scratch);
+        std::copy_n(scratch.sums.data(), x.size() * width, sums);
+    }
+}
+
+template <WeightElement W>
+void Linear<W>::add_blocks(std::size_t panel, std::size_t n_blocks, std::size_t n_rows, T* sums, T* y,
+                           std::size_t stride) const {
+    const std::size_t size = n_rows * Panel<T>::width;
+    for (std::size_t b = 1; b < n_blocks; ++b) {
+        std::transform(sums, sums + size, sums + b * size, sums, std::plus<>{});
+    }
+    store_panel(panel, n_rows, sums, y, stride);
+}
+
+template <WeightElement W>
+Linear<W> Linear<W>::packed(const ExecutorRef& executor) const {
+    Linear result = *this;
+    if (!empty()) {
+        auto memory = std::make_shared<AlignedBuffer>(
+            checked_multiply(checked_multiply(panels(), inputs()), Panel<T>::width * sizeof(W)));
+        result.panels_ = memory;
+        TaskQueue queue;
+        executor.run([&](std::size_t, std::size_t) {
+            for (std::size_t panel = queue.take(); panel < panels(); panel = queue.take()) {
+                detail::pack_columns(weight_, 0, panel * Panel<T>::width, Panel<T>::width, 0, inputs(),
+                                     reinterpret_cast<W*>(memory->data()) + panel * inputs() * Panel<T>::width);
+            }
+        });
+    }
+    return result;
+}
+
+template <WeightElement W>
+void Linear<W>::store_panel(std::size_t panel, std::size_t n_rows, const T* sums, T* y, std::size_t stride) const {
+    const std::size_t first = panel * Panel<T>::width;
+    const std::size_t columns = std::min(Panel<T>::width, outputs() - first);
+    std::array<T, Panel<T>::width> bias{};
+    for (std::size_t c = 0; c < columns && !bias_.empty(); ++c) {
+        bias[c] = static_cast<T>(load_element(bias_.data() + first + c));
+    }
+    for (std::size_t r = 0; r < n_rows; ++r, sums += Panel<T>::width) {
+        for (std::size_t c = 0; c < columns; ++c) {
+            y[r * stride + first + c] = sums[c] + bias[c];
+        }
+    }
+}
+
+/// Any Linear by reference, so that what multiplies with it is compiled once for each compute type. Members as there.
+template <class T>
+class LinearRef {
+public:
+    /// Of no outputs.
+    LinearRef() = default;
+
+    template <WeightElement W>
+    explicit LinearRef(const Linear<W>& linear)
+        : linear_(&linear),
+          outputs_(linear.outputs()),
+          inputs_(linear.inputs()),
+          is_packed_(linear.is_packed()),
+          compute_panels_([](const void* self, PanelRange panels, RowPointers x, T* y, std::size_t stride,
+                             const PanelScratch<T>& scratch) {
+              static_cast<const Linear<W>*>(self)->compute_panels(panels, x, y, stride, scratch);
+          }),
+          compute_blocks_([](const void* self, std::size_t panel, std::size_t first, std::size_t end, RowPointers x,
+                             T* sums, const PanelScratch<T>& scratch) {
+              static_cast<const Linear<W>*>(self)->compute_blocks(panel, first, end, x, sums, scratch);
+          }),
+          add_blocks_([](const void* self, std::size_t panel, std::size_t n_blocks, std::size_t n_rows, T* sums, T* y,
+                         std::size_t stride) {
+              static_cast<const Linear<W>*>(self)->add_blocks(panel, n_blocks, n_rows, sums, y, stride);
+          }) {}
+
+    [[nodiscard]] std::size_t outputs() const noexcept { return outputs_; }
+    [[nodiscard]] std::size_t inputs() const noexcept { return inputs_; }
+    [[nodiscard]] std::size_t panels() const noexcept { return divide_up(outputs_, Panel<T>::width); }
+    [[nodiscard]] bool is_packed() const noexcept { return is_packed_; }
+
+    void compute_panels(PanelRange panels, RowPointers x, T* y, std::size_t stride,
+                        const PanelScratch<T>& scratch) const {
+        compute_panels_(linear_, panels, x, y, stride, scratch);
+    }
+    void compute_blocks(std::size_t panel, std::size_t first, std::size_t end, RowPointers x, T* sums,
+                        const PanelScratch<T>& scratch) const {
+        compute_blocks_(linear_, panel, first, end, x, sums, scratch);
+    }
+    void add_blocks(std::size_t panel, std::size_t n_blocks, std::size_t n_rows, T* sums, T* y,
+                    std::size_t stride) const {
+        add_blocks_(linear_, panel, n_blocks, n_rows, sums, y, stride);
+    }
+
+private:
+    const void* linear_ = nullptr;
+    std::size_t outputs_ = 0;
+    std::size_t inputs_ = 0;
+    bool is_packed_ = false;
+    void (*compute_panels_)(const void*, PanelRange, RowPointers, T*, std::size_t, const PanelScratch<T>&) = nullptr;
+    void (*compute_blocks_)(const void*, std::size_t, std::size_t, std::size_t, RowPointers, T*,
+                            const PanelScratch<T>&) = nullptr;
+    void (*add_blocks_)(const void*, std::size_t, std::size_t, std::size_t, T*, T*, std::size_t) = nullptr;
+};
+
+}  // namespace moe::inline MOE_ABI
