@@ -7,14 +7,19 @@
 
 #include <moe/core/error.hpp>
 
-#include "arguments.hpp"
+#include "../examples/command_line/command_line.hpp"
+#include "../examples/command_line/values.hpp"
 #include "bars.hpp"
-#include "parse.hpp"
 #include "threads.hpp"
 
 namespace bench {
 
 namespace {
+
+using command_line::joined;
+using command_line::named;
+using command_line::parse_list;
+using command_line::parse_number;
 
 constexpr Routing all_routings[] = {Routing::random, Routing::zipf, Routing::one};
 
@@ -57,53 +62,82 @@ std::vector<Rival> parse_rivals(std::string_view text) {
 
 const std::vector<std::size_t> all_tokens{1, 2, 4, 8, 16, 32, 64, 128, 512, 2048};
 
-constexpr Option<Options> options_with_value[] = {
-    {"--shape",
-     [](Options& o, std::string_view v) {
-         o.shapes = parse_list(v, default_shapes(false), [](std::string_view part) {
-             return &*std::ranges::find(
-                 shapes(), named("--shape", part, shapes(), [](const Shape& shape) { return shape.name; }).name,
-                 &Shape::name);
-         });
-     }},
-    {"--format",
-     [](Options& o, std::string_view v) {
-         o.formats = parse_list(v, every_format(), [](std::string_view part) {
-             return named("--format", part, all_formats, [](const FormatInfo& f) { return f.name; }).format;
-         });
-     }},
-    {"--compute",
-     [](Options& o, std::string_view v) {
-         o.computes = parse_list(v, every_compute(), [](std::string_view part) {
-             return named("--compute", part, all_computes, [](const ComputeInfo& c) { return c.name; }).compute;
-         });
-     }},
-    {"--tokens",
-     [](Options& o, std::string_view v) {
-         o.tokens = parse_list(v, all_tokens, [](std::string_view part) {
-             return parse_number<std::size_t>("--tokens", part, 1, 65536);
-         });
-     }},
-    {"--rivals", [](Options& o, std::string_view v) { o.rivals = parse_rivals(v); }},
-    {"--threads",
-     [](Options& o, std::string_view v) { o.threads = parse_number<std::size_t>("--threads", v, 1, most_threads()); }},
-    {"--routing",
-     [](Options& o, std::string_view v) { o.routing = named("--routing", v, all_routings, routing_name); }},
-    {"--min-time",
-     [](Options& o, std::string_view v) { o.min_time = parse_number<double>("--min-time", v, 0.001, 3600); }},
-    {"--memory", [](Options& o, std::string_view v) { o.memory = parse_number<std::size_t>("--memory", v, 1, 90); }},
-    {"--json",
-     [](Options& o, std::string_view v) {
-         moe::require(!v.empty(), moe::ErrorCode::range, "--json needs the name of a file");
-         o.json = v;
-     }},
-};
+std::string_view shape_name(const Shape& shape) { return shape.name; }
+std::string_view format_name(const FormatInfo& format) { return format.name; }
+std::string_view compute_name(const ComputeInfo& compute) { return compute.name; }
 
-constexpr Flag<Options> flags[] = {{"--quick", &Options::quick},
-                                   {"--bars", &Options::bars},
-                                   {"--scaling", &Options::scaling},
-                                   {"--list", &Options::list},
-                                   {"--help", &Options::help}};
+const char* const head =
+    "usage: moe_bench [options]\n"
+    "Times MoE layers of the shapes of real models beside the limits of this machine and beside rivals.\n"
+    "NAMES and NUMBERS are lists with commas; `all` is one, too.\n";
+
+/// Describes the command line to `parser`, which writes into `options`.
+void describe(command_line::Parser& parser, Options& options) {
+    using Text = const std::string&;
+    parser.flag("quick", options.quick, "one shape in float32 at four token counts, less time a row");
+    parser.flag("bars", options.bars, "the rows that have a figure to reach, without rivals, and which reach it");
+    parser.flag("scaling", options.scaling,
+                "also on one thread, and with all tokens on one expert (default: at 512 tokens)");
+    parser.option(
+        "shape", "NAMES",
+        [&](Text text) {
+            options.shapes = parse_list(text, default_shapes(false), [](std::string_view part) {
+                return find_shape(named("--shape", part, shapes(), shape_name).name);
+            });
+        },
+        "of: " + joined(shapes(), shape_name) + "\n(default: all but tiny, which exists for tests)");
+    parser.option(
+        "format", "NAMES",
+        [&](Text text) {
+            options.formats = parse_list(text, every_format(), [](std::string_view part) {
+                return named("--format", part, all_formats, format_name).format;
+            });
+        },
+        "of: " + joined(all_formats, format_name));
+    parser.option(
+        "compute", "NAMES",
+        [&](Text text) {
+            options.computes = parse_list(text, every_compute(), [](std::string_view part) {
+                return named("--compute", part, all_computes, compute_name).compute;
+            });
+        },
+        "of: " + joined(all_computes, compute_name) + "\n(default: int8 for int8 and int4, exact for the others)");
+    parser.option(
+        "tokens", "NUMBERS",
+        [&](Text text) {
+            options.tokens = parse_list(text, all_tokens, [](std::string_view part) {
+                return parse_number<std::size_t>("--tokens", part, 1, 65536);
+            });
+        },
+        "tokens a batch (default: 1,2,4,8,16,32,64,128,512,2048)");
+    parser.option(
+        "rivals", "NAMES", [&](Text text) { options.rivals = parse_rivals(text); },
+        "of: " + joined(all_rivals, rival_name) + "; or none");
+    parser.option(
+        "threads", "N",
+        [&](Text text) { options.threads = parse_number<std::size_t>("--threads", text, 1, most_threads()); },
+        "(default: one for each processor)");
+    parser.option(
+        "routing", "NAME", [&](Text text) { options.routing = named("--routing", text, all_routings, routing_name); },
+        "random, zipf (rank r as often as 1/r) or one (everything to one expert)");
+    parser.option(
+        "min-time", "S", [&](Text text) { options.min_time = parse_number<double>("--min-time", text, 0.001, 3600); },
+        "seconds of the library a row (default: 1, quick: 0.3)");
+    parser.option(
+        "memory", "P", [&](Text text) { options.memory = parse_number<std::size_t>("--memory", text, 1, 90); },
+        "percent of the free memory to use at most (default: 55)");
+    parser.option(
+        "json", "FILE",
+        [&](Text text) {
+            moe::require(!text.empty(), moe::ErrorCode::range, "--json needs the name of a file");
+            options.json = text;
+        },
+        "write the rows there");
+    parser.flag("list", options.list, "name the rows and stop");
+    parser.flag("help", options.help,
+                "print this\n--benchmark_... are options of Google Benchmark, e.g. --benchmark_out=FILE");
+    parser.pass_on("--benchmark_", options.google);
+}
 
 /// What is measured where the command line does not say: --bars and --scaling have rows of their own, and --quick makes
 /// them shorter, or measures fewer of the others.
@@ -133,41 +167,17 @@ void set_defaults(std::span<const char* const> arguments, Options& options) {
 Options parse_options(std::span<const char* const> arguments) {
     Options options;
     set_defaults(arguments, options);
-    parse_arguments<Options>(arguments, flags, options_with_value, options);
+    command_line::Parser parser(head);
+    describe(parser, options);
+    parser.parse(arguments);
     return options;
 }
 
 std::string usage() {
-    return "usage: moe_bench [options]\n"
-           "Times MoE layers of the shapes of real models beside the limits of this machine and beside rivals.\n"
-           "\n"
-           "  --quick            one shape in float32 at four token counts, less time a row\n"
-           "  --bars             the rows that have a figure to reach, without rivals, and which reach it\n"
-           "  --scaling          also on one thread, and with all tokens on one expert (default: at 512 tokens)\n"
-           "  --shape NAMES      of: " +
-           joined(shapes(), [](const Shape& shape) { return shape.name; }) +
-           "\n"
-           "                     (default: all but tiny, which exists for tests)\n"
-           "  --format NAMES     of: " +
-           joined(all_formats, [](const FormatInfo& f) { return f.name; }) +
-           "\n"
-           "  --compute NAMES    of: " +
-           joined(all_computes, [](const ComputeInfo& c) { return c.name; }) +
-           "\n"
-           "                     (default: int8 for int8 and int4, exact for the others)\n"
-           "  --tokens NUMBERS   tokens a batch (default: 1,2,4,8,16,32,64,128,512,2048)\n"
-           "  --rivals NAMES     of: " +
-           joined(all_rivals, rival_name) +
-           "; or none\n"
-           "  --threads N        (default: one for each processor)\n"
-           "  --routing NAME     random, zipf (rank r as often as 1/r) or one (everything to one expert)\n"
-           "  --min-time S       seconds of the library a row (default: 1, quick: 0.3)\n"
-           "  --memory P         percent of the free memory to use at most (default: 55)\n"
-           "  --json FILE        write the rows there\n"
-           "  --list             name the rows and stop\n"
-           "  --help             print this\n"
-           "  --benchmark_...    options of Google Benchmark, e.g. --benchmark_out=FILE, --benchmark_filter=REGEX\n"
-           "NAMES and NUMBERS are lists with commas; `all` is one, too.\n";
+    Options options;
+    command_line::Parser parser(head);
+    describe(parser, options);
+    return parser.help();
 }
 
 }  // namespace bench

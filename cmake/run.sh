@@ -43,7 +43,7 @@ if cxx_missing; then want g++; fi
 if cmake_missing; then want cmake; fi
 if ! command -v ninja >/dev/null 2>&1; then want ninja-build; fi
 if command -v dpkg-query >/dev/null 2>&1; then
-    libraries='libxsimd-dev libeigen3-dev nlohmann-json3-dev'
+    libraries='libxsimd-dev libeigen3-dev nlohmann-json3-dev libcli11-dev'
     case $command in
         test) libraries="$libraries catch2 libbenchmark-dev" ;;
         bench | compare) libraries="$libraries libbenchmark-dev" ;;
@@ -62,7 +62,7 @@ fi
 
 if [ -n "$packages" ]; then
     if ! command -v apt-get >/dev/null 2>&1; then
-        echo "run.sh: no apt-get here; install a C++20 compiler, CMake >= 3.25, Ninja, xsimd, Eigen, nlohmann-json" \
+        echo "run.sh: no apt-get here; install a C++20 compiler, CMake >= 3.25, Ninja, xsimd, Eigen, nlohmann-json, CLI11" \
              "(missing:$packages)" >&2
         exit 1
     fi

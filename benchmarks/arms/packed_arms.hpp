@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include <moe/moe.hpp>
+#include <moe/instantiate.hpp>
 
 #include "../reference.hpp"
 #include "format_arms.hpp"

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include <moe/core/random.hpp>
-#include <moe/moe.hpp>
+#include <moe/instantiate.hpp>
 #include <moe/stats.hpp>
 
 #include "../input.hpp"

@@ -6,9 +6,9 @@
 
 #include <Eigen/Core>
 
+#include "../../examples/command_line/values.hpp"
 #include "../formatted.hpp"
 #include "../machine.hpp"
-#include "../parse.hpp"
 #include "balance.hpp"
 #include "collapse.hpp"
 #include "quality.hpp"
@@ -67,8 +67,9 @@ std::vector<std::pair<std::string, std::string>> context(const Options& options,
     auto facts = bench::machine_facts();
     facts.emplace_back("threads", std::to_string(options.threads));
     facts.emplace_back("seed", std::to_string(options.seed));
-    facts.emplace_back("shapes", bench::joined(options.shapes, [](const bench::Shape* shape) { return shape->name; }));
-    facts.emplace_back("tokens", bench::joined(options.tokens, [](std::size_t n) { return std::to_string(n); }));
+    facts.emplace_back("shapes",
+                       command_line::joined(options.shapes, [](const bench::Shape* shape) { return shape->name; }));
+    facts.emplace_back("tokens", command_line::joined(options.tokens, [](std::size_t n) { return std::to_string(n); }));
     facts.emplace_back("distribution", distribution_name(options.distribution));
     facts.emplace_back("weights", "one layer, random, bfloat16, no shared experts");
     facts.emplace_back("quality_text",

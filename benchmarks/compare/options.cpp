@@ -7,14 +7,19 @@
 
 #include <moe/core/error.hpp>
 
-#include "../arguments.hpp"
+#include "../../examples/command_line/command_line.hpp"
+#include "../../examples/command_line/values.hpp"
 #include "../formatted.hpp"
-#include "../parse.hpp"
 #include "../threads.hpp"
 
 namespace compare {
 
 namespace {
+
+using command_line::joined;
+using command_line::named;
+using command_line::parse_list;
+using command_line::parse_number;
 
 constexpr std::string_view default_shape_names[] = {"granite-1b-a400m", "qwen3-30b-a3b"};
 const std::vector<std::size_t> default_tokens{1, 64, 512};
@@ -35,48 +40,68 @@ std::vector<const Strategy*> every_strategy() {
 }
 
 std::vector<const Strategy*> parse_strategies(std::string_view text) {
-    return bench::parse_list(text, every_strategy(), [](std::string_view part) {
-        const std::string_view name = bench::named("--strategies", part, strategies(), strategy_name).name;
+    return parse_list(text, every_strategy(), [](std::string_view part) {
+        const std::string_view name = named("--strategies", part, strategies(), strategy_name).name;
         return &*std::ranges::find(strategies(), name, &Strategy::name);
     });
 }
 
-void set_file(std::string_view option, std::string_view value, std::string& file) {
-    moe::require(!value.empty(), moe::ErrorCode::range, option, " needs the name of a file");
-    file = value;
+const std::string head =
+    "usage: moe_compare [options]\n"
+    "Compares ways to choose experts: speed, balance of the load, quality of a small model, and collapse.\n"
+    "NAMES and NUMBERS are lists with commas; `all` stands for the default.\n";
+
+/// Describes the command line to `parser`, which writes into `options`.
+void describe(command_line::Parser& parser, Options& options) {
+    using Text = const std::string&;
+    const auto file = [&](const std::string& name, std::string& path, const std::string& help) {
+        const auto set = [name, &path](Text text) {
+            moe::require(!text.empty(), moe::ErrorCode::range, "--", name.c_str(), " needs the name of a file");
+            path = text;
+        };
+        parser.option(name, "FILE", set, help);
+    };
+    parser.flag("quick", options.quick, "one shape at 1 and 64 tokens, fewer repetitions, less text");
+    parser.option(
+        "shapes", "NAMES",
+        [&](Text text) {
+            options.shapes = parse_list(text, default_shapes(), [](std::string_view part) {
+                return bench::find_shape(named("--shapes", part, bench::shapes(), shape_name).name);
+            });
+        },
+        "whose speed is measured, of: " + joined(bench::shapes(), shape_name) +
+            "\n(default: " + joined(default_shape_names, [](std::string_view name) { return name; }) + ")");
+    parser.option(
+        "strategies", "NAMES", [&](Text text) { options.strategies = parse_strategies(text); },
+        "(default: all, see --list)");
+    parser.option(
+        "tokens", "NUMBERS",
+        [&](Text text) {
+            options.tokens = parse_list(text, default_tokens, [](std::string_view part) {
+                return parse_number<std::size_t>("--tokens", part, 1, 8192);
+            });
+        },
+        "tokens a batch (default: 1,64,512)");
+    parser.option(
+        "distribution", "NAME",
+        [&](Text text) { options.distribution = named("--distribution", text, all_distributions, distribution_name); },
+        "how often experts are favourites where speed is measured: uniform, zipf\nor one-hot");
+    parser.option(
+        "seed", "N", [&](Text text) { options.seed = parse_number<std::uint64_t>("--seed", text, 0, UINT64_MAX); },
+        "of everything random; the same seed gives the same routing (default: 1)");
+    parser.option(
+        "threads", "N",
+        [&](Text text) { options.threads = parse_number<std::size_t>("--threads", text, 1, bench::most_threads()); },
+        "(default: one for each processor)");
+    file("json", options.json, "write all figures there");
+    file("csv", options.csv, "write all figures there");
+    file("html", options.html, "write a page with plots there");
+    parser.flag("list", options.list, "name the strategies and shapes and stop");
+    parser.flag("help", options.help,
+                "print this\n--benchmark_... are options of Google Benchmark, which carries the times, e.g.\n"
+                "--benchmark_out=FILE");
+    parser.pass_on("--benchmark_", options.google);
 }
-
-constexpr bench::Option<Options> options_with_value[] = {
-    {"--shapes",
-     [](Options& o, std::string_view v) {
-         o.shapes = bench::parse_list(v, default_shapes(), [](std::string_view part) {
-             return bench::find_shape(bench::named("--shapes", part, bench::shapes(), shape_name).name);
-         });
-     }},
-    {"--strategies", [](Options& o, std::string_view v) { o.strategies = parse_strategies(v); }},
-    {"--tokens",
-     [](Options& o, std::string_view v) {
-         o.tokens = bench::parse_list(v, default_tokens, [](std::string_view part) {
-             return bench::parse_number<std::size_t>("--tokens", part, 1, 8192);
-         });
-     }},
-    {"--distribution",
-     [](Options& o, std::string_view v) {
-         o.distribution = bench::named("--distribution", v, all_distributions, distribution_name);
-     }},
-    {"--seed",
-     [](Options& o, std::string_view v) { o.seed = bench::parse_number<std::uint64_t>("--seed", v, 0, UINT64_MAX); }},
-    {"--threads",
-     [](Options& o, std::string_view v) {
-         o.threads = bench::parse_number<std::size_t>("--threads", v, 1, bench::most_threads());
-     }},
-    {"--json", [](Options& o, std::string_view v) { set_file("--json", v, o.json); }},
-    {"--csv", [](Options& o, std::string_view v) { set_file("--csv", v, o.csv); }},
-    {"--html", [](Options& o, std::string_view v) { set_file("--html", v, o.html); }},
-};
-
-constexpr bench::Flag<Options> flags[] = {
-    {"--quick", &Options::quick}, {"--list", &Options::list}, {"--help", &Options::help}};
 
 Options defaults(bool quick) {
     Options options;
@@ -95,33 +120,17 @@ Options defaults(bool quick) {
 
 Options parse_options(std::span<const char* const> arguments) {
     Options options = defaults(std::ranges::find(arguments, std::string_view("--quick")) != arguments.end());
-    bench::parse_arguments<Options>(arguments, flags, options_with_value, options);
+    command_line::Parser parser(head);
+    describe(parser, options);
+    parser.parse(arguments);
     return options;
 }
 
 std::string usage() {
-    return "usage: moe_compare [options]\n"
-           "Compares ways to choose experts: speed, balance of the load, quality of a small model, and collapse.\n"
-           "\n"
-           "  --quick             one shape at 1 and 64 tokens, fewer repetitions, less text\n"
-           "  --shapes NAMES      whose speed is measured, of: " +
-           bench::joined(bench::shapes(), shape_name) +
-           "\n"
-           "                      (default: " +
-           bench::joined(default_shape_names, [](std::string_view name) { return name; }) +
-           ")\n"
-           "  --strategies NAMES  (default: all, see --list)\n"
-           "  --tokens NUMBERS    tokens a batch (default: 1,64,512)\n"
-           "  --distribution NAME how often experts are favourites where speed is measured: uniform, zipf or one-hot\n"
-           "  --seed N            of everything random; the same seed gives the same routing (default: 1)\n"
-           "  --threads N         (default: one for each processor)\n"
-           "  --json FILE         write all figures there\n"
-           "  --csv FILE          write all figures there\n"
-           "  --html FILE         write a page with plots there\n"
-           "  --list              name the strategies and shapes and stop\n"
-           "  --help              print this\n"
-           "  --benchmark_...     options of Google Benchmark, which carries the times, e.g. --benchmark_out=FILE\n"
-           "NAMES and NUMBERS are lists with commas; `all` stands for the default.\n";
+    Options options;
+    command_line::Parser parser(head);
+    describe(parser, options);
+    return parser.help();
 }
 
 std::string list() {

@@ -3,7 +3,7 @@
 #include <memory>
 #include <utility>
 
-#include <moe/moe.hpp>
+#include <moe/instantiate.hpp>
 #include <moe/stats.hpp>
 
 #include "logits.hpp"

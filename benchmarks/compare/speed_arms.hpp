@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include <moe/moe.hpp>
+#include <moe/instantiate.hpp>
 
 #include "../arms/packed_bank.hpp"
 #include "../shapes.hpp"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include <moe/core/random.hpp>
-#include <moe/moe.hpp>
+#include <moe/instantiate.hpp>
 
 #include "strategy_gates.hpp"
 

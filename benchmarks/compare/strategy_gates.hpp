@@ -7,7 +7,7 @@
 #include <span>
 #include <utility>
 
-#include <moe/moe.hpp>
+#include <moe/instantiate.hpp>
 
 namespace compare {
 

@@ -136,7 +136,7 @@ int main(int argc, char** argv) {
         const std::vector<const char*> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
         const generate::Options options = generate::parse_options(arguments);
         if (options.help) {
-            std::fputs(generate::usage(), stdout);
+            std::fputs(generate::usage().c_str(), stdout);
             return 0;
         }
         return generate::run(options);

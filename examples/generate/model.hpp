@@ -6,6 +6,7 @@
 #include <vector>
 
 #include <moe/eigen.hpp>
+#include <moe/instantiate.hpp>
 
 #include "attention.hpp"
 #include "checkpoint.hpp"

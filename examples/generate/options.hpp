@@ -23,6 +23,6 @@ struct Options {
 [[nodiscard]] Options parse_options(std::span<const char* const> arguments);
 
 /// What `--help` prints.
-[[nodiscard]] const char* usage() noexcept;
+[[nodiscard]] std::string usage();
 
 }  // namespace generate

@@ -10,9 +10,8 @@
 
 #include <moe/core/error.hpp>
 
-namespace bench {
-
 /// What the values of options are made of. All of it throws moe::Error for what is wrong, in one sentence.
+namespace command_line {
 
 /// `text` as a number in [least, most]; the whole text must be one.
 template <class Number>
@@ -60,4 +59,4 @@ template <class Range, class Name>
     return *found;
 }
 
-}  // namespace bench
+}  // namespace command_line
