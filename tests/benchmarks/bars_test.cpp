@@ -9,6 +9,8 @@
 
 #include "../../benchmarks/bars.hpp"
 
+namespace moe_test::bars_test {
+
 using namespace bench;
 using Kind = Bar::Kind;
 
@@ -144,3 +146,5 @@ TEST_CASE("the table marks what is missed and counts what is met") {
     CHECK(text.find("2 of 4 bars are met") != std::string::npos);
     CHECK(bars_text(rows, BarTable::none).find("none of these rows has one") != std::string::npos);
 }
+
+}  // namespace moe_test::bars_test

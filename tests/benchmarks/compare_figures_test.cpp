@@ -12,6 +12,8 @@
 #include "../../benchmarks/compare/load_shares.hpp"
 #include "../../benchmarks/compare/logits.hpp"
 
+namespace moe_test::compare_figures_test {
+
 using namespace compare;
 
 namespace {
@@ -77,3 +79,5 @@ TEST_CASE("A router that strengthens what it uses collapses, and does not where 
     }
     REQUIRE(collapse(1, 5)[4].load != collapse(2, 5)[4].load);
 }
+
+}  // namespace moe_test::compare_figures_test

@@ -11,6 +11,8 @@
 #include "../../benchmarks/compare/quality.hpp"
 #include "../../benchmarks/compare/strategies.hpp"
 
+namespace moe_test::compare_measure_test {
+
 using namespace compare;
 
 namespace {
@@ -103,3 +105,5 @@ TEST_CASE("tiny-mixtral read by top-2 is the model itself; every expert for ever
     REQUIRE(rows[3].nll > rows[0].nll + 1);               // experts of a table know nothing of the text
     REQUIRE(std::ranges::all_of(rows, [](const QualityRow& row) { return row.causal && row.dropped == 0; }));
 }
+
+}  // namespace moe_test::compare_measure_test

@@ -15,6 +15,8 @@
 #include "../../benchmarks/compare/output/output.hpp"
 #include "made_up_report.hpp"
 
+namespace moe_test::compare_output_test {
+
 using namespace compare;
 
 namespace {
@@ -337,3 +339,5 @@ TEST_CASE("the table of an awkward report has one line a row and nothing that mo
     CHECK(text.find("speed: constructor, 1 token\n") != std::string::npos);
     CHECK(table(Report{}).empty());
 }
+
+}  // namespace moe_test::compare_output_test

@@ -12,6 +12,8 @@
 #include "../../benchmarks/compare/speed_input.hpp"
 #include "../../benchmarks/input.hpp"
 
+namespace moe_test::compare_speed_test {
+
 using namespace compare;
 
 TEST_CASE("Inputs for speed give the router the logits of their distribution") {
@@ -102,3 +104,5 @@ TEST_CASE("A strategy of more tokens than it has batches is timed in all its pha
         }
     }
 }
+
+}  // namespace moe_test::compare_speed_test

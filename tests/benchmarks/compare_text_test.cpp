@@ -7,6 +7,8 @@
 
 #include "../../benchmarks/compare/output/text.hpp"
 
+namespace moe_test::compare_text_test {
+
 using namespace compare;
 
 TEST_CASE("a rounded figure has three significant digits") {
@@ -81,3 +83,5 @@ TEST_CASE("columns are aligned by code points") {
           "> t\xC3\xB6p        1\n"
           "> expert  1024   3/4\n");
 }
+
+}  // namespace moe_test::compare_text_test

@@ -8,6 +8,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::error_test {
+
 using moe::ErrorCode;
 using moe_test::error_of;
 
@@ -51,3 +53,5 @@ constexpr int halve(int value) {
 }  // namespace
 
 static_assert(halve(8) == 4, "require can stand in a constant expression as long as it holds");
+
+}  // namespace moe_test::error_test

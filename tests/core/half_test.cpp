@@ -7,6 +7,8 @@
 
 #include "support/catch.hpp"
 
+namespace moe_test::half_test {
+
 using moe::bfloat16;
 using moe::float16;
 using moe::to_bfloat16;
@@ -129,3 +131,5 @@ TEST_CASE("no NaN of float becomes an infinity", "[half]") {
 }
 
 static_assert(to_float(to_float16(-1.5F)) == -1.5F && to_float(to_bfloat16(-1.5F)) == -1.5F, "usable in constants");
+
+}  // namespace moe_test::half_test

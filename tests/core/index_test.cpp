@@ -6,6 +6,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::index_test {
+
 using moe::checked_add;
 using moe::checked_multiply;
 using moe_test::error_of;
@@ -49,3 +51,5 @@ TEST_CASE("divide_up and round_up do not overflow near the limit", "[index]") {
     CHECK(moe::round_up(1, 64) == 64);
     CHECK(moe::round_up(128, 64) == 128);
 }
+
+}  // namespace moe_test::index_test

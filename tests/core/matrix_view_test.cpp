@@ -9,6 +9,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::matrix_view_test {
+
 using moe::ErrorCode;
 using moe::MatrixView;
 using moe_test::contains;
@@ -67,3 +69,5 @@ TEST_CASE("mistakes in a view name the values", "[matrix_view]") {
     CHECK(bytes.code == ErrorCode::overflow);
     CHECK_THAT(bytes.text, contains("x 4"));
 }
+
+}  // namespace moe_test::matrix_view_test

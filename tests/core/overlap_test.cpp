@@ -10,6 +10,8 @@
 #include "support/errors.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::overlap_test {
+
 using moe::MatrixView;
 using moe::overlaps;
 using moe_test::contains;
@@ -142,3 +144,5 @@ TEST_CASE("a pointer that is not aligned to its type is named with the alignment
     CHECK(error.code == moe::ErrorCode::alignment);
     CHECK_THAT(error.text, contains("Here: x must be aligned to the 8 bytes of an element, it begins 1 beyond"));
 }
+
+}  // namespace moe_test::overlap_test

@@ -10,6 +10,8 @@
 
 #include "support/catch.hpp"
 
+namespace moe_test::random_test {
+
 using moe::random_bits;
 using moe::random_gumbel;
 using moe::random_normal;
@@ -131,3 +133,5 @@ TEST_CASE("random_gumbel has the Gumbel distribution", "[random]") {
     // five standard deviations of the mean: the variance is pi^2 / 6
     CHECK(mean_of(values) == Approx(std::numbers::egamma).margin(5 * std::numbers::pi / std::sqrt(6.0 * n_draws)));
 }
+
+}  // namespace moe_test::random_test

@@ -14,6 +14,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::workspace_test {
+
 using moe::AlignedBuffer;
 using moe::Arena;
 using moe::buffer_alignment;
@@ -194,3 +196,5 @@ TEST_CASE("no memory at all from the caller is too small, not a licence to alloc
     CHECK_NOTHROW(workspace.reserve(0));
     CHECK(error_of([&] { workspace.reserve(64); }).code == ErrorCode::capacity);
 }
+
+}  // namespace moe_test::workspace_test

@@ -11,6 +11,8 @@
 #include "support/compare.hpp"
 #include "support/lanes.hpp"
 
+namespace moe_test::activation_test {
+
 namespace {
 
 using moe_test::map_scalars;
@@ -116,3 +118,5 @@ TEST_CASE("the three clamps differ where they should", "[form]") {
     CHECK(c(1.0, 1.0) == close(silu(1)));
     CHECK(c(-5.0, 1.0) == close(silu(-5)));
 }
+
+}  // namespace moe_test::activation_test

@@ -7,6 +7,8 @@
 #include "support/errors.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::expert_errors_test {
+
 using moe::ErrorCode;
 using moe_test::contains;
 using moe_test::error_of;
@@ -60,3 +62,5 @@ TEST_CASE("an expert's x and y must be aligned to their type", "[expert][errors]
     CHECK(error.code == ErrorCode::alignment);
     CHECK_THAT(error.text, contains("Expert: y must be aligned to the 4 bytes"));
 }
+
+}  // namespace moe_test::expert_errors_test

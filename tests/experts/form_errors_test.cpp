@@ -7,6 +7,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::form_errors_test {
+
 using moe::AnyForm;
 using moe::ErrorCode;
 using moe::FormKind;
@@ -87,3 +89,5 @@ TEST_CASE("a user's form may check itself", "[form][errors]") {
     check_refused(Scaled{-2}, "Scaled: factor is -2");
     CHECK_NOTHROW(make_bank(Scaled{2}));
 }
+
+}  // namespace moe_test::form_errors_test

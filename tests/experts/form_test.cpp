@@ -11,6 +11,8 @@
 #include "support/errors.hpp"
 #include "support/layer_cases.hpp"
 
+namespace moe_test::form_test {
+
 using moe::AnyForm;
 using moe::FormKind;
 using moe_test::run_experts;
@@ -120,3 +122,5 @@ TEST_CASE("a user's activation for scalars makes an expert", "[form]") {
     CHECK(moe_test::nmse(run_experts(leaky, x), defined(weights, x, Leaky{0.5F})) <= 1e-12);
     CHECK_FALSE(moe_test::nmse(run_experts(leaky, x), defined(weights, x, Leaky{0.25F})) <= 1e-6);
 }
+
+}  // namespace moe_test::form_test

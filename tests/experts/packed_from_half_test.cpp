@@ -1,5 +1,7 @@
 #include "experts/packed_formats.hpp"
 
+namespace moe_test::packed_from_half_test {
+
 TEST_CASE("16-bit experts packed as float keep their values", "[packed]") {
     moe_test::check_format<moe::bfloat16, float>();
     moe_test::check_format<moe::float16, float>();
@@ -12,3 +14,5 @@ TEST_CASE("16-bit experts packed in 8 and 4 bits have the bits of the dequantise
     moe_test::check_format<moe::bfloat16, moe::Int8>();
     moe_test::check_format<moe::float16, moe::Int4>();
 }
+
+}  // namespace moe_test::packed_from_half_test

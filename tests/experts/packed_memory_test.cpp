@@ -14,6 +14,8 @@
 #include "support/executors.hpp"
 #include "support/layer_cases.hpp"
 
+namespace moe_test::packed_memory_test {
+
 namespace {
 
 using Form = moe::Gated<moe::Silu>;
@@ -178,3 +180,5 @@ TEST_CASE("a bank packed without naming a format keeps its own; moving it keeps 
     const moe::PackedExperts threaded(c.bank, moe_test::ThreadExecutor(3));
     CHECK(moe_test::same_bits(moe_test::run_experts(threaded, c.x), moe_test::run_experts(c.bank, c.x)));
 }
+
+}  // namespace moe_test::packed_memory_test

@@ -4,6 +4,8 @@
 
 #include "experts/packed_formats.hpp"
 
+namespace moe_test::quantized_error_test {
+
 /// The errors of quantised experts on normal weights and inputs, each apart: of the kernel, against the dequantised
 /// weights, and of the format, against the weights as they were.
 namespace {
@@ -68,3 +70,5 @@ TEST_CASE("8-bit activations cost at most 2e-4 on normal inputs; the format cost
 TEST_CASE("8-bit activations cost at most 2e-4 on normal inputs; the format costs what it costs: Int4", "[quantized]") {
     check_forms<moe::Int4>(4e-2);
 }
+
+}  // namespace moe_test::quantized_error_test

@@ -8,6 +8,8 @@
 #include "support/errors.hpp"
 #include "support/layer_cases.hpp"
 
+namespace moe_test::weight_errors_test {
+
 using moe::ErrorCode;
 using moe::stacked;
 using moe_test::contains;
@@ -147,3 +149,5 @@ TEST_CASE("packed experts own about the size of the weights and refuse an expert
     CHECK(packed.bytes() >= 2 * 3 * 5 * 6 * sizeof(float));
     CHECK(error_of([&] { (void)bank.expert(2); }).code == ErrorCode::range);
 }
+
+}  // namespace moe_test::weight_errors_test

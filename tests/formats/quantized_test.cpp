@@ -11,6 +11,8 @@
 #include "support/compare.hpp"
 #include "support/kept.hpp"
 
+namespace moe_test::quantized_test {
+
 namespace {
 
 using Values = std::array<float, moe::quantization_group>;
@@ -218,3 +220,5 @@ TEST_CASE("a scale beyond binary16 is infinite, and the weights are not finite",
     x[7] = std::numeric_limits<float>::max();
     CHECK_FALSE(std::isfinite(round_trip<moe::Int8>(x)[0]));
 }
+
+}  // namespace moe_test::quantized_test

@@ -93,7 +93,7 @@ ChosenRows<T> choose_batch(const G& gate, const std::vector<T>& logits, std::siz
 
 /// The text of the Error that `call` throws, or "no error".
 template <class Call>
-std::string error_of(const Call& call) {
+std::string message_of(const Call& call) {
     try {
         call();
     } catch (const moe::Error& error) {

@@ -16,8 +16,10 @@
 #include "gating/gate_support.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::gate_test {
+
 using moe_test::choose;
-using moe_test::error_of;
+using moe_test::message_of;
 
 namespace {
 
@@ -139,31 +141,31 @@ TEST_CASE("a batch gate written for float serves a layer in double", "[gate]") {
 
 TEST_CASE("what a gate returns is checked", "[gate][errors]") {
     const std::vector<float> logits{1, 2, 3, 4};
-    CHECK(error_of([&] {
+    CHECK(message_of([&] {
               (void)choose(FirstFew{4, 3}, logits);
           }) == "gate: select returned 4, but at most 3 experts a token (max_per_token) and at least 0 may be chosen");
-    CHECK_THAT(error_of([&] { (void)choose(FirstFew{-1, 3}, logits); }), moe_test::contains("select returned -1"));
-    CHECK(error_of([&] {
+    CHECK_THAT(message_of([&] { (void)choose(FirstFew{-1, 3}, logits); }), moe_test::contains("select returned -1"));
+    CHECK(message_of([&] {
               (void)choose(FirstFew{1, 5}, logits);
           }) == "gate: max_per_token is 5, it must lie in 1..4, the number of experts");
-    CHECK_THAT(error_of([&] { (void)choose(FirstFew{1, 0}, logits); }), moe_test::contains("max_per_token is 0"));
-    CHECK_THAT(error_of([&] { (void)choose(FirstFew{1, -2}, logits); }), moe_test::contains("max_per_token is -2"));
+    CHECK_THAT(message_of([&] { (void)choose(FirstFew{1, 0}, logits); }), moe_test::contains("max_per_token is 0"));
+    CHECK_THAT(message_of([&] { (void)choose(FirstFew{1, -2}, logits); }), moe_test::contains("max_per_token is -2"));
     CHECK(choose(ChoosesExpert{3}, logits).experts.front() == 3);
-    CHECK(error_of([&] { (void)choose(ChoosesExpert{4}, logits); }) ==
+    CHECK(message_of([&] { (void)choose(ChoosesExpert{4}, logits); }) ==
           "gate: select chose expert 4 in slot 0, the experts are 0..3");
-    CHECK(error_of([&] { (void)choose(ChoosesExpert{-1}, logits); }) ==
+    CHECK(message_of([&] { (void)choose(ChoosesExpert{-1}, logits); }) ==
           "gate: select chose expert -1 in slot 0, the experts are 0..3");
 }
 
 TEST_CASE("what a batch gate leaves is checked", "[gate][errors]") {
-    CHECK(error_of([] {
+    CHECK(message_of([] {
               (void)run_batch(Pairs{{0, -1, 1}}, 2, 5);
           }) ==
           "gate: select left slot 1 of token 0 unused but chose expert 1 in slot 2; fill each row from the front");
-    CHECK(error_of([] {
+    CHECK(message_of([] {
               (void)run_batch(Pairs{{0, 5, 1}}, 2, 5);
           }) == "gate: select chose expert 5 in slot 1, the experts are 0..4");
-    CHECK(error_of([] { (void)run_batch(Pairs{}, 99, 5); }) ==
+    CHECK(message_of([] { (void)run_batch(Pairs{}, 99, 5); }) ==
           "gate: max_per_token is 6, it must lie in 1..5, the number of experts");
 }
 
@@ -171,7 +173,7 @@ TEST_CASE("a batch gate may drop; padding ends without experts", "[gate]") {
     const Batch batch = run_batch(Pairs{{0, moe::dropped(4), 1}}, 3, 5, {1, 0, 7});
     CHECK(batch.experts == std::vector<moe::ExpertId>{0, -6, 1, -1, -1, -1, 0, -6, 1});
     CHECK(moe::dropped(-6) == 4);
-    CHECK(error_of([] {
+    CHECK(message_of([] {
               (void)run_batch(Pairs{{0, moe::dropped(5), 1}}, 2, 5);
           }) == "gate: select chose expert 5 in slot 1, the experts are 0..4");
 }
@@ -180,7 +182,7 @@ TEST_CASE("a gate may read another number of logits than there are experts", "[g
     CHECK(moe::gate_n_experts(FirstFew{}, 7) == 7);
     CHECK(moe::gate_n_experts(Halves{}, 7) == 3);
     CHECK(moe::gate_n_experts(moe::AnyGate(Halves{}), 8) == 4);
-    CHECK(error_of([] { (void)moe::gate_n_experts(Halves{}, 1); }) ==
+    CHECK(message_of([] { (void)moe::gate_n_experts(Halves{}, 1); }) ==
           "gate: n_experts of 1 logits is 0, it must be at least 1");
     const std::vector<float> logits{1, 2, 3, 4};
     CHECK(choose<float>(moe::AnyGate(Halves{}), logits, 2).weights == std::vector<float>{4});
@@ -192,7 +194,7 @@ TEST_CASE("assignments are bounded by the gate where it says so", "[gate]") {
     CHECK(moe::gate_max_assignments(FirstFew{}, 10, 8) == 30);
     CHECK(moe::gate_max_assignments(moe::AnyGate(Pairs{}), 10, 8) == 20);
     const std::size_t many = std::size_t{std::numeric_limits<int>::max()} + 1;
-    CHECK(error_of([&] { (void)moe::gate_max_per_token(Pairs{}, many, 8); }) ==
+    CHECK(message_of([&] { (void)moe::gate_max_per_token(Pairs{}, many, 8); }) ==
           "gate: 2147483648 tokens exceed 2147483647");
 }
 
@@ -218,16 +220,18 @@ TEST_CASE("AnyGate holds gates of different kinds in one container", "[any_gate]
 }
 
 TEST_CASE("AnyGate passes errors on and names its own", "[any_gate][errors]") {
-    CHECK(error_of([] { moe::validate_gate(moe::AnyGate(moe::TokenChoice<>{.top_k = 9}), 8); }) ==
+    CHECK(message_of([] { moe::validate_gate(moe::AnyGate(moe::TokenChoice<>{.top_k = 9}), 8); }) ==
           "TokenChoice: top_k 9 exceeds the 8 experts");
     moe::AnyGate gate = moe::GateArchetype{};
     moe::AnyGate other = std::move(gate);
-    CHECK(error_of([&] { moe::validate_gate(gate, 8); }) == "AnyGate: it was moved from and holds no gate");
+    CHECK(message_of([&] { moe::validate_gate(gate, 8); }) == "AnyGate: it was moved from and holds no gate");
     gate = other;
     moe::validate_gate(gate, 8);
     gate = Pairs{};
     CHECK(moe::is_batch_gate(gate));
     CHECK_FALSE(moe::is_batch_gate(other));
-    CHECK_THAT(error_of([&] { (void)choose<float>(gate, {1, 2}); }), moe_test::contains("batch gate"));
-    CHECK_THAT(error_of([&] { moe::select_batch<float>(other, {}, {}); }), moe_test::contains("token gate"));
+    CHECK_THAT(message_of([&] { (void)choose<float>(gate, {1, 2}); }), moe_test::contains("batch gate"));
+    CHECK_THAT(message_of([&] { moe::select_batch<float>(other, {}, {}); }), moe_test::contains("token gate"));
 }
+
+}  // namespace moe_test::gate_test

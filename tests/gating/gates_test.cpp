@@ -13,9 +13,11 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::gates_test {
+
 using moe_test::choose;
 using moe_test::difference;
-using moe_test::error_of;
+using moe_test::message_of;
 using Ids = std::vector<moe::ExpertId>;
 
 namespace {
@@ -51,8 +53,8 @@ TEST_CASE("SparseMixer never chooses one expert twice", "[sparse_mixer]") {
     CHECK(choose<double>(moe::SparseMixer{}, {not_a_number, -inf, not_a_number}).experts == Ids{1, 0});
     CHECK(choose<double>(moe::SparseMixer{}, {-inf, 5, -inf}).experts == Ids{1, 0});
     CHECK(choose<double>(moe::SparseMixer{}, {4, 4, 4}).experts == Ids{0, 1});
-    CHECK(error_of([] { moe::validate_gate(moe::SparseMixer{}, 1); }) == "SparseMixer: it chooses 2 experts of 1");
-    CHECK_THAT(error_of([] { moe::validate_gate(moe::SparseMixer{.jitter = -1}, 4); }),
+    CHECK(message_of([] { moe::validate_gate(moe::SparseMixer{}, 1); }) == "SparseMixer: it chooses 2 experts of 1");
+    CHECK_THAT(message_of([] { moe::validate_gate(moe::SparseMixer{.jitter = -1}, 4); }),
                moe_test::contains("SparseMixer: jitter is -1"));
 }
 
@@ -66,7 +68,7 @@ TEST_CASE("Dense takes every expert with its score", "[dense]") {
     CHECK(halves.weights == std::vector<double>(6, 0.5));
     CHECK_FALSE(moe::needs_logits(moe::Dense<moe::Uniform>{}));
     CHECK(moe::needs_logits(moe::Dense<>{}));
-    CHECK_THAT(error_of([] { moe::validate_gate(moe::Dense<>{.scale = not_a_number}, 4); }),
+    CHECK_THAT(message_of([] { moe::validate_gate(moe::Dense<>{.scale = not_a_number}, 4); }),
                moe_test::contains("Dense: scale is "));
 }
 
@@ -90,18 +92,18 @@ TEST_CASE("Hash takes the experts of the token id", "[hash]") {
 
 TEST_CASE("Hash names what it refuses", "[hash][errors]") {
     const moe::Hash<> gate{.table = table};
-    CHECK(error_of([&] { (void)choose<float>(gate, {}, 4); }) ==
+    CHECK(message_of([&] { (void)choose<float>(gate, {}, 4); }) ==
           "Hash: the token has no id (token_id is -1); give the router the token ids of the batch");
-    CHECK(error_of([&] { (void)choose<float>(gate, {}, 4, {.token_id = 3}); }) ==
+    CHECK(message_of([&] { (void)choose<float>(gate, {}, 4, {.token_id = 3}); }) ==
           "Hash: token id 3 lies outside the table of 3 rows");
-    CHECK(error_of([&] { (void)choose<float>(gate, {}, 4, {.token_id = -5}); }) ==
+    CHECK(message_of([&] { (void)choose<float>(gate, {}, 4, {.token_id = -5}); }) ==
           "Hash: token id -5 lies outside the table of 3 rows");
-    CHECK_THAT(error_of([&] { moe::validate_gate(moe::Hash<>{.table = table, .scale = inf}, 4); }),
+    CHECK_THAT(message_of([&] { moe::validate_gate(moe::Hash<>{.table = table, .scale = inf}, 4); }),
                moe_test::contains("Hash: scale is inf, it must be finite"));
-    CHECK(error_of([&] { moe::validate_gate(gate, 3); }) ==
+    CHECK(message_of([&] { moe::validate_gate(gate, 3); }) ==
           "Hash: the table gives token id 0 the expert 3 in slot 1, the experts are 0..2");
-    CHECK(error_of([&] { moe::validate_gate(gate, 1); }) == "Hash: the table gives 2 experts a token, there are 1");
-    CHECK(error_of([&] { moe::validate_gate(moe::Hash<>{}, 4); }) == "Hash: the table is empty, 0 x 0");
+    CHECK(message_of([&] { moe::validate_gate(gate, 1); }) == "Hash: the table gives 2 experts a token, there are 1");
+    CHECK(message_of([&] { moe::validate_gate(moe::Hash<>{}, 4); }) == "Hash: the table is empty, 0 x 0");
 }
 
 TEST_CASE("the archetype takes the greatest logit", "[archetype]") {
@@ -112,3 +114,5 @@ TEST_CASE("the archetype takes the greatest logit", "[archetype]") {
     CHECK(expert({std::nanf(""), std::nanf("")}) == 0);
     CHECK(choose<double>(moe::GateArchetype{}, {1, 3, 2}).weights == std::vector<double>{1});
 }
+
+}  // namespace moe_test::gates_test

@@ -11,6 +11,8 @@
 #include "support/catch.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::checksum_test {
+
 namespace {
 
 using moe::detail::checksum;
@@ -113,3 +115,5 @@ TEST_CASE("zeros at the end count", "[io][checksum]") {
     }
     CHECK(seen.size() == 200);
 }
+
+}  // namespace moe_test::checksum_test

@@ -10,6 +10,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::packed_malformed_test {
+
 namespace {
 
 using moe::Compute;
@@ -271,3 +273,5 @@ TEST_CASE("a stored format is a number there is", "[io][packed]") {
     const auto unknown = error_of([&] { moe::visit_stored_format(static_cast<moe::StoredFormat>(7), name); });
     CHECK(unknown.code == ErrorCode::unknown_type);
 }
+
+}  // namespace moe_test::packed_malformed_test

@@ -16,6 +16,8 @@
 #include "support/errors.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::packed_roundtrip_test {
+
 namespace {
 
 using moe::Compute;
@@ -203,3 +205,5 @@ TEST_CASE("writing fails as a whole: the older file stays, and nothing else", "[
     CHECK(error_of([&] { moe::write_packed(directory.file("empty.moe"), nobody); }).code == ErrorCode::range);
     CHECK(directory.entries() == 1);
 }
+
+}  // namespace moe_test::packed_roundtrip_test

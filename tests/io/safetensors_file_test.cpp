@@ -15,6 +15,8 @@
 #include "moe/io.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::safetensors_file_test {
+
 namespace {
 
 using moe::ErrorCode;
@@ -254,3 +256,5 @@ TEST_CASE("threads may look up and convert tensors of one file", "[io][safetenso
     }
     CHECK(equal == std::array<bool, 4>{true, true, true, true});
 }
+
+}  // namespace moe_test::safetensors_file_test

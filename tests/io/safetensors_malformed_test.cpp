@@ -7,6 +7,8 @@
 #include "moe/io/safetensors_writer.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::safetensors_malformed_test {
+
 namespace {
 
 using moe::ErrorCode;
@@ -383,3 +385,5 @@ TEST_CASE("lenient reading passes over trailing bytes and unknown fields only", 
         CHECK_THAT(error->text, moe_test::contains(one.fragment));
     }
 }
+
+}  // namespace moe_test::safetensors_malformed_test

@@ -10,6 +10,8 @@
 #include "moe/io/safetensors_writer.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::safetensors_roundtrip_test {
+
 namespace {
 
 using moe::DType;
@@ -200,3 +202,5 @@ TEST_CASE("the writer refuses what the reader would", "[io][safetensors]") {
         CHECK(directory.entries() == 0);
     }
 }
+
+}  // namespace moe_test::safetensors_roundtrip_test

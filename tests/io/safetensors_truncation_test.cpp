@@ -9,6 +9,8 @@
 #include "moe/io/safetensors_writer.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::safetensors_truncation_test {
+
 namespace {
 
 using moe::ErrorCode;
@@ -97,3 +99,5 @@ TEST_CASE("a file with any one byte changed is read within its bounds or refused
     }
     CHECK(refused > whole.size());  // most of the header matters
 }
+
+}  // namespace moe_test::safetensors_truncation_test

@@ -10,6 +10,8 @@
 #include "moe/io/tensor_view.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::tensor_view_test {
+
 namespace {
 
 using moe::DType;
@@ -109,3 +111,5 @@ TEST_CASE("an empty tensor reads as nothing", "[io][tensor]") {
     CHECK(tensor.to_vector<float>().empty());
     CHECK(tensor.to_double_vector().empty());
 }
+
+}  // namespace moe_test::tensor_view_test

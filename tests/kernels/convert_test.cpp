@@ -8,6 +8,8 @@
 #include "support/catch.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::convert_test {
+
 namespace {
 
 template <class W>
@@ -80,3 +82,5 @@ TEST_CASE("convert_run of any length reads and writes nothing else", "[convert]"
     check_lengths(some_values<float>(), -1.0F);
     check_lengths(some_values<double>(), -1.0);
 }
+
+}  // namespace moe_test::convert_test

@@ -10,6 +10,8 @@
 #include "support/catch.hpp"
 #include "support/lanes.hpp"
 
+namespace moe_test::math_test {
+
 namespace {
 
 using moe_test::map_scalars;
@@ -128,3 +130,5 @@ TEST_CASE("a NaN in one lane leaves the other lanes alone", "[math]") {
         }
     }
 }
+
+}  // namespace moe_test::math_test

@@ -9,6 +9,8 @@
 #include "support/layer_cases.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::pack_test {
+
 namespace {
 
 /// Where output o and input k of a test's matrix stand.
@@ -97,3 +99,5 @@ TEST_CASE("pack_block of no outputs is all padding", "[pack]") {
     moe::pack_block(moe::WeightBlock<float>{&source, 0, 3, 1}, 0, 4, 8, target.data(), 8);
     CHECK(target == std::vector<float>(4 * 8, 0.0F));
 }
+
+}  // namespace moe_test::pack_test

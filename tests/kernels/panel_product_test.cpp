@@ -11,6 +11,8 @@
 #include "support/compare.hpp"
 #include "support/layer_cases.hpp"
 
+namespace moe_test::panel_product_test {
+
 namespace {
 
 template <class T>
@@ -211,3 +213,5 @@ TEST_CASE("integer products of any number of rows have the bits of the documente
     check_quantized<moe::Int8>();
     check_quantized<moe::Int4>();
 }
+
+}  // namespace moe_test::panel_product_test

@@ -10,6 +10,8 @@
 #include "support/catch.hpp"
 #include "support/kept.hpp"
 
+namespace moe_test::quantized_panel_test {
+
 namespace {
 
 constexpr std::size_t width = moe::Panel<float>::width;
@@ -147,3 +149,5 @@ TEST_CASE("a quantised panel takes a byte or half a byte a weight and two bytes 
     CHECK(moe::QuantizedPanel<moe::Int8>::bytes(33) == 2 * moe::QuantizedPanel<moe::Int8>::bytes(1));
     CHECK(moe::QuantizedPanel<moe::Int8>::bytes(0) == 0);
 }
+
+}  // namespace moe_test::quantized_panel_test

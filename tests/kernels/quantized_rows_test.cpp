@@ -10,6 +10,8 @@
 #include "support/catch.hpp"
 #include "support/kept.hpp"
 
+namespace moe_test::quantized_rows_test {
+
 namespace {
 
 constexpr std::byte untouched{0xEE};
@@ -167,3 +169,5 @@ TEST_CASE("rows of quantised activations are whole cache lines", "[quantized]") 
         CHECK(rows.stride() < rows.groups() * (32 + sizeof(moe::GroupScale)) + 64);
     }
 }
+
+}  // namespace moe_test::quantized_rows_test

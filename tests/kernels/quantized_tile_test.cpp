@@ -8,6 +8,8 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::quantized_tile_test {
+
 namespace {
 
 constexpr std::size_t width = moe::Panel<float>::width;
@@ -83,3 +85,5 @@ TEST_CASE("the accumulators of a quantised tile fit in the registers, and its st
         CHECK(width / moe::arch::IntegerLanes::size % vectors == 0);
     }
 }
+
+}  // namespace moe_test::quantized_tile_test

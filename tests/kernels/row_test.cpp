@@ -10,6 +10,8 @@
 #include "support/multiply_add.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::row_test {
+
 namespace {
 
 /// Lengths around every vector and every group of four, and long ones; all memory is of exactly the size.
@@ -55,3 +57,5 @@ TEST_CASE("products with single rows, at any length and alignment", "[row]") {
     check_rows<moe::bfloat16>();
     check_rows<moe::float16>();
 }
+
+}  // namespace moe_test::row_test

@@ -10,6 +10,8 @@
 #include "support/compare.hpp"
 #include "support/layer_cases.hpp"
 
+namespace moe_test::softmax_test {
+
 namespace {
 
 /// Every value within the roundings the kernel states, for rows of every length around the vectors; the exponent, up to
@@ -57,3 +59,5 @@ TEST_CASE("softmax of special rows", "[softmax]") {
         }
     }
 }
+
+}  // namespace moe_test::softmax_test

@@ -15,6 +15,8 @@
 #include "support/layer_cases.hpp"
 #include "support/panel_scratch.hpp"
 
+namespace moe_test::split_product_test {
+
 TEST_CASE("a program has the matrix unit or is told that it has not", "[split]") {
     const bool granted = moe::arch::MatrixUnit::request();
     CHECK(granted == moe::arch::MatrixUnit::request());
@@ -182,3 +184,5 @@ TEST_CASE("the largest and the smallest numbers, infinity and NaN stay what they
 }
 
 #endif
+
+}  // namespace moe_test::split_product_test

@@ -10,6 +10,8 @@
 #include "support/layer_cases.hpp"
 #include "support/multiply_add.hpp"
 
+namespace moe_test::tile_test {
+
 namespace {
 
 template <class T>
@@ -112,3 +114,5 @@ TEST_CASE("the accumulators of a tile fit in the registers, and its strips fill 
     CHECK(moe::Panel<float>::width == moe::Panel<float>::vectors * moe::lanes<float>);
     CHECK(moe::Panel<float>::width == 2 * moe::Panel<double>::width);
 }
+
+}  // namespace moe_test::tile_test

@@ -10,6 +10,8 @@
 #include "support/errors.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::allocation_test {
+
 /// No assertion stands where allocations are counted: Catch2 allocates.
 
 namespace {
@@ -261,3 +263,5 @@ TEST_CASE("a layer and workspace whose growth failed serve the next call", "[all
     layer.forward(call.x(), call.y(), workspace);
     CHECK(moe_test::same_bits(call.batch.y, expected.batch.y));
 }
+
+}  // namespace moe_test::allocation_test

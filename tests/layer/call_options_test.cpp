@@ -11,6 +11,8 @@
 #include "support/errors.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::call_options_test {
+
 namespace {
 
 using moe_test::contains;
@@ -232,3 +234,5 @@ TEST_CASE("a router may have another number of rows than there are experts", "[l
     // which is of no account to a gate that reads none of them
     CHECK(moe_test::same_bits(s.forward(layer.with_gate(ByPosition{})), s.forward(half.with_gate(ByPosition{}))));
 }
+
+}  // namespace moe_test::call_options_test

@@ -6,6 +6,8 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::composition_test {
+
 namespace {
 
 template <class T>
@@ -133,3 +135,5 @@ TEST_CASE("a layer is not made of weights that do not fit its configuration") {
     config.shared_d_ff = 5;
     CHECK_THROWS_WITH(moe::make_layer(config, weights), moe_test::contains("needs shared expert"));
 }
+
+}  // namespace moe_test::composition_test

@@ -7,6 +7,8 @@
 #include "support/executors.hpp"
 #include "support/multiply_add.hpp"
 
+namespace moe_test::degenerate_test {
+
 /// Shapes at the edge: no tokens, one expert, all experts, none chosen.
 namespace {
 
@@ -202,3 +204,5 @@ TEST_CASE("rows of x, y and the router input may have strides; what lies between
         CHECK(block[t * stride + 19] == -77.0F);
     }
 }
+
+}  // namespace moe_test::degenerate_test

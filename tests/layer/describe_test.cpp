@@ -12,6 +12,8 @@
 #include "support/catch.hpp"
 #include "support/layer_cases.hpp"
 
+namespace moe_test::describe_test {
+
 namespace {
 
 using moe::Compute;
@@ -213,3 +215,5 @@ TEST_CASE("a description as text has a line for each product", "[describe]") {
         CHECK_THAT(description.text(), contains(name));
     }
 }
+
+}  // namespace moe_test::describe_test

@@ -10,6 +10,8 @@
 #include "support/errors.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::eigen_forward_test {
+
 using moe_test::contains;
 using moe_test::error_of;
 using moe_test::same_bits;
@@ -207,3 +209,5 @@ TEST_CASE("route, look at the plan, then forward with it", "[eigen]") {
     CHECK_FALSE(moe::forward(layer, x, other).isApprox(moe::forward(layer, x)));
     CHECK(error_of([&] { (void)moe::forward(layer, x.topRows(3), plan); }).code == moe::ErrorCode::shape);
 }
+
+}  // namespace moe_test::eigen_forward_test

@@ -9,6 +9,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::eigen_view_test {
+
 using moe::ErrorCode;
 using moe_test::contains;
 using moe_test::error_of;
@@ -188,3 +190,5 @@ TEST_CASE("matrices of different sizes or strides are no stack", "[eigen]") {
     CHECK(error.code == ErrorCode::stride);
     CHECK_THAT(error.text, contains("expert 1 has the stride 8 but expert 0 has 7"));
 }
+
+}  // namespace moe_test::eigen_view_test

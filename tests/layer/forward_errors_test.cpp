@@ -9,6 +9,8 @@
 #include "support/gate_cases.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::forward_errors_test {
+
 using moe::ErrorCode;
 using moe_test::contains;
 using moe_test::error_of;
@@ -295,3 +297,5 @@ TEST_CASE("a gate that chooses what cannot be is found before anything is writte
     CHECK(error.code == ErrorCode::range);
     CHECK_THAT(error.text, contains("chose 40 assignments") && contains("the 5 it announced"));
 }
+
+}  // namespace moe_test::forward_errors_test

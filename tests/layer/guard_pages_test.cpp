@@ -6,6 +6,8 @@
 #include "support/catch.hpp"
 #include "support/guarded.hpp"
 
+namespace moe_test::guard_pages_test {
+
 /// Everything of the caller ends, or begins, at a page that may not be touched: a kernel that reads past it crashes.
 namespace {
 
@@ -104,3 +106,5 @@ TEST_CASE("nothing is read or written beyond x, y, weights and workspace: bfloat
 TEST_CASE("nothing is read or written beyond x, y, weights and workspace: float16", "[guard]") {
     check_guarded<moe::float16>();
 }
+
+}  // namespace moe_test::guard_pages_test

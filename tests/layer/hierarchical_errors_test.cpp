@@ -11,6 +11,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::hierarchical_errors_test {
+
 namespace {
 
 using moe_test::error_of;
@@ -81,3 +83,5 @@ TEST_CASE("a HierarchicalLayer refuses in its own name what its router cannot re
     CHECK(s.refusal(gate, options) == "HierarchicalLayer: 3 positions for 2 tokens");
     CHECK(s.refusal(TooMany{}) == "HierarchicalLayer: the gate chose 2 assignments, more than the 1 it announced");
 }
+
+}  // namespace moe_test::hierarchical_errors_test

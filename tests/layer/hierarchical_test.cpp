@@ -18,6 +18,8 @@
 #include "support/errors.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::hierarchical_test {
+
 namespace {
 
 using moe_test::Draw;
@@ -396,3 +398,5 @@ TEST_CASE("groups, routers and matrices that do not fit are refused", "[hierarch
     CHECK_THAT(error_of(call).text, moe_test::contains("3 positions for 2 tokens"));
     CHECK(y == std::vector<float>(100, 3.0F));
 }
+
+}  // namespace moe_test::hierarchical_test

@@ -5,6 +5,8 @@
 #include "support/catch.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::isolation_test {
+
 namespace {
 
 template <class W>
@@ -66,3 +68,5 @@ TEST_CASE("a workspace full of NaN is as good as any other", "[isolation]") {
             expected.holds_for(layer, moe_test::first_tokens(batch.n_tokens()), dirty, moe_test::ReversedExecutor(2)));
     }
 }
+
+}  // namespace moe_test::isolation_test

@@ -10,6 +10,8 @@
 #include "support/errors.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::mixed_formats_test {
+
 /// Layers put together of experts in several formats.
 namespace {
 
@@ -83,3 +85,5 @@ TEST_CASE("shared experts that compute in two ways are an error", "[packed]") {
     CHECK(error.code == moe::ErrorCode::range);
     CHECK_THAT(error.text, moe_test::contains("exact or int8"));
 }
+
+}  // namespace moe_test::mixed_formats_test

@@ -15,6 +15,8 @@
 #include "support/executors.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::neuron_layer_test {
+
 namespace {
 
 using moe_test::Draw;
@@ -375,3 +377,5 @@ TEST_CASE("shapes that disagree are refused, both named", "[neuron_layer][errors
           }).code == moe::ErrorCode::layout);
     CHECK(y == std::vector<float>(100, 3.0F));
 }
+
+}  // namespace moe_test::neuron_layer_test

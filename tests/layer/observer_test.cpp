@@ -6,6 +6,8 @@
 #include "layer/pass/concurrency.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::observer_test {
+
 namespace {
 
 /// Writes down what it is told, and throws where a test wants it to.
@@ -147,3 +149,5 @@ TEST_CASE("worker 0 of a host that drives the phases tells the observer", "[obse
     moe_test::drive(pass, 3);
     CHECK(s.recorder.events == all_events);
 }
+
+}  // namespace moe_test::observer_test

@@ -15,6 +15,8 @@
 #include "support/executors.hpp"
 #include "support/layer_cases.hpp"
 
+namespace moe_test::other_layers_allocation_test {
+
 /// What layers that are no MoELayer promise of memory and of callers that share them. No assertion stands where
 /// allocations are counted: Catch2 allocates.
 namespace {
@@ -189,3 +191,5 @@ TEST_CASE("a mixture of mixtures: memory and callers", "[allocation][hierarchica
     check(moe::HierarchicalLayer{moe::Router(2, moe::AnyGate(Halves{})),
                                  std::vector{inner.layer(top_2), inner.layer(top_2)}});
 }
+
+}  // namespace moe_test::other_layers_allocation_test

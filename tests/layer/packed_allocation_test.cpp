@@ -9,6 +9,8 @@
 #include "support/counting_allocator.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::packed_allocation_test {
+
 /// No assertion stands where allocations are counted: Catch2 allocates.
 
 namespace {
@@ -80,3 +82,5 @@ TEST_CASE("whichever allocation of packing fails, nothing leaks", "[allocation]"
     }
     CHECK(failures > 4);
 }
+
+}  // namespace moe_test::packed_allocation_test

@@ -8,6 +8,8 @@
 #include "support/computes.hpp"
 #include "support/guarded.hpp"
 
+namespace moe_test::packed_guard_pages_test {
+
 /// As guard_pages_test.cpp, for packed experts: x, y, the workspace and the packed experts end, or begin, at a page
 /// that may not be touched.
 namespace {
@@ -66,3 +68,5 @@ TEST_CASE("nothing is read or written beyond x, y, packed experts and workspace:
 TEST_CASE("nothing is read or written beyond x, y, packed experts and workspace: bfloat16", "[guard]") {
     check_guarded<moe::bfloat16>();
 }
+
+}  // namespace moe_test::packed_guard_pages_test

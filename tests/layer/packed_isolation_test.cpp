@@ -7,6 +7,8 @@
 #include "support/catch.hpp"
 #include "support/computes.hpp"
 
+namespace moe_test::packed_isolation_test {
+
 namespace {
 
 template <class F>
@@ -79,3 +81,5 @@ TEST_CASE("8-bit activations do not hide NaN or infinity: all outputs of the tok
     check_poison<moe::Int8>(moe::Compute::int8);
     check_poison<moe::Int4>(moe::Compute::int8);
 }
+
+}  // namespace moe_test::packed_isolation_test

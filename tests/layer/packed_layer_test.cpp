@@ -10,6 +10,8 @@
 #include "support/errors.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::packed_layer_test {
+
 /// What pack() makes of a layer.
 namespace {
 
@@ -96,3 +98,5 @@ TEST_CASE("a quantised layer works in any memory, NaN in all of it", "[packed]")
         CHECK(expected.holds_for(layer, moe_test::first_tokens(n_tokens), dirty, moe_test::ReversedExecutor(2)));
     }
 }
+
+}  // namespace moe_test::packed_layer_test

@@ -9,6 +9,8 @@
 #include "support/gate_cases.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::setup_errors_test {
+
 using moe::ErrorCode;
 using moe_test::contains;
 using moe_test::error_of;
@@ -198,3 +200,5 @@ TEST_CASE("a size too large to be is an overflow when the workspace is measured"
     CHECK(layer.workspace_bytes(200, 2) > layer.workspace_bytes(100, 2));
     CHECK(layer.workspace_bytes(100, 3) > layer.workspace_bytes(100, 2));
 }
+
+}  // namespace moe_test::setup_errors_test

@@ -14,6 +14,8 @@
 #include "support/errors.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::soft_moe_test {
+
 namespace {
 
 using moe_test::Draw;
@@ -299,3 +301,5 @@ TEST_CASE("slots, tokens and options that do not fit are refused", "[soft_moe][e
           }).code == moe::ErrorCode::layout);
     CHECK(y == std::vector<float>(100, 3.0F));
 }
+
+}  // namespace moe_test::soft_moe_test

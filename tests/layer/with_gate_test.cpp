@@ -14,6 +14,8 @@
 #include "support/compare.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::with_gate_test {
+
 namespace {
 
 constexpr std::size_t n_tokens = 9;
@@ -64,3 +66,5 @@ TEST_CASE("a gate without logits may stand in for one that reads two an expert",
     CHECK(moe_test::error_of([&] { (void)layer.with_gate(moe::TokenChoice<>{}); }).text ==
           "with_gate: this gate chooses among 8 experts, the layer's among 4");
 }
+
+}  // namespace moe_test::with_gate_test

@@ -8,6 +8,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::config_errors_test {
+
 using moe::ErrorCode;
 using moe::MoEConfig;
 using moe_test::contains;
@@ -159,3 +161,5 @@ TEST_CASE("a gated layer with biases needs those of the gate projections", "[con
     CHECK(error.code == ErrorCode::missing);
     CHECK_THAT(error.text, contains("mixtral needs bias of the gate projections"));
 }
+
+}  // namespace moe_test::config_errors_test

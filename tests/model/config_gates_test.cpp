@@ -11,6 +11,8 @@
 #include "support/errors.hpp"
 #include "support/layer_cases.hpp"
 
+namespace moe_test::config_gates_test {
+
 using moe::ErrorCode;
 using moe_test::contains;
 using moe_test::error_of;
@@ -143,3 +145,5 @@ TEST_CASE("tables and constants must be those of the configuration", "[config]")
           ErrorCode::shape);
     CHECK_THAT(refused([](Setup& s) { s.table[3] = 6; }).text, contains("token id 1") && contains("expert 6"));
 }
+
+}  // namespace moe_test::config_gates_test

@@ -10,6 +10,8 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::fullsize_test {
+
 // Layers at the size of released models. Their weights are made by the generator that made the golden outputs:
 // value i of the tensor with seed s is amplitude * (2 * random_uniform(s, i) - 1).
 
@@ -119,3 +121,5 @@ TEST_CASE("a DeepSeek-V2-Lite layer at full size") {
 TEST_CASE("a Qwen3-30B-A3B layer at full size") { check_model("qwen3_30b_a3b", moe::presets::qwen3_moe(), 48); }
 
 TEST_CASE("a Mixtral 8x7B layer at full size") { check_model("mixtral_8x7b", moe::presets::mixtral(), 24); }
+
+}  // namespace moe_test::fullsize_test

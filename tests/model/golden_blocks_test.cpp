@@ -10,6 +10,8 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::golden_blocks_test {
+
 namespace {
 
 using moe_test::GoldenBlock;
@@ -185,3 +187,5 @@ TEST_CASE("golden blocks in double") {
         check_block<double>(block, float_router ? 1e-12 : 1e-24, float_router ? 1e-6 : 1e-12);
     }
 }
+
+}  // namespace moe_test::golden_blocks_test

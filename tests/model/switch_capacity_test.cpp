@@ -12,6 +12,8 @@
 #include "gating/gate_support.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::switch_capacity_test {
+
 namespace {
 
 struct SwitchBlock {
@@ -66,3 +68,5 @@ TEST_CASE("golden Switch block behind a capacity") {
     }
     CHECK(*std::max_element(used.begin(), used.end()) > 3);
 }
+
+}  // namespace moe_test::switch_capacity_test

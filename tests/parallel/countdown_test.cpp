@@ -7,6 +7,8 @@
 #include "support/catch.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::countdown_test {
+
 TEST_CASE("who waits for a countdown sees what all tasks wrote", "[countdown]") {
     constexpr std::size_t n_tasks = 5;
     for (int repeat = 0; repeat < 200; ++repeat) {
@@ -51,3 +53,5 @@ TEST_CASE("the last task of a countdown, and no other, is told that it is", "[co
         REQUIRE(std::count(last.begin(), last.end(), 1) == 1);
     }
 }
+
+}  // namespace moe_test::countdown_test

@@ -11,6 +11,8 @@
 #include "support/catch.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::executor_test {
+
 namespace {
 
 static_assert(moe::Executor<moe::SerialExecutor> && moe::Executor<moe_test::ThreadExecutor> &&
@@ -136,3 +138,5 @@ TEST_CASE("a task queue hands out every task once", "[executor]") {
         queue.reset();
     }
 }
+
+}  // namespace moe_test::executor_test

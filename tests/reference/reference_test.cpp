@@ -9,6 +9,8 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::reference_test {
+
 namespace reference = moe::reference;
 using moe_test::difference;
 using reference::Form;
@@ -223,3 +225,5 @@ TEST_CASE("reference forward: every token, another router input, y = and y +=", 
     reference::forward(layer, {}, {}, none);
     CHECK(none.empty());
 }
+
+}  // namespace moe_test::reference_test

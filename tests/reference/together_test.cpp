@@ -27,6 +27,8 @@
 
 #include "support/catch.hpp"
 
+namespace moe_test::together_test {
+
 namespace reference = moe::reference;
 using reference::Vector;
 
@@ -37,3 +39,5 @@ TEST_CASE("the two ways to make a vector one of unit length are told apart by na
     CHECK(reference::to_unit_length({3, 4}) == Vector{3 / length, 4 / length});
     CHECK(reference::to_unit_length({0, 0}) == Vector{0, 0});
 }
+
+}  // namespace moe_test::together_test

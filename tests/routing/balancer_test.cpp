@@ -18,9 +18,11 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::balancer_test {
+
 using moe_test::Dice;
 using moe_test::difference;
-using moe_test::error_of;
+using moe_test::message_of;
 using Counts = std::vector<std::uint64_t>;
 using Floats = std::vector<float>;
 
@@ -78,7 +80,7 @@ TEST_CASE("counts of a plan are added to those before", "[balancer]") {
     moe::add_expert_counts(plan.view(), std::span<std::uint64_t>(counts));
     CHECK(counts == Counts{12, 0, 3, 1});
     counts.pop_back();
-    CHECK(error_of([&] { moe::add_expert_counts(plan.view(), std::span<std::uint64_t>(counts)); }) ==
+    CHECK(message_of([&] { moe::add_expert_counts(plan.view(), std::span<std::uint64_t>(counts)); }) ==
           "add_expert_counts: 3 counts for 4 experts");
 }
 
@@ -233,41 +235,43 @@ TEST_CASE("the sparsity controller finds the lambda of a gate that gets sparser 
 TEST_CASE("balancers refuse sizes and settings that cannot be", "[balancer]") {
     const Floats scores(12, 0.5F);
     const std::vector<std::uint8_t> valid(5, 1);
-    CHECK(error_of([] {
+    CHECK(message_of([] {
               moe::SignBalancer{}.update(Counts{1, 2});
           }) == "SignBalancer: 2 counts for 0 experts; reset(n_experts) sets their number");
     moe::SignBalancer sign{.rate = -1};
     sign.reset(2);
-    CHECK(error_of([&] {
+    CHECK(message_of([&] {
               sign.update(Counts{1, 2});
           }) == "SignBalancer: rate is -1, it must be finite in float and not negative");
     const auto check = [&](auto balancer, const std::string& name) {
         balancer.reset(4);
-        CHECK(error_of([&] { balancer.update(matrix(scores, 3)); }) ==
+        CHECK(message_of([&] { balancer.update(matrix(scores, 3)); }) ==
               name + ": scores are 4 x 3 for 4 experts; reset(n_experts) sets their number");
-        CHECK(error_of([&] { balancer.update(matrix(scores, 4), valid); }) ==
+        CHECK(message_of([&] { balancer.update(matrix(scores, 4), valid); }) ==
               name + ": valid has 5 entries for 3 tokens");
         balancer.top_k = 4;
-        CHECK(error_of([&] { balancer.update(matrix(scores, 4)); }) ==
+        CHECK(message_of([&] { balancer.update(matrix(scores, 4)); }) ==
               name + ": top_k is 4, it must be at least 1 and less than the 4 experts");
         balancer.top_k = 0;
-        CHECK(error_of([&] { balancer.update(matrix(scores, 4)); }) ==
+        CHECK(message_of([&] { balancer.update(matrix(scores, 4)); }) ==
               name + ": top_k is 0, it must be at least 1 and less than the 4 experts");
         balancer.top_k = 1;
         balancer.momentum = 1;
-        CHECK(error_of([&] { balancer.update(matrix(scores, 4)); }) ==
+        CHECK(message_of([&] { balancer.update(matrix(scores, 4)); }) ==
               name + ": momentum is 1, it must be at least 0 and less than 1");
     };
     check(moe::QuantileBalancer{}, "QuantileBalancer");
     check(moe::ThresholdBalancer{}, "ThresholdBalancer");
     using moe::SparsityController;
-    CHECK(error_of([] { SparsityController{.top_k = 0}.update(1, 1); }) ==
+    CHECK(message_of([] { SparsityController{.top_k = 0}.update(1, 1); }) ==
           "SparsityController: top_k is 0, it must be at least 1");
-    CHECK(error_of([] { SparsityController{.lambda = 0}.update(1, 1); }) ==
+    CHECK(message_of([] { SparsityController{.lambda = 0}.update(1, 1); }) ==
           "SparsityController: lambda is 0, it must be positive and finite");
-    CHECK(error_of([] { SparsityController{.alpha = 1}.update(1, 1); }) ==
+    CHECK(message_of([] { SparsityController{.alpha = 1}.update(1, 1); }) ==
           "SparsityController: alpha is 1, it must be finite and above 1");
-    CHECK(error_of([] { SparsityController{}.update(1, 0); }) == "SparsityController: 1 assignments of no tokens");
-    CHECK_THAT(error_of([] { SparsityController{.top_k = 2}.update(1, std::numeric_limits<std::size_t>::max()); }),
+    CHECK(message_of([] { SparsityController{}.update(1, 0); }) == "SparsityController: 1 assignments of no tokens");
+    CHECK_THAT(message_of([] { SparsityController{.top_k = 2}.update(1, std::numeric_limits<std::size_t>::max()); }),
                moe_test::contains("does not fit in std::size_t"));
 }
+
+}  // namespace moe_test::balancer_test

@@ -12,6 +12,8 @@
 #include "support/layer_cases.hpp"
 #include "support/panel_scratch.hpp"
 
+namespace moe_test::packed_router_test {
+
 namespace {
 
 /// All logits of a linear map, panel by panel in blocks of at most `block` rows.
@@ -128,3 +130,5 @@ TEST_CASE("a router without weights packs to itself", "[router]") {
     CHECK(packed.linear().empty());
     CHECK(packed.n_experts() == 3);
 }
+
+}  // namespace moe_test::packed_router_test

@@ -8,6 +8,8 @@
 #include "support/errors.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::plan_errors_test {
+
 using moe::ErrorCode;
 using moe::ExpertId;
 using moe::Index;
@@ -176,3 +178,5 @@ TEST_CASE("more assignments than an index counts are an overflow", "[plan]") {
     CHECK_THAT(error.text, contains("4294967296 assignments of 65536 tokens"));
     CHECK_NOTHROW(moe::PlanStorage<float>::take(arena, 8, 8, too_many - 1));
 }
+
+}  // namespace moe_test::plan_errors_test

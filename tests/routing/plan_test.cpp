@@ -8,6 +8,8 @@
 #include "support/catch.hpp"
 #include "support/layer_cases.hpp"
 
+namespace moe_test::plan_test {
+
 using moe::ExpertId;
 using moe::Index;
 using moe::no_expert;
@@ -136,3 +138,5 @@ TEST_CASE("a plan that was moved from is an empty plan or an error, never a lie"
     plan.assign(choice.ids(), choice.weight_view(), choice.n_experts);
     check_says(plan, choice);
 }
+
+}  // namespace moe_test::plan_test

@@ -13,6 +13,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::router_test {
+
 using moe::ErrorCode;
 using moe_test::contains;
 using moe_test::error_of;
@@ -115,3 +117,5 @@ TEST_CASE("a hash table that names experts that are not there is found at set-up
     CHECK(error.code == ErrorCode::range);
     CHECK_THAT(error.text, contains("token id 1") && contains("expert 8"));
 }
+
+}  // namespace moe_test::router_test

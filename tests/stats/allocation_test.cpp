@@ -11,6 +11,8 @@
 #include "support/catch.hpp"
 #include "support/counting_allocator.hpp"
 
+namespace moe_test::allocation_test {
+
 /// No assertion stands where allocations are counted: Catch2 allocates.
 
 namespace {
@@ -68,3 +70,5 @@ TEST_CASE("the other observers allocate when they are made, and never again", "[
     CHECK(by_class.tokens()[1] == 10);
     CHECK(timer.pass().count() == 10);
 }
+
+}  // namespace moe_test::allocation_test

@@ -6,6 +6,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::cost_test {
+
 namespace {
 
 bool near(double a, double b) { return std::abs(a - b) <= 1e-12 * std::abs(b); }
@@ -142,3 +144,5 @@ TEST_CASE("a cost model refuses sizes that cannot be", "[stats]") {
     CHECK(refusal(4, 2, {10, 11}) == "CostModel: of 10 other parameters 11 are active");
     CHECK(refusal(4, 2, {-1, -2}) == "CostModel: of -1 other parameters -2 are active");
 }
+
+}  // namespace moe_test::cost_test

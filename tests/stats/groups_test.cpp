@@ -13,6 +13,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::groups_test {
+
 namespace {
 
 using Counts = std::vector<std::uint64_t>;
@@ -140,3 +142,5 @@ TEST_CASE("Observers tell each, nested", "[stats]") {
     CHECK(caught.code == moe::ErrorCode::null_pointer);
     moe::Observers<float>{}.on_phase_begin(moe::Phase::plan);  // none is fine
 }
+
+}  // namespace moe_test::groups_test

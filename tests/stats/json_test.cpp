@@ -12,6 +12,8 @@
 #include "stats/record.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::json_test {
+
 namespace {
 
 using Json = nlohmann::json;
@@ -174,3 +176,5 @@ TEST_CASE("costs as JSON", "[stats]") {
     CHECK(holds(batch["tokens_per_second"], cost.tokens_per_second(machine)));
     CHECK(Json::parse(moe::to_json(cost, {}))["seconds"].is_null());
 }
+
+}  // namespace moe_test::json_test

@@ -9,6 +9,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::load_test {
+
 namespace {
 
 using Counts = std::vector<std::uint64_t>;
@@ -146,3 +148,5 @@ TEST_CASE("distances of two loads", "[stats]") {
     CHECK(caught.text == "load_distance: loads of 3 and 4 experts");
     CHECK(moe_test::error_of([&] { (void)moe::load_divergence(a, uneven); }).code == moe::ErrorCode::shape);
 }
+
+}  // namespace moe_test::load_test

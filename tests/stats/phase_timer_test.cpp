@@ -12,6 +12,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::phase_timer_test {
+
 namespace {
 
 using std::chrono::nanoseconds;
@@ -162,3 +164,5 @@ TEST_CASE("PhaseTimer watches a layer: phases fit in the pass, and the pass in t
     CHECK(sum <= timer.pass().total() * (1 + 1e-9));
     CHECK(timer.pass().total() <= call.count() * (1 + 1e-9));
 }
+
+}  // namespace moe_test::phase_timer_test

@@ -10,6 +10,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::router_stats_test {
+
 namespace {
 
 using Counts = std::vector<std::uint64_t>;
@@ -197,3 +199,5 @@ TEST_CASE("RouterStats watches a layer and changes no bit", "[stats]") {
     CHECK(near(stats.mean_largest_weight(), stats.mean_top_probability()));
     CHECK(stats.mean_selection_margin() > 0);
 }
+
+}  // namespace moe_test::router_stats_test

@@ -11,6 +11,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::trace_malformed_test {
+
 using moe_test::Bytes;
 using moe_test::bytes_of;
 using moe_test::random_plan;
@@ -214,3 +216,5 @@ TEST_CASE("a plan that cannot be read leaves the one before as it was", "[stats]
     CHECK(plan.view().n_tokens == 4);
     CHECK(plan.view().n_assignments() == before.view().n_assignments());
 }
+
+}  // namespace moe_test::trace_malformed_test

@@ -15,6 +15,8 @@
 #include "support/compare.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::trace_test {
+
 using moe_test::Bytes;
 using moe_test::random_plan;
 
@@ -157,3 +159,5 @@ TEST_CASE("TraceWriter refuses what it cannot record, and adds nothing", "[stats
     CHECK(writer.bytes().size() == before);
     CHECK(writer.n_plans() == 0);
 }
+
+}  // namespace moe_test::trace_test

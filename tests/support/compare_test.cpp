@@ -6,6 +6,8 @@
 
 #include "support/catch.hpp"
 
+namespace moe_test::compare_test {
+
 using moe_test::difference;
 using moe_test::nmse;
 using moe_test::NonFinite;
@@ -98,3 +100,5 @@ TEST_CASE("rounding_bound is k half-epsilons, and holds for a sum", "[compare]")
     CHECK(error > 0);
     CHECK(error <= moe_test::rounding_bound<float>(1000, exact));
 }
+
+}  // namespace moe_test::compare_test

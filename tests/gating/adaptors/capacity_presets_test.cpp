@@ -14,6 +14,8 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::capacity_presets_test {
+
 namespace reference = moe::reference;
 using moe_test::choose_batch;
 using moe_test::difference;
@@ -244,3 +246,5 @@ TEST_CASE("presets stand in a list of gates", "[capacity_presets]") {
         CHECK(choose_batch<float>(gate, {}, 0, 8).experts.empty());
     }
 }
+
+}  // namespace moe_test::capacity_presets_test

@@ -12,13 +12,15 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::capacity_test {
+
 using moe::Capacity;
 using moe::CapacityLimit;
 using moe::CapacityOrder;
 using moe::dropped;
 using moe::no_expert;
 using moe_test::choose_batch;
-using moe_test::error_of;
+using moe_test::message_of;
 using moe_test::same_bits;
 using Ids = std::vector<moe::ExpertId>;
 using Top = moe::TokenChoice<moe::Softmax>;
@@ -280,7 +282,7 @@ TEST_CASE("Capacity stays out of the way of its gate", "[capacity]") {
 }
 
 TEST_CASE("Capacity names what it refuses", "[capacity][errors]") {
-    const auto refuses = [](Limited gate) { return error_of([&] { moe::validate_gate(gate, 4); }); };
+    const auto refuses = [](Limited gate) { return message_of([&] { moe::validate_gate(gate, 4); }); };
     CHECK(refuses({}) == "no error");
     CHECK(refuses({.gate = {.top_k = 5}}) == "TokenChoice: top_k 5 exceeds the 4 experts");
     CHECK(refuses({.limit = CapacityLimit::factor(-1)}) ==
@@ -302,3 +304,5 @@ TEST_CASE("Capacity names what it refuses", "[capacity][errors]") {
     CHECK(refuses({.renormalize_over = static_cast<moe::RenormalizeOver>(2)}) ==
           "Capacity: renormalize_over has no value 2");
 }
+
+}  // namespace moe_test::capacity_test

@@ -19,10 +19,12 @@
 #include "support/catch.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::cosine_test {
+
 namespace reference = moe::reference;
 using moe_test::choose;
 using moe_test::Dice;
-using moe_test::error_of;
+using moe_test::message_of;
 using moe_test::NeighboursInFloat;
 using moe_test::refusal;
 using Ids = std::vector<moe::ExpertId>;
@@ -193,7 +195,7 @@ TEST_CASE("Cosine names what it refuses", "[cosine][errors]") {
     CHECK(refusal(Gate{{.top_k = 9}, matrix}, 8) == "TokenChoice: top_k 9 exceeds the 8 experts");
     CHECK(refusal(Cosine<moe::AnyGate>{moe_test::NobodyInBatch{}, matrix}, 8) ==
           "Cosine: the gate inside chooses for whole batches, it must choose token by token");
-    CHECK(error_of([&] {
+    CHECK(message_of([&] {
               (void)moe::gate_n_experts(Gate{{}, matrix}, 16);
           }) == "Cosine: the router makes 16 values, the centroids have 4");
     CHECK(moe::gate_n_experts(Gate{{}, matrix}, 4) == 8);
@@ -203,13 +205,15 @@ TEST_CASE("Cosine names what it refuses", "[cosine][errors]") {
     CHECK(moe::gate_n_experts(square, 8) == 8);
     const std::string refused =
         "Masked: the gate inside reads 8 logits that are not those of its 8 experts; put the mask inside it";
-    CHECK(error_of([&] { (void)moe::gate_n_experts(moe::Masked<Gate>{square, mask}, 8); }) == refused);
+    CHECK(message_of([&] { (void)moe::gate_n_experts(moe::Masked<Gate>{square, mask}, 8); }) == refused);
     using Nested = moe::WithoutNull<Gate>;
-    CHECK(error_of([&] { (void)moe::gate_n_experts(moe::Masked<Nested>{{square, 8}, mask}, 8); }) == refused);
-    CHECK(error_of([&] {
+    CHECK(message_of([&] { (void)moe::gate_n_experts(moe::Masked<Nested>{{square, 8}, mask}, 8); }) == refused);
+    CHECK(message_of([&] {
               (void)moe::gate_n_experts(moe::Masked<Gate>{{{}, matrix}, mask}, 4);
           }) == "Masked: the gate inside reads 4 logits for 8 experts; a mask of experts needs one logit an expert");
     const moe_test::Unaligned<float> odd(centroids);
     CHECK_THAT(refusal(Gate{{}, moe::view(odd.data(), 8, 4)}, 8),
                moe_test::contains("Cosine: centroids must be aligned to the 4 bytes"));
 }
+
+}  // namespace moe_test::cosine_test

@@ -14,10 +14,12 @@
 #include "support/catch.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::forced_test {
+
 namespace reference = moe::reference;
 using moe_test::choose;
 using moe_test::Dice;
-using moe_test::error_of;
+using moe_test::message_of;
 using moe_test::NeighboursInFloat;
 using moe_test::refusal;
 using Ids = std::vector<moe::ExpertId>;
@@ -87,9 +89,9 @@ TEST_CASE("Forced ends a row at no_expert and weighs those before it", "[forced]
     CHECK(moe_test::difference(at(10).weights, std::vector<double>{2.0 / 3, 1.0 / 3}, 1e-15) == "");
     CHECK(at(11).experts.empty());
     CHECK(moe_test::difference(at(12).weights, std::vector<double>{0.3, 0.3, 0.4}, 1e-15) == "");
-    CHECK(error_of([&] { (void)at(9); }) ==
+    CHECK(message_of([&] { (void)at(9); }) ==
           "Forced: the token at position 9 has no row, there are 3 from position 10 on");
-    CHECK(error_of([&] { (void)at(13); }) ==
+    CHECK(message_of([&] { (void)at(13); }) ==
           "Forced: the token at position 13 has no row, there are 3 from position 10 on");
 }
 
@@ -118,3 +120,5 @@ TEST_CASE("Forced names what it refuses", "[forced][errors]") {
     CHECK_THAT(refusal(Gate{{}, moe::view(odd.data(), 2, 2)}, 8),
                moe_test::contains("Forced: experts must be aligned to the 4 bytes"));
 }
+
+}  // namespace moe_test::forced_test

@@ -13,10 +13,12 @@
 #include "gating/adaptors/inner_gates.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::masked_test {
+
 namespace reference = moe::reference;
 using moe_test::choose;
 using moe_test::Dice;
-using moe_test::error_of;
+using moe_test::message_of;
 using moe_test::NeighboursInFloat;
 using moe_test::refusal;
 using Ids = std::vector<moe::ExpertId>;
@@ -123,7 +125,7 @@ TEST_CASE("Masked stands around adaptors, and they around it, as long as there i
     const std::vector<float> logits{3, 1, 2};
     const Four four{{{{{.top_k = 3}, a}, b}, a}, a};
     CHECK(choose(four, logits).experts == Ids{1});
-    CHECK(error_of([&] {
+    CHECK(message_of([&] {
               (void)choose(Masked<Four>{four, a}, logits);
           }) ==
           "gate: 12 values of scratch are left, one more adaptor and the gate inside need 15; at most 4 adaptors that "
@@ -140,3 +142,5 @@ TEST_CASE("Masked names what it refuses", "[masked][errors]") {
           "Masked: the gate inside chooses for whole batches, it must choose token by token");
     CHECK(moe::gate_n_experts(Masked<moe::TokenChoice<>>{{}, eight}, 8) == 8);
 }
+
+}  // namespace moe_test::masked_test

@@ -15,6 +15,8 @@
 #include "gating/adaptors/inner_gates.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::nested_test {
+
 namespace {
 
 using moe_test::choose;
@@ -168,3 +170,5 @@ TEST_CASE("a batch gate for float that uses all its memory serves double, under 
         }
     }
 }
+
+}  // namespace moe_test::nested_test

@@ -11,6 +11,8 @@
 #include "gating/adaptors/inner_gates.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::without_null_test {
+
 namespace reference = moe::reference;
 using moe_test::choose;
 using moe_test::Dice;
@@ -108,3 +110,5 @@ TEST_CASE("WithoutNull names what it refuses", "[without_null][errors]") {
     CHECK(refusal(WithoutNull<moe::AnyGate>{moe_test::NobodyInBatch{}, 4}, 8) ==
           "WithoutNull: the gate inside chooses for whole batches, it must choose token by token");
 }
+
+}  // namespace moe_test::without_null_test

@@ -14,12 +14,14 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::balanced_assignment_test {
+
 namespace reference = moe::reference;
 using moe::BalancedAssignment;
 using moe_test::BatchFacts;
 using moe_test::choose_batch;
 using moe_test::Dice;
-using moe_test::error_of;
+using moe_test::message_of;
 using Ids = std::vector<moe::ExpertId>;
 
 static_assert(moe::BatchGate<BalancedAssignment> && moe::BatchGate<BalancedAssignment, double>);
@@ -207,11 +209,11 @@ TEST_CASE("NaN counts as the lowest logit and stays in the weight of its token",
 }
 
 TEST_CASE("BalancedAssignment refuses an epsilon that cannot be", "[balanced_assignment]") {
-    CHECK(error_of([] { moe::validate_gate(BalancedAssignment{.epsilon = 0}, 4); }) ==
+    CHECK(message_of([] { moe::validate_gate(BalancedAssignment{.epsilon = 0}, 4); }) ==
           "BalancedAssignment: epsilon is 0, it must be positive and finite in float");
-    CHECK(error_of([] { moe::validate_gate(BalancedAssignment{.epsilon = inf}, 4); }) ==
+    CHECK(message_of([] { moe::validate_gate(BalancedAssignment{.epsilon = inf}, 4); }) ==
           "BalancedAssignment: epsilon is inf, it must be positive and finite in float");
-    CHECK(error_of([] { moe::validate_gate(BalancedAssignment{.epsilon = not_a_number}, 4); }) ==
+    CHECK(message_of([] { moe::validate_gate(BalancedAssignment{.epsilon = not_a_number}, 4); }) ==
           "BalancedAssignment: epsilon is nan, it must be positive and finite in float");
 }
 
@@ -224,3 +226,5 @@ TEST_CASE("BalancedAssignment works inside AnyGate, and the same way twice", "[b
     CHECK(first.experts == second.experts);
     CHECK(moe_test::same_bits(first.weights, second.weights));
 }
+
+}  // namespace moe_test::balanced_assignment_test

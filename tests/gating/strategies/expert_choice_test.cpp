@@ -15,11 +15,13 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::expert_choice_test {
+
 namespace reference = moe::reference;
 using moe_test::BatchFacts;
 using moe_test::choose_batch;
 using moe_test::Dice;
-using moe_test::error_of;
+using moe_test::message_of;
 using moe_test::same_bits;
 using Ids = std::vector<moe::ExpertId>;
 
@@ -216,16 +218,16 @@ TEST_CASE("the capacity is rounded up, but not for a last bit", "[expert_choice]
 TEST_CASE("ExpertChoice refuses settings that cannot be", "[expert_choice]") {
     using moe::ExpertChoice;
     using moe::validate_gate;
-    CHECK(error_of([] { validate_gate(ExpertChoice<>{.capacity_factor = -0.5}, 4); }) ==
+    CHECK(message_of([] { validate_gate(ExpertChoice<>{.capacity_factor = -0.5}, 4); }) ==
           "ExpertChoice: capacity_factor is -0.5, it must be finite and not negative");
-    CHECK(error_of([] { validate_gate(ExpertChoice<>{.capacity_factor = not_a_number}, 4); }) ==
+    CHECK(message_of([] { validate_gate(ExpertChoice<>{.capacity_factor = not_a_number}, 4); }) ==
           "ExpertChoice: capacity_factor is nan, it must be finite and not negative");
-    CHECK(error_of([] { validate_gate(ExpertChoice<>{.max_per_token_cap = -1}, 4); }) ==
+    CHECK(message_of([] { validate_gate(ExpertChoice<>{.max_per_token_cap = -1}, 4); }) ==
           "ExpertChoice: max_per_token_cap is -1, it must be 0 (no cap) or positive");
-    CHECK(error_of([] {
+    CHECK(message_of([] {
               validate_gate(ExpertChoice<moe::RuntimeScore>{.score = {static_cast<moe::ScoreKind>(9)}}, 4);
           }) == "RuntimeScore: no score function has the number 9");
-    CHECK(error_of([] { validate_gate(ExpertChoice<>{.capacity_factor = 0, .max_per_token_cap = 9}, 4); }) ==
+    CHECK(message_of([] { validate_gate(ExpertChoice<>{.capacity_factor = 0, .max_per_token_cap = 9}, 4); }) ==
           "no error");
 }
 
@@ -244,3 +246,5 @@ TEST_CASE("ExpertChoice works inside AnyGate, without logits, and the same way t
     CHECK_FALSE(moe::needs_logits(moe::ExpertChoice<moe::Uniform>{}));
     CHECK(uniform.experts == Ids{0, 1, 0, 1, -1, -1, -1, -1});
 }
+
+}  // namespace moe_test::expert_choice_test

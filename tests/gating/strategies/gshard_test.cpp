@@ -15,11 +15,13 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::gshard_test {
+
 namespace reference = moe::reference;
 using moe::GShardTop2;
 using moe::SecondExpert;
 using moe_test::choose;
-using moe_test::error_of;
+using moe_test::message_of;
 using Ids = std::vector<moe::ExpertId>;
 
 static_assert(moe::TokenGate<GShardTop2, float> && moe::TokenGate<GShardTop2, double>);
@@ -162,9 +164,11 @@ TEST_CASE("NaN comes last in GShardTop2", "[gshard]") {
 }
 
 TEST_CASE("GShardTop2 names what it refuses", "[gshard][errors]") {
-    CHECK(error_of([] { moe::validate_gate(GShardTop2{}, 1); }) == "GShardTop2: it chooses 2 experts of 1");
-    CHECK(error_of([] { moe::validate_gate(GShardTop2{.second = static_cast<SecondExpert>(4)}, 2); }) ==
+    CHECK(message_of([] { moe::validate_gate(GShardTop2{}, 1); }) == "GShardTop2: it chooses 2 experts of 1");
+    CHECK(message_of([] { moe::validate_gate(GShardTop2{.second = static_cast<SecondExpert>(4)}, 2); }) ==
           "GShardTop2: second has no value 4");
-    CHECK(error_of([] { moe::validate_gate(GShardTop2{.normalize = moe::Normalize::lp(0)}, 2); }) ==
+    CHECK(message_of([] { moe::validate_gate(GShardTop2{.normalize = moe::Normalize::lp(0)}, 2); }) ==
           "Normalize: the p of lp is 0, it must be above 0");
 }
+
+}  // namespace moe_test::gshard_test

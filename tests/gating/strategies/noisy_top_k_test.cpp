@@ -16,11 +16,13 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::noisy_top_k_test {
+
 namespace reference = moe::reference;
 using moe::NoisyTopK;
 using moe_test::choose;
 using moe_test::difference;
-using moe_test::error_of;
+using moe_test::message_of;
 
 static_assert(moe::TokenGate<NoisyTopK, float> && moe::TokenGate<NoisyTopK, double>);
 
@@ -191,7 +193,7 @@ TEST_CASE("without noise load counts the tokens of an expert", "[noisy_top_k]") 
     CHECK(loads == std::vector<double>{0, 1, 1, 0});
     moe::add_noisy_load<float>({.top_k = 4}, logits, 0, noisy, order, loads);
     CHECK(loads == std::vector<double>{1, 2, 2, 1});
-    CHECK(error_of([&] { moe::add_noisy_load<float>({}, logits, 0, noisy, order, std::span(loads).first(3)); }) ==
+    CHECK(message_of([&] { moe::add_noisy_load<float>({}, logits, 0, noisy, order, std::span(loads).first(3)); }) ==
           "add_noisy_load: 8 logits, memory for 4 and 4 values, loads of 3 experts");
 }
 
@@ -201,11 +203,11 @@ TEST_CASE("importance sums the weights of each expert", "[noisy_top_k]") {
     std::vector<double> sums(3, 9);
     moe::gate_importance<float>(moe::view(experts.data(), 3, 2), moe::view(weights.data(), 3, 2), sums);
     CHECK(sums == std::vector<double>{1.25, 0, 1.25});
-    CHECK(error_of([&] {
+    CHECK(message_of([&] {
               moe::gate_importance<float>(moe::view(experts.data(), 3, 2), moe::view(weights.data(), 3, 2),
                                           std::span(sums).first(2));
           }) == "gate_importance: expert 2 of 2");
-    CHECK(error_of([&] {
+    CHECK(message_of([&] {
               moe::gate_importance<float>(moe::view(experts.data(), 3, 2), moe::view(weights.data(), 2, 2), sums);
           }) == "gate_importance: experts are 3 x 2, weights 2 x 2");
 }
@@ -230,12 +232,14 @@ TEST_CASE("an expert whose noise has no width counts whole, in a tie too", "[noi
 }
 
 TEST_CASE("NoisyTopK names what it refuses", "[noisy_top_k][errors]") {
-    const auto refuses = [](NoisyTopK gate) { return error_of([&] { moe::validate_gate(gate, 4); }); };
+    const auto refuses = [](NoisyTopK gate) { return message_of([&] { moe::validate_gate(gate, 4); }); };
     CHECK(refuses({.top_k = 4}) == "no error");
     CHECK(refuses({.top_k = 0}) == "NoisyTopK: top_k is 0, it must lie in 1..4, the number of experts");
     CHECK(refuses({.top_k = 5}) == "NoisyTopK: top_k is 5, it must lie in 1..4, the number of experts");
     CHECK(refuses({.least_deviation = -1}) == "NoisyTopK: least_deviation is -1, it must be finite and not negative");
     CHECK(moe::gate_n_experts(NoisyTopK{}, 8) == 4);
-    CHECK(error_of([] { (void)moe::gate_n_experts(NoisyTopK{}, 7); }) ==
+    CHECK(message_of([] { (void)moe::gate_n_experts(NoisyTopK{}, 7); }) ==
           "NoisyTopK: it reads 2 logits an expert, the router gives 7");
 }
+
+}  // namespace moe_test::noisy_top_k_test

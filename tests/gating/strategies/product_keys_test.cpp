@@ -15,6 +15,8 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::product_keys_test {
+
 namespace reference = moe::reference;
 
 namespace {
@@ -169,17 +171,17 @@ TEST_CASE("a million experts are chosen from 2048 logits", "[product_keys]") {
 
 TEST_CASE("settings that cannot be are refused", "[product_keys][errors]") {
     const auto refused = [](ProductKeys gate, std::size_t n_experts) {
-        return moe_test::error_of([&] { moe::validate_gate(gate, n_experts); });
+        return moe_test::message_of([&] { moe::validate_gate(gate, n_experts); });
     };
     CHECK(refused({0}, 9) == "ProductKeys: top_k is 0, it must lie in 1..9, the number of experts");
     CHECK(refused({10}, 9) == "ProductKeys: top_k is 10, it must lie in 1..9, the number of experts");
     CHECK(refused({1}, 8) == "ProductKeys: the number of experts is a square, 8 is none");
     CHECK(refused({1, static_cast<KeyWeights>(2)}, 9) == "ProductKeys: no weights have the number 2");
-    CHECK(moe_test::error_of([] { (void)moe::gate_n_experts(ProductKeys{}, 7); }) ==
+    CHECK(moe_test::message_of([] { (void)moe::gate_n_experts(ProductKeys{}, 7); }) ==
           "ProductKeys: 7 logits are not two halves of as many keys");
-    CHECK(moe_test::error_of([] { (void)moe::gate_n_experts(ProductKeys{}, 200000); }) ==
+    CHECK(moe_test::message_of([] { (void)moe::gate_n_experts(ProductKeys{}, 200000); }) ==
           "ProductKeys: two halves of 100000 keys are more experts than 2147483647");
-    CHECK(moe_test::error_of([] { (void)moe::gate_n_experts(ProductKeys{}, 0); }) ==
+    CHECK(moe_test::message_of([] { (void)moe::gate_n_experts(ProductKeys{}, 0); }) ==
           "gate: n_experts of 0 logits is 0, it must be at least 1");
 }
 
@@ -198,3 +200,5 @@ TEST_CASE("product keys behind AnyGate, and run twice, are the same", "[product_
         CHECK(chosen == moe_test::choose<double>(any, logits, 169));
     }
 }
+
+}  // namespace moe_test::product_keys_test

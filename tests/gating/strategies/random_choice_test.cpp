@@ -12,6 +12,8 @@
 #include "gating/strategies/token_strategy.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::random_choice_test {
+
 namespace reference = moe::reference;
 using moe_test::choose;
 using moe_test::Dice;
@@ -88,3 +90,5 @@ TEST_CASE("RandomChoice names what it refuses", "[random_choice][errors]") {
     CHECK(refusal(moe::RandomChoice{9}, 8) == "RandomChoice: top_k is 9, it must lie in 1..8, the number of experts");
     CHECK(refusal(moe::RandomChoice{0}, 8) == "RandomChoice: top_k is 0, it must lie in 1..8, the number of experts");
 }
+
+}  // namespace moe_test::random_choice_test

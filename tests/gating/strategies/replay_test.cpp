@@ -12,8 +12,10 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::replay_test {
+
 using moe_test::choose_batch;
-using moe_test::error_of;
+using moe_test::message_of;
 
 namespace {
 
@@ -93,7 +95,7 @@ TEST_CASE("Replay refuses tokens that were not recorded, padding aside", "[repla
     const Recording<float> recorded(dice, 3, 4);
     const auto gate = moe::replay_of(recorded.plan.view(), 10);
     const auto text = [&](std::size_t n_tokens, const moe_test::BatchFacts& facts) {
-        return error_of([&] { (void)choose_batch<float>(gate, {}, n_tokens, 4, facts); });
+        return message_of([&] { (void)choose_batch<float>(gate, {}, n_tokens, 4, facts); });
     };
     CHECK(text(3, {.first_position = 10}) == "no error");
     CHECK(text(4, {.first_position = 10}) ==
@@ -126,7 +128,7 @@ TEST_CASE("Replay validates the arrays of its plan", "[replay]") {
     const std::vector<moe::ExpertId> experts{2, 0, 1};
     const std::vector<float> weights{1, 2, 3};
     const auto refusal = [&](const moe::Replay<>& gate, std::size_t n_experts = 3) {
-        return error_of([&] { moe::validate_gate(gate, n_experts); });
+        return message_of([&] { moe::validate_gate(gate, n_experts); });
     };
     CHECK(refusal({offsets, experts, weights}) == "no error");
     CHECK(moe::gate_max_per_token(moe::Replay<>{offsets, experts, weights}, 2, 3) == 2);
@@ -176,3 +178,5 @@ TEST_CASE("a layer under Replay repeats the forward pass that was recorded, bit 
         CHECK(moe_test::same_bits(batch.y, expected));
     }
 }
+
+}  // namespace moe_test::replay_test

@@ -9,6 +9,8 @@
 #include "gating/strategies/token_strategy.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::round_robin_test {
+
 namespace reference = moe::reference;
 using moe_test::choose;
 using moe_test::Dice;
@@ -64,3 +66,5 @@ TEST_CASE("RoundRobin names what it refuses", "[round_robin][errors]") {
     CHECK(refusal(moe::RoundRobin{9}, 8) == "RoundRobin: top_k is 9, it must lie in 1..8, the number of experts");
     CHECK(refusal(moe::RoundRobin{0}, 8) == "RoundRobin: top_k is 0, it must lie in 1..8, the number of experts");
 }
+
+}  // namespace moe_test::round_robin_test

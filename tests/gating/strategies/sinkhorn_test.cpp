@@ -16,11 +16,13 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::sinkhorn_test {
+
 namespace reference = moe::reference;
 using moe::Sinkhorn;
 using moe_test::choose_batch;
 using moe_test::Dice;
-using moe_test::error_of;
+using moe_test::message_of;
 using Ids = std::vector<moe::ExpertId>;
 
 static_assert(moe::BatchGate<Sinkhorn> && moe::BatchGate<Sinkhorn, double>);
@@ -208,15 +210,15 @@ TEST_CASE("NaN and infinities count as the ends of the range, and stay in the we
 
 TEST_CASE("Sinkhorn refuses settings that cannot be", "[sinkhorn]") {
     using moe::validate_gate;
-    CHECK(error_of([] { validate_gate(Sinkhorn{.top_k = 0}, 4); }) ==
+    CHECK(message_of([] { validate_gate(Sinkhorn{.top_k = 0}, 4); }) ==
           "Sinkhorn: top_k is 0, it must lie in 1..4, the number of experts");
-    CHECK(error_of([] { validate_gate(Sinkhorn{.top_k = 5}, 4); }) ==
+    CHECK(message_of([] { validate_gate(Sinkhorn{.top_k = 5}, 4); }) ==
           "Sinkhorn: top_k is 5, it must lie in 1..4, the number of experts");
-    CHECK(error_of([] { validate_gate(Sinkhorn{.tolerance = -1}, 4); }) ==
+    CHECK(message_of([] { validate_gate(Sinkhorn{.tolerance = -1}, 4); }) ==
           "Sinkhorn: tolerance is -1, it must be finite and not negative");
-    CHECK(error_of([] { validate_gate(Sinkhorn{.tolerance = not_a_number}, 4); }) ==
+    CHECK(message_of([] { validate_gate(Sinkhorn{.tolerance = not_a_number}, 4); }) ==
           "Sinkhorn: tolerance is nan, it must be finite and not negative");
-    CHECK(error_of([] { validate_gate(Sinkhorn{.max_iterations = 0}, 4); }) ==
+    CHECK(message_of([] { validate_gate(Sinkhorn{.max_iterations = 0}, 4); }) ==
           "Sinkhorn: max_iterations is 0, it must be at least 1");
 }
 
@@ -230,3 +232,5 @@ TEST_CASE("Sinkhorn works inside AnyGate, and the same way twice", "[sinkhorn]")
     CHECK(first.experts == second.experts);
     CHECK(moe_test::same_bits(first.weights, second.weights));
 }
+
+}  // namespace moe_test::sinkhorn_test

@@ -11,6 +11,8 @@
 #include "support/catch.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::threshold_test {
+
 namespace reference = moe::reference;
 using moe_test::choose;
 using moe_test::Dice;
@@ -116,3 +118,5 @@ TEST_CASE("Threshold names what it refuses", "[threshold][errors]") {
     CHECK_THAT(refusal(moe::Threshold<>{.thresholds = {odd.data(), 8}}, 8),
                moe_test::contains("Threshold: thresholds must be aligned to the 4 bytes"));
 }
+
+}  // namespace moe_test::threshold_test

@@ -17,6 +17,8 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::token_choice_reference_test {
+
 namespace reference = moe::reference;
 
 namespace {
@@ -259,3 +261,5 @@ TEST_CASE("TokenChoice in double chooses and weighs as the reference", "[token_c
 TEST_CASE("TokenChoice in float chooses and weighs as the reference", "[token_choice]") {
     compare_many<float>(2, 24'000);
 }
+
+}  // namespace moe_test::token_choice_reference_test

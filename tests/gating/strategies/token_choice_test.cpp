@@ -17,8 +17,10 @@
 #include "support/compare.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::token_choice_test {
+
 using moe_test::choose;
-using moe_test::error_of;
+using moe_test::message_of;
 
 namespace {
 
@@ -34,7 +36,7 @@ std::vector<float> narrow(const std::vector<double>& values) { return {values.be
 
 template <class Gate>
 std::string refusal(const Gate& gate, std::size_t n_experts) {
-    return error_of([&] { moe::validate_gate(gate, n_experts); });
+    return message_of([&] { moe::validate_gate(gate, n_experts); });
 }
 
 }  // namespace
@@ -256,5 +258,7 @@ TEST_CASE("a score chosen at run time is the score of that name", "[scores]") {
     CHECK(with(moe::ScoreKind::identity) == choose(moe::TokenChoice<moe::Identity>{.top_k = 3}, logits));
     CHECK(with(moe::ScoreKind::relu) == choose(moe::TokenChoice<moe::ReluScore>{.top_k = 3}, logits));
     CHECK(with(moe::ScoreKind::uniform) == choose(moe::TokenChoice<moe::Uniform>{.top_k = 3}, logits));
-    CHECK_THAT(error_of([&] { (void)with(static_cast<moe::ScoreKind>(99)); }), moe_test::contains("99"));
+    CHECK_THAT(message_of([&] { (void)with(static_cast<moe::ScoreKind>(99)); }), moe_test::contains("99"));
 }
+
+}  // namespace moe_test::token_choice_test

@@ -126,7 +126,7 @@ inline constexpr bool is_token_gate =
 /// The text with which a gate is refused at set-up, or "no error".
 template <class G>
 std::string refusal(const G& gate, std::size_t n_experts) {
-    return error_of([&] { moe::validate_gate(gate, n_experts); });
+    return message_of([&] { moe::validate_gate(gate, n_experts); });
 }
 
 }  // namespace moe_test

@@ -13,6 +13,8 @@
 #include "support/catch.hpp"
 #include "support/unaligned.hpp"
 
+namespace moe_test::top_k_per_group_test {
+
 namespace reference = moe::reference;
 using moe_test::choose;
 using moe_test::Dice;
@@ -106,3 +108,5 @@ TEST_CASE("TopKPerGroup names what it refuses", "[top_k_per_group][errors]") {
     CHECK_THAT(refusal(Gate{.per_expert_scale = {odd.data(), 8}}, 8),
                moe_test::contains("TopKPerGroup: per_expert_scale must be aligned to the 4 bytes"));
 }
+
+}  // namespace moe_test::top_k_per_group_test

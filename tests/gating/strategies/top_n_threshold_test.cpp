@@ -15,10 +15,12 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
+namespace moe_test::top_n_threshold_test {
+
 namespace reference = moe::reference;
 using moe::TopNThreshold;
 using moe_test::choose;
-using moe_test::error_of;
+using moe_test::message_of;
 using Ids = std::vector<moe::ExpertId>;
 
 static_assert(moe::TokenGate<TopNThreshold, float> && moe::TokenGate<TopNThreshold, double>);
@@ -166,7 +168,7 @@ TEST_CASE("NaN comes last in TopNThreshold, and never takes the first place away
 }
 
 TEST_CASE("TopNThreshold names what it refuses", "[top_n][errors]") {
-    const auto refuses = [](TopNThreshold gate) { return error_of([&] { moe::validate_gate(gate, 4); }); };
+    const auto refuses = [](TopNThreshold gate) { return message_of([&] { moe::validate_gate(gate, 4); }); };
     CHECK(refuses({}) == "no error");
     CHECK(refuses({.top_n = 1}) == "TopNThreshold: top_n is 1, it must be at least 2");
     CHECK(refuses({.top_n = 5}) == "TopNThreshold: top_n 5 exceeds the 4 experts");
@@ -174,3 +176,5 @@ TEST_CASE("TopNThreshold names what it refuses", "[top_n][errors]") {
     CHECK(refuses({.threshold = std::nan("")}) ==
           "TopNThreshold: threshold is nan, it must be finite and not negative");
 }
+
+}  // namespace moe_test::top_n_threshold_test

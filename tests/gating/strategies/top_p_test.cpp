@@ -12,6 +12,8 @@
 #include "gating/strategies/token_strategy.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::top_p_test {
+
 namespace reference = moe::reference;
 using moe_test::choose;
 using moe_test::Dice;
@@ -111,3 +113,5 @@ TEST_CASE("TopP names what it refuses", "[top_p][errors]") {
     CHECK_THAT(refusal(moe::TopP<moe::RuntimeScore>{.score = {static_cast<moe::ScoreKind>(77)}}, 8),
                moe_test::contains("number 77"));
 }
+
+}  // namespace moe_test::top_p_test

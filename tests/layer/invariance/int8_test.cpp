@@ -1,5 +1,7 @@
 #include "layer/invariance/packed_invariance.hpp"
 
+namespace moe_test::invariance_int8_test {
+
 TEST_CASE("a token's bits do not depend on its batch, order, split or the executor: Int8", "[invariance]") {
     moe_test::check_random_packed_invariance<moe::Int8>(1, moe::Compute::exact);
     moe_test::check_random_packed_invariance<moe::Int8>(2, moe::Compute::int8);
@@ -8,3 +10,5 @@ TEST_CASE("a token's bits do not change at the limits of tiles, blocks and tasks
     moe_test::check_switch_points<moe::Int8>(moe::Compute::exact);
     moe_test::check_switch_points<moe::Int8>(moe::Compute::int8);
 }
+
+}  // namespace moe_test::invariance_int8_test

@@ -1,5 +1,7 @@
 #include "layer/invariance/invariance.hpp"
 
+namespace moe_test::invariance_typed_gates_test {
+
 /// The same promise for layers whose gate is no AnyGate but the type itself, and for a gate in float under double
 /// weights.
 
@@ -54,3 +56,5 @@ TEST_CASE("a gate in float serves a layer in double", "[invariance]") {
         REQUIRE(broken_with<double>(moe_test::PositiveLogits{3}, 6, seed) == "");
     }
 }
+
+}  // namespace moe_test::invariance_typed_gates_test

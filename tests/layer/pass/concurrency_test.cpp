@@ -2,6 +2,8 @@
 
 #include "support/catch.hpp"
 
+namespace moe_test::concurrency_test {
+
 TEST_CASE("8 threads on one const layer get equal bits", "[concurrency]") {
     const moe_test::LayerCase<float> layer_case(moe_test::shared_layer_shape(), 3);
     moe_test::Draw draw(4);
@@ -20,3 +22,5 @@ TEST_CASE("8 threads on one const layer get equal bits, double and 16-bit weight
     const moe_test::LayerCase<moe::bfloat16> narrow(moe_test::shared_layer_shape(), 5);
     CHECK(moe_test::differing_outputs(narrow.packed_layer(gate), 8) == 0);
 }
+
+}  // namespace moe_test::concurrency_test

@@ -5,6 +5,8 @@
 #include "support/catch.hpp"
 #include "support/errors.hpp"
 
+namespace moe_test::phases_test {
+
 namespace {
 
 /// Whether a pass prepared for `prepared` workers and driven by `nth` host threads gives the bits of forward.
@@ -127,3 +129,5 @@ TEST_CASE("phases have names", "[phases]") {
     CHECK(std::string(moe::phase_name(moe::Phase::output)) == "output");
     static_assert(moe::n_phases == static_cast<int>(moe::Phase::output) + 1);
 }
+
+}  // namespace moe_test::phases_test

@@ -10,6 +10,8 @@
 #include "support/executors.hpp"
 #include "support/layer_cases.hpp"
 
+namespace moe_test::throwing_source_test {
+
 namespace {
 
 using Bank = moe_test::LayerCase<float>::Bank;
@@ -74,3 +76,5 @@ TEST_CASE("a source that throws ends the call with its exception: no worker wait
         }
     }
 }
+
+}  // namespace moe_test::throwing_source_test

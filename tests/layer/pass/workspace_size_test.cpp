@@ -4,6 +4,8 @@
 #include "support/catch.hpp"
 #include "support/layer_cases.hpp"
 
+namespace moe_test::workspace_size_test {
+
 namespace {
 
 /// Only shapes matter here: nothing is read.
@@ -52,3 +54,5 @@ TEST_CASE("the workspace grows linearly with the tokens", "[workspace]") {
     CHECK(million <= 1000 * thousand + rounding);
     CHECK(million + rounding >= 1000 * thousand);
 }
+
+}  // namespace moe_test::workspace_size_test

@@ -1,8 +1,12 @@
 #include "layer/reference/packed.hpp"
 #include "support/computes.hpp"
 
+namespace moe_test::reference_rounded_test {
+
 TEST_CASE("float layers packed as bfloat16 compute what the definition says of the rounded weights", "[reference]") {
     for (const moe::Compute compute : moe_test::computes<moe::bfloat16>()) {
         moe_test::check_packed_layers<moe::bfloat16>(1, 500, compute);
     }
 }
+
+}  // namespace moe_test::reference_rounded_test

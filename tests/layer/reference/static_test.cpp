@@ -1,5 +1,7 @@
 #include "layer/reference/runner.hpp"
 
+namespace moe_test::reference_static_test {
+
 /// Forms and gates known when compiling, and an activation of the user's.
 namespace {
 
@@ -55,3 +57,5 @@ TEST_CASE("an activation of the user's, gated and plain", "[reference]") {
     check_form(moe::Gated<Softsign>{}, {.kind = moe::FormKind::swiglu}, softsign);
     check_form(moe::Plain<Softsign>{}, {.kind = moe::FormKind::relu}, softsign);
 }
+
+}  // namespace moe_test::reference_static_test

@@ -7,6 +7,8 @@
 #include "support/errors.hpp"
 #include "support/executors.hpp"
 
+namespace moe_test::strategies_allocation_test {
+
 /// No assertion stands where allocations are counted: Catch2 allocates.
 
 namespace {
@@ -88,3 +90,5 @@ TEST_CASE("no strategy allocates once the workspace has grown, and workspace_byt
         check_all<double>(n_experts);
     }
 }
+
+}  // namespace moe_test::strategies_allocation_test

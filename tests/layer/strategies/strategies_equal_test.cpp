@@ -12,6 +12,8 @@
 #include "moe/stats/trace.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::strategies_equal_test {
+
 /// Strategies that must give the same layer. To the bit: the experts of a token are added in ascending order, whatever
 /// the order they were chosen in.
 
@@ -201,3 +203,5 @@ TEST_CASE("a recorded call is replayed to the bit, under every strategy, through
         check_replays<double>(seed);
     }
 }
+
+}  // namespace moe_test::strategies_equal_test

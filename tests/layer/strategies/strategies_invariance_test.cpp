@@ -6,6 +6,8 @@
 #include "layer/invariance/invariance.hpp"
 #include "layer/strategies/strategy_layer.hpp"
 
+namespace moe_test::strategies_invariance_test {
+
 /// What may change around a token, under every strategy: threads for all; batch and order where its experts do not hang
 /// on the batch; the order alone where they do.
 
@@ -134,3 +136,5 @@ TEST_CASE("the order of a batch does not matter to a batch gate that settles not
     }
     CHECK(n_compared >= 400);
 }
+
+}  // namespace moe_test::strategies_invariance_test

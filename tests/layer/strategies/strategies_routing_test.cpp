@@ -9,6 +9,8 @@
 #include "layer/strategies/strategy_layer.hpp"
 #include "support/catch.hpp"
 
+namespace moe_test::strategies_routing_test {
+
 /// What every strategy makes of padding, of tokens that are spoilt and of sizes at the edge.
 
 namespace {
@@ -197,3 +199,5 @@ TEST_CASE("no tokens, nothing but padding, one expert: every strategy has an ans
         }
     }
 }
+
+}  // namespace moe_test::strategies_routing_test
