@@ -57,8 +57,8 @@ void apply_form_to_rows(const Form& any_form, const PanelLayout<T>& layout, cons
 
 /// A few panels of an expert's hidden activations for a few rows:
 /// hidden[r] (columns) = form(scale[r] * (gate * x[r]) + gate_bias, scale[r] * (up * x[r]) + up_bias),
-/// in the source's ActivationFormat. Scaling the products scales the input of the expert (Llama 4). Without `scales` all
-/// are 1. `hidden` is the first byte of the first row. Stores whole panels.
+/// in the source's ActivationFormat. Scaling the products scales the input of the expert (Llama 4); no `scales`: by 1.
+/// `hidden` is the first byte of the first row. Stores whole panels.
 template <PanelSource S>
 void compute_hidden(const S& source, std::size_t e, PanelRange panels, RowPointers x,
                     std::span<const typename S::value_type> scales, std::byte* hidden, std::size_t hidden_stride,
