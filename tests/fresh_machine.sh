@@ -46,8 +46,11 @@ finish() {
 trap finish EXIT
 
 if [ ! -x "$root/usr/bin/apt-get" ]; then
+    script=/usr/share/debootstrap/scripts/$system
+    [ -e "$script" ] || script=/usr/share/debootstrap/scripts/gutsy  # of all Ubuntus, on a system older than this one
     debootstrap --variant=minbase --components="$components" --include=git,ca-certificates "$system" "$root" "$mirror" \
-        >"$root.log" 2>&1 || { tail -n 3 "$root.log" >&2; echo "fresh_machine.sh: no $system from $mirror" >&2; exit 2; }
+        "$script" >"$root.log" 2>&1 ||
+        { tail -n 3 "$root.log" >&2; echo "fresh_machine.sh: no $system from $mirror" >&2; exit 2; }
     rm -f -- "$root.log"
 fi
 # how this machine reaches its mirrors, where that needs settings

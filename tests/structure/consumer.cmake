@@ -27,6 +27,21 @@ endforeach()
 run(${CMAKE_COMMAND} --build ${WORK_DIR}/build)
 run(${WORK_DIR}/build/consumer)
 run(${WORK_DIR}/build/consumer_of_all)
+run(${WORK_DIR}/build/consumer_of_several_files)
+
+# What moe/instantiate.hpp declares is compiled where it says, and nowhere else. W: a definition, U: asked of other files.
+find_program(nm nm)
+if(nm AND MODE STREQUAL "subdirectory")
+    set(objects ${WORK_DIR}/build/CMakeFiles/consumer_of_several_files.dir)
+    run(${nm} -C ${objects}/several_files.cpp.o)
+    if(NOT output MATCHES " U [^\n]*BasicForwardPass<float>::run" OR output MATCHES " W [^\n]*(multiply_packed|Phase<float>::work)")
+        message(FATAL_ERROR "a file that includes moe/instantiate.hpp compiles kernels or passes")
+    endif()
+    run(${nm} -C ${objects}/moe.cpp.o)
+    if(NOT output MATCHES " W [^\n]*BasicForwardPass<float>::run" OR NOT output MATCHES " W [^\n]*multiply_packed<float>")
+        message(FATAL_ERROR "moe/instantiate/definitions.hpp does not compile what moe/instantiate.hpp declares")
+    endif()
+endif()
 
 # No flag of the library's own development reaches the program that links moe::moe alone.
 file(READ ${WORK_DIR}/build/compile_commands.json commands)

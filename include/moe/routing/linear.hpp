@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <span>
 #include <utility>
@@ -108,7 +107,7 @@ void Linear<W>::add_blocks(std::size_t panel, std::size_t n_blocks, std::size_t 
                            std::size_t stride) const {
     const std::size_t size = n_rows * Panel<T>::width;
     for (std::size_t b = 1; b < n_blocks; ++b) {
-        std::transform(sums, sums + size, sums + b * size, sums, std::plus<>{});
+        std::transform(sums, sums + size, sums + b * size, sums, [](T sum, T block) { return sum + block; });
     }
     store_panel(panel, n_rows, sums, y, stride);
 }

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -18,7 +17,7 @@ namespace moe::inline MOE_ABI::detail {
 /// Reorders them. O(values).
 [[nodiscard]] inline double exceeded_by(std::span<double> values, std::size_t n) {
     const auto at = values.begin() + static_cast<std::ptrdiff_t>(n);
-    std::nth_element(values.begin(), at, values.end(), std::greater<>());
+    std::nth_element(values.begin(), at, values.end(), [](double a, double b) { return a > b; });
     return *at;
 }
 

@@ -1,0 +1,1 @@
+#include <moe/instantiate/definitions.hpp>
