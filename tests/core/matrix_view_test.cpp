@@ -51,6 +51,18 @@ TEST_CASE("empty views need no memory", "[matrix_view]") {
     CHECK(moe::view(static_cast<float*>(nullptr), 0, 8).cols() == 8);
 }
 
+TEST_CASE("a matrix of one row at most may have any stride", "[matrix_view]") {
+    std::array<float, 64> data{};
+    for (const std::size_t stride : {0U, 1U, 63U, 64U}) {
+        const MatrixView<float> row = moe::view(data.data(), 1, 64, stride);
+        CHECK(row.stride() == 64);
+        CHECK(row.row_span(0).size() == 64);
+        CHECK(moe::view(data.data(), 0, 64, stride).empty());
+    }
+    CHECK(moe::view(data.data(), 1, 64, 100).stride() == 100);
+    CHECK(error_of([&] { (void)moe::view(data.data(), 2, 32, 1); }).code == ErrorCode::stride);
+}
+
 TEST_CASE("mistakes in a view name the values", "[matrix_view]") {
     float value = 0;
     const auto stride = error_of([&] { (void)moe::view(&value, 2, 9, 8); });

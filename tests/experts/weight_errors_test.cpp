@@ -32,6 +32,16 @@ moe::ExpertWeights<float> good_weights() {
 
 }  // namespace
 
+TEST_CASE("a stack of matrices of one row may have any row stride", "[weights]") {
+    const std::vector<float> values{1, 2, 3, 4, 5, 6};
+    const moe::WeightStack<float> stack(values.data(), 2, 1, 3, 1, 3);
+    const moe::WeightBlock<float> second = stack.block(1, 0, 1);
+    CHECK(second.data[2 * second.input_stride] == 6);
+    const moe::WeightBlock<float> turned = transpose(stack).block(1, 2, 1);
+    CHECK(turned.data[0] == 6);
+    CHECK(error_of([&] { (void)moe::WeightStack<float>(values.data(), 1, 2, 3, 1, 6); }).code == ErrorCode::stride);
+}
+
 TEST_CASE("stacks refuse null, empty and overlapping memory, and name the sizes", "[weights]") {
     auto error = error_of([] { (void)stacked(static_cast<const float*>(nullptr), 8, 5, 6); });
     CHECK(error.code == ErrorCode::null_pointer);

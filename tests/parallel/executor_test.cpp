@@ -117,6 +117,14 @@ TEST_CASE("OpenMpExecutor counts fewer than one thread as one, and has a default
     CHECK(moe::OpenMpExecutor().concurrency() == static_cast<std::size_t>(omp_get_max_threads()));
     check_calls(moe::OpenMpExecutor(-3), 1);
 }
+
+TEST_CASE("OpenMpExecutor of one thread makes no team, which would allocate", "[executor]") {
+    int level = -1;
+    moe::OpenMpExecutor(1).run([&](std::size_t, std::size_t) { level = omp_get_level(); });
+    CHECK(level == 0);
+    moe::OpenMpExecutor(2).run([&](std::size_t ith, std::size_t) { level = ith == 0 ? omp_get_level() : level; });
+    CHECK(level == 1);
+}
 #endif
 
 TEST_CASE("a task queue hands out every task once", "[executor]") {

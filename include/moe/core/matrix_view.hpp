@@ -17,15 +17,16 @@ public:
 
     constexpr MatrixView() = default;
 
-    /// Throws Error: null data of a non-empty matrix, a stride below `cols`, an extent beyond the address space.
-    /// Weights may have any alignment; `forward` asks activations to be aligned to their type.
+    /// Throws Error: null data of a non-empty matrix, a stride below `cols`, an extent beyond the address space. Where
+    /// there is one row at most, any stride will do: tensor libraries give 1, and it becomes `cols`. Weights may have
+    /// any alignment; `forward` asks activations to be aligned to their type.
     constexpr MatrixView(T* data, std::size_t rows, std::size_t cols, std::size_t stride)
-        : data_(data), rows_(rows), cols_(cols), stride_(stride) {
-        require(stride >= cols, ErrorCode::stride, "MatrixView: the row stride ", stride, " is smaller than the ", cols,
+        : data_(data), rows_(rows), cols_(cols), stride_(rows > 1 || stride > cols ? stride : cols) {
+        require(rows <= 1 || stride >= cols, ErrorCode::stride, "MatrixView: the row stride ", stride, " is smaller than the ", cols,
                 " columns of a row");
         require(data != nullptr || rows == 0 || cols == 0, ErrorCode::null_pointer, "MatrixView: null data for ", rows,
                 " x ", cols, " elements");
-        (void)checked_multiply(checked_multiply(rows, stride), sizeof(T));
+        (void)checked_multiply(checked_multiply(rows, stride_), sizeof(T));
     }
 
     /// A view of constant elements from one of mutable elements.

@@ -21,6 +21,9 @@ public:
     [[nodiscard]] std::size_t concurrency() const noexcept { return static_cast<std::size_t>(n_threads_); }
 
     void run(ParallelWork work) const {
+        if (n_threads_ == 1) {
+            return work(0, 1);  // a team of one allocates, too
+        }
 #pragma omp parallel num_threads(n_threads_)
         work(static_cast<std::size_t>(omp_get_thread_num()), static_cast<std::size_t>(omp_get_num_threads()));
     }
