@@ -44,6 +44,7 @@ finish() {
     [ -n "$kept" ] || rm -rf --one-file-system -- "$root"
 }
 trap finish EXIT
+trap 'exit 130' INT TERM HUP
 
 if [ ! -x "$root/usr/bin/apt-get" ]; then
     script=/usr/share/debootstrap/scripts/$system

@@ -4,7 +4,8 @@
 
 /// The door for programs of many translation units: all of moe.hpp, with the kernels and passes declared as compiled
 /// elsewhere, so that no file which includes this one compiles them again. One file of the program, and
-/// only one for each set of instruction flags, includes instantiate/definitions.hpp, which compiles them:
+/// only one for each set of instruction flags (and one with, one without exceptions), includes
+/// instantiate/definitions.hpp, which compiles them:
 ///
 ///     // moe.cpp, all of it
 ///     #include <moe/instantiate/definitions.hpp>

@@ -48,7 +48,7 @@ bases=$(for base in $bases; do if [ -e "$include/$base" ]; then echo "$base"; fi
         }
     }' >"$scratch/headers"
 
-# With clang a precompiled header is named, with g++ it is found beside the name that is included.
+# A precompiled header is found beside the name that -include gives.
 for base in $bases; do
     folder=$scratch/$(dirname -- "$base")
     mkdir -p "$folder"

@@ -117,8 +117,8 @@ private:
     void check_shape() const {
         require(n_experts_ > 0 && outputs_ > 0 && inputs_ > 0, ErrorCode::shape, "WeightStack: ", n_experts_,
                 " experts of ", outputs_, " x ", inputs_, "; every size must be at least 1");
-        require(outputs_ == 1 || output_stride_ >= inputs_, ErrorCode::stride, "WeightStack: the row stride ", output_stride_,
-                " is smaller than the ", inputs_, " columns of a row");
+        require(outputs_ == 1 || output_stride_ >= inputs_, ErrorCode::stride, "WeightStack: the row stride ",
+                output_stride_, " is smaller than the ", inputs_, " columns of a row");
     }
 
     const W* data_ = nullptr;

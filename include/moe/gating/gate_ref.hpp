@@ -18,7 +18,6 @@ public:
     template <Gate<T> G>
     explicit GateRef(const G& gate)
         : gate_(&gate),
-          is_batch_gate_(moe::is_batch_gate(gate)),
           max_per_token_([](const void* self, std::size_t n_tokens, std::size_t n_experts) {
               return gate_max_per_token(*static_cast<const G*>(self), n_tokens, n_experts);
           }),
@@ -32,6 +31,7 @@ public:
             };
         }
         if constexpr (BatchGate<G, T> || erases_gates<G>) {
+            is_batch_gate_ = moe::is_batch_gate(gate);
             select_batch_ = [](const void* self, MatrixView<const T> logits, BatchSelection<T> out) {
                 moe::select_batch<T>(*static_cast<const G*>(self), logits, out);
             };

@@ -1,6 +1,6 @@
 // No #pragma once: instantiate.hpp declares what is listed here, definitions.hpp defines it.
-// For each compute type: what passes and products are made of. For each storage type and format: its products and the
-// experts of any form over it.
+// For each compute type: passes, and what products are made of. For each storage type and format: its products and how
+// it is packed.
 
 namespace moe::inline MOE_ABI {
 

@@ -33,7 +33,7 @@ public:
     using router_type = RouterType;
     using experts_type = NoExperts<value_type>;
     using shared_type = SharedExperts<experts_type>;
-    static constexpr bool routes_only = true;  ///< tells ForwardPass to leave out the phases of the experts
+    static constexpr bool routes_only = true;  ///< tells LayerCalls that there are no experts to refer to
 
     /// `owner` is the class that errors name.
     RouteOnly(const char* owner, RouterType router) : owner_(owner), router_(std::move(router)) {}
