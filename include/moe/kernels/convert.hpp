@@ -45,13 +45,12 @@ inline void convert_run(const W* source, std::size_t count, ComputeType<W>* targ
     if constexpr (std::is_floating_point_v<W>) {
         std::memcpy(target, static_cast<const void*>(source), count * sizeof(W));
     } else {
-        std::size_t i = 0;
         if constexpr (loads_converted<W>) {
-            for (; i + lanes<float> <= count; i += lanes<float>) {
-                store(target + i, load_converted(source + i));
+            for (; count >= lanes<float>; count -= lanes<float>, source += lanes<float>, target += lanes<float>) {
+                store(target, load_converted(source));
             }
         }
-        for (; i < count; ++i) {
+        for (std::size_t i = 0; i < count; ++i) {
             target[i] = load_element(source + i);
         }
     }
