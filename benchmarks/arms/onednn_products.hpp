@@ -74,7 +74,11 @@ private:
         const dnnl::memory::desc y({rows, outputs_}, f32, dnnl::memory::format_tag::ab);
         dnnl::primitive_attr attributes;
         attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+#if DNNL_VERSION_MAJOR >= 3
+        return {engine_, dnnl::prop_kind::forward_inference, x, weights, y, attributes};
+#else
         return {{dnnl::prop_kind::forward_inference, x, weights, y}, attributes, engine_};
+#endif
     }
 
     dnnl::engine engine_;
