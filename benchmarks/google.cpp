@@ -28,8 +28,8 @@ void initialize_google(const std::string& program, const std::vector<std::string
     int count = static_cast<int>(pointers.size());
     pointers.push_back(nullptr);
     benchmark::Initialize(&count, pointers.data());
-    moe::require(count == 1, moe::ErrorCode::range, "Google Benchmark has no option '",
-                 std::string_view(count > 1 ? pointers[1] : ""), "'");
+    moe::ensure(count == 1, moe::ErrorCode::range, "Google Benchmark has no option '",
+                std::string_view(count > 1 ? pointers[1] : ""), "'");
 }
 
 void run_google() {

@@ -70,7 +70,7 @@ void write_json(const std::string& path, const std::vector<std::pair<std::string
     std::ofstream file(path);
     file << Json{{"header", facts}, {"rows", lines}}.dump(2) << '\n';
     file.close();
-    moe::require(file.good(), moe::ErrorCode::file, "cannot write '", std::string_view(path), "'");
+    moe::ensure(file.good(), moe::ErrorCode::file, "cannot write '", std::string_view(path), "'");
 }
 
 }  // namespace bench

@@ -134,8 +134,8 @@ bool set_up(std::span<const char* const> arguments, bench::Options& options) {
         return false;
     }
     const std::vector<RowKey> rows = rows_of(options);
-    moe::require(!rows.empty(), moe::ErrorCode::range,
-                 "none of the formats asked for has one of the computes asked for");
+    moe::ensure(!rows.empty(), moe::ErrorCode::range,
+                "none of the formats asked for has one of the computes asked for");
     if (options.list) {
         for (const RowKey& key : rows) {
             std::puts(bench::row_name(*key.shape, key.format, key.compute, key.tokens).c_str());

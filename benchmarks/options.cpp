@@ -54,8 +54,8 @@ std::vector<Rival> parse_rivals(std::string_view text) {
     });
     for (const Rival rival : rivals) {
         const auto available = available_rivals();
-        moe::require(std::ranges::find(available, rival) != available.end(), moe::ErrorCode::missing, "--rivals names ",
-                     rival_name(rival), ", whose library was not found when this program was built");
+        moe::ensure(std::ranges::find(available, rival) != available.end(), moe::ErrorCode::missing, "--rivals names ",
+                    rival_name(rival), ", whose library was not found when this program was built");
     }
     return rivals;
 }
@@ -129,7 +129,7 @@ void describe(command_line::Parser& parser, Options& options) {
     parser.option(
         "json", "FILE",
         [&](Text text) {
-            moe::require(!text.empty(), moe::ErrorCode::range, "--json needs the name of a file");
+            moe::ensure(!text.empty(), moe::ErrorCode::range, "--json needs the name of a file");
             options.json = text;
         },
         "write the rows there");

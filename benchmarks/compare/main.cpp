@@ -28,7 +28,7 @@ void check_writable(const compare::Options& options) {
     for (const File& file : files(options)) {
         if (!file.path.empty()) {
             const std::ofstream opened(file.path, std::ios::app);
-            moe::require(opened.good(), moe::ErrorCode::file, "cannot write ", file.path);
+            moe::ensure(opened.good(), moe::ErrorCode::file, "cannot write ", file.path);
         }
     }
 }
@@ -51,7 +51,7 @@ void write(const compare::Options& options, const compare::Report& report) {
             std::ofstream stream(file.path, std::ios::binary);
             stream << file.make(report);
             stream.close();
-            moe::require(stream.good(), moe::ErrorCode::file, "cannot write ", file.path);
+            moe::ensure(stream.good(), moe::ErrorCode::file, "cannot write ", file.path);
             std::printf("wrote %s\n", file.path.c_str());
         }
     }

@@ -56,7 +56,7 @@ void describe(command_line::Parser& parser, Options& options) {
     using Text = const std::string&;
     const auto file = [&](const std::string& name, std::string& path, const std::string& help) {
         const auto set = [name, &path](Text text) {
-            moe::require(!text.empty(), moe::ErrorCode::range, "--", name.c_str(), " needs the name of a file");
+            moe::ensure(!text.empty(), moe::ErrorCode::range, "--", name.c_str(), " needs the name of a file");
             path = text;
         };
         parser.option(name, "FILE", set, help);

@@ -96,12 +96,12 @@ QualityRow row_of(const generate::Model& model, const QualityPlan& plan, const S
 
 std::vector<std::int32_t> read_text(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
-    moe::require(file.good(), moe::ErrorCode::file, "cannot read ", path);
+    moe::ensure(file.good(), moe::ErrorCode::file, "cannot read ", path);
     std::vector<std::int32_t> text;
     std::transform(std::istreambuf_iterator<char>(file), {}, std::back_inserter(text),
                    [](char c) { return static_cast<std::int32_t>(static_cast<unsigned char>(c)); });
-    moe::require(text.size() >= window_bytes, moe::ErrorCode::file, path, " has ", text.size(), " bytes, at least ",
-                 window_bytes, " are needed");
+    moe::ensure(text.size() >= window_bytes, moe::ErrorCode::file, path, " has ", text.size(), " bytes, at least ",
+                window_bytes, " are needed");
     return text;
 }
 

@@ -56,15 +56,15 @@ void Parser::parse(std::span<const char* const> arguments) {
             words.push_back(argument.substr(equals + 1));
         }
     }
-    moe::require(!is_value, moe::ErrorCode::missing, "option ", is_value ? words.back().c_str() : "", " needs a value");
+    moe::ensure(!is_value, moe::ErrorCode::missing, "option ", is_value ? words.back().c_str() : "", " needs a value");
     std::ranges::reverse(words);  // CLI11 reads from the back
     try {
         held_->app.parse(words);
     } catch (const CLI::ParseError& error) {
-        moe::fail(moe::ErrorCode::range, error.what());
+        moe::raise_error(moe::ErrorCode::range, error.what());
     }
     if (const std::vector<std::string> rest = held_->app.remaining(); !rest.empty()) {
-        moe::fail(moe::ErrorCode::range, "unknown option '", rest.front().c_str(), "'; --help lists them all");
+        moe::raise_error(moe::ErrorCode::range, "unknown option '", rest.front().c_str(), "'; --help lists them all");
     }
 }
 

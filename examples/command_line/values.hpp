@@ -19,8 +19,8 @@ template <class Number>
     Number value{};
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     const bool whole = error == std::errc{} && end == text.data() + text.size();
-    moe::require(whole && value >= least && value <= most, moe::ErrorCode::range, name, " is '", text,
-                 "', it must be a number in ", least, "..", most);
+    moe::ensure(whole && value >= least && value <= most, moe::ErrorCode::range, name, " is '", text,
+                "', it must be a number in ", least, "..", most);
     return value;
 }
 
@@ -54,8 +54,8 @@ template <class Range, class Name>
 template <class Range, class Name>
 [[nodiscard]] auto named(std::string_view option, std::string_view text, const Range& range, Name&& name) {
     const auto found = std::ranges::find(range, text, name);
-    moe::require(found != std::ranges::end(range), moe::ErrorCode::range, option, " is '", text,
-                 "', it must be one of ", std::string_view(joined(range, name)));
+    moe::ensure(found != std::ranges::end(range), moe::ErrorCode::range, option, " is '", text, "', it must be one of ",
+                std::string_view(joined(range, name)));
     return *found;
 }
 

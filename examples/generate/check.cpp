@@ -20,8 +20,8 @@ void check_prompt(const Model& model, const Checkpoint& reference, const Threads
     const Eigen::Index vocab_size = model.config().vocab_size;
     const Tokens prompt = reference.tokens("prompt", vocab_size);
     const Tokens wanted = reference.tokens("greedy", vocab_size);
-    moe::require(wanted.size() > prompt.size(), moe::ErrorCode::shape, "the stored greedy text has ", wanted.size(),
-                 " tokens, no more than its prompt");
+    moe::ensure(wanted.size() > prompt.size(), moe::ErrorCode::shape, "the stored greedy text has ", wanted.size(),
+                " tokens, no more than its prompt");
     Decoder decoder(model, threads);
     Matrix logits = decoder.append(prompt);
     result.prompt_tokens = prompt.size();

@@ -17,7 +17,7 @@ using Json = nlohmann::json;
 class Entries {
 public:
     Entries(Json object, std::string file) : object_(std::move(object)), file_(std::move(file)) {
-        moe::require(object_.is_object(), moe::ErrorCode::syntax, file_, " is not a JSON object");
+        moe::ensure(object_.is_object(), moe::ErrorCode::syntax, file_, " is not a JSON object");
     }
 
     [[nodiscard]] std::ptrdiff_t size(const char* key) const {
@@ -25,28 +25,28 @@ public:
         const Json& value = at(key);
         const bool fits =
             value.is_number_unsigned() && value.get<std::uint64_t>() >= 1 && value.get<std::uint64_t>() <= largest;
-        moe::require(fits, moe::ErrorCode::range, file_, ": \"", key, "\" is not a whole number in 1..", largest);
+        moe::ensure(fits, moe::ErrorCode::range, file_, ": \"", key, "\" is not a whole number in 1..", largest);
         return value.get<std::ptrdiff_t>();
     }
 
     [[nodiscard]] double positive(const char* key) const {
         const double value = number(key);
-        moe::require(value > 0, moe::ErrorCode::range, file_, ": \"", key, "\" is ", value, ", it must be positive");
+        moe::ensure(value > 0, moe::ErrorCode::range, file_, ": \"", key, "\" is ", value, ", it must be positive");
         return value;
     }
 
     [[nodiscard]] double number(const char* key) const {
         const Json& value = at(key);
-        moe::require(value.is_number() && std::isfinite(value.get<double>()), moe::ErrorCode::range, file_, ": \"", key,
-                     "\" is not a finite number");
+        moe::ensure(value.is_number() && std::isfinite(value.get<double>()), moe::ErrorCode::range, file_, ": \"", key,
+                    "\" is not a finite number");
         return value.get<double>();
     }
 
     /// Refuses a model whose `key` is there and differs from what this program computes.
     void expect(const char* key, const Json& wanted) const {
         const auto found = object_.find(key);
-        moe::require(found == object_.end() || *found == wanted, moe::ErrorCode::range, file_, ": \"", key,
-                     "\" must be ", wanted.dump(), " for this program");
+        moe::ensure(found == object_.end() || *found == wanted, moe::ErrorCode::range, file_, ": \"", key,
+                    "\" must be ", wanted.dump(), " for this program");
     }
 
     [[nodiscard]] Entries object(const char* key) const { return {at(key), file_ + ", \"" + key + "\""}; }
@@ -54,7 +54,7 @@ public:
 private:
     [[nodiscard]] const Json& at(const char* key) const {
         const auto found = object_.find(key);
-        moe::require(found != object_.end(), moe::ErrorCode::missing, file_, " has no entry \"", key, "\"");
+        moe::ensure(found != object_.end(), moe::ErrorCode::missing, file_, " has no entry \"", key, "\"");
         return *found;
     }
 
@@ -64,19 +64,19 @@ private:
 
 Entries read_entries(const std::string& path) {
     std::ifstream file(path);
-    moe::require(file.is_open(), moe::ErrorCode::file, "cannot open ", path);
+    moe::ensure(file.is_open(), moe::ErrorCode::file, "cannot open ", path);
     Json json = Json::parse(file, nullptr, false);
-    moe::require(!json.is_discarded(), moe::ErrorCode::syntax, path, " is not well-formed JSON");
+    moe::ensure(!json.is_discarded(), moe::ErrorCode::syntax, path, " is not well-formed JSON");
     return {std::move(json), path};
 }
 
 void check(const Config& config, const std::string& path) {
-    moe::require(config.n_heads % config.n_kv_heads == 0, moe::ErrorCode::range, path, ": ", config.n_heads,
-                 " attention heads cannot share ", config.n_kv_heads, " heads of keys and values");
-    moe::require(config.head_dim % 2 == 0, moe::ErrorCode::range, path, ": \"head_dim\" is ", config.head_dim,
-                 ", rotary positions need an even number");
-    moe::require(config.vocab_size == 256, moe::ErrorCode::range, path, ": \"vocab_size\" is ", config.vocab_size,
-                 ", but this program knows no tokens but the 256 bytes");
+    moe::ensure(config.n_heads % config.n_kv_heads == 0, moe::ErrorCode::range, path, ": ", config.n_heads,
+                " attention heads cannot share ", config.n_kv_heads, " heads of keys and values");
+    moe::ensure(config.head_dim % 2 == 0, moe::ErrorCode::range, path, ": \"head_dim\" is ", config.head_dim,
+                ", rotary positions need an even number");
+    moe::ensure(config.vocab_size == 256, moe::ErrorCode::range, path, ": \"vocab_size\" is ", config.vocab_size,
+                ", but this program knows no tokens but the 256 bytes");
 }
 
 }  // namespace

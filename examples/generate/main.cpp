@@ -27,7 +27,7 @@ Threads make_threads(int n_threads) {
 #if defined(_OPENMP)
     return n_threads == 0 ? Threads() : Threads(n_threads);
 #else
-    moe::require(n_threads <= 1, moe::ErrorCode::range, "built without OpenMP, so --threads must be 1");
+    moe::ensure(n_threads <= 1, moe::ErrorCode::range, "built without OpenMP, so --threads must be 1");
     return {};
 #endif
 }
@@ -102,9 +102,8 @@ int run(const Options& options) {
     Eigen::setNbThreads(1);  // --threads is about the MoE layers; and Eigen's threads may change bits
     const Threads threads = make_threads(options.threads);
     const Model model(options.model);
-    moe::require(std::cmp_less_equal(options.context, model.config().max_positions), moe::ErrorCode::range,
-                 "--context ", options.context, " exceeds the ", model.config().max_positions,
-                 " positions of the model");
+    moe::ensure(std::cmp_less_equal(options.context, model.config().max_positions), moe::ErrorCode::range, "--context ",
+                options.context, " exceeds the ", model.config().max_positions, " positions of the model");
     const CheckResult checks = check_model(model, options.model, threads);
     if (!report(checks)) {
         std::fprintf(stderr, "generate: the model does not compute what it should; see the checks that FAILED\n");

@@ -97,9 +97,9 @@ void Decoder::run_moe(std::size_t layer, const Matrix& input, std::span<const st
 
 Matrix Decoder::append(std::span<const std::int32_t> tokens, std::vector<Matrix>* moe_inputs) {
     const Eigen::Index limit = model_->config().max_positions;
-    moe::require(std::cmp_less_equal(tokens.size(), limit - position_), moe::ErrorCode::capacity, "a text of ",
-                 unsigned_size(position_) + tokens.size(), " tokens is longer than the ", limit,
-                 " positions of the model");
+    moe::ensure(std::cmp_less_equal(tokens.size(), limit - position_), moe::ErrorCode::capacity, "a text of ",
+                unsigned_size(position_) + tokens.size(), " tokens is longer than the ", limit,
+                " positions of the model");
     Matrix x = model_->embed(tokens);
     for (std::size_t i = 0; i < caches_.size(); ++i) {
         const Layer& layer = model_->layers()[i];

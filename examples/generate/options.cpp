@@ -16,7 +16,7 @@ void describe(command_line::Parser& parser, Options& options) {
     parser.option(
         "prompt", "TEXT",
         [&](Text text) {
-            moe::require(!text.empty(), moe::ErrorCode::range, "the prompt is empty; give at least one character");
+            moe::ensure(!text.empty(), moe::ErrorCode::range, "the prompt is empty; give at least one character");
             options.prompt = text;
         },
         "text to continue (default: ROMEO: and a new line)");

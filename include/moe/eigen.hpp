@@ -62,9 +62,9 @@ concept RowViewable = Viewable<M> && static_cast<bool>(EigenType<M>::IsRowMajor)
 /// they are not.
 template <class Matrix>
 [[nodiscard]] std::size_t outer_stride(const Matrix& matrix) {
-    require(matrix.innerStride() == 1 || matrix.innerSize() <= 1, ErrorCode::stride, "Eigen: neighbours in a ",
-            Matrix::IsRowMajor ? "row" : "column", " must lie side by side, here they are ", matrix.innerStride(),
-            " elements apart");
+    ensure(matrix.innerStride() == 1 || matrix.innerSize() <= 1, ErrorCode::stride, "Eigen: neighbours in a ",
+           Matrix::IsRowMajor ? "row" : "column", " must lie side by side, here they are ", matrix.innerStride(),
+           " elements apart");
     return static_cast<std::size_t>(matrix.outerSize() <= 1 ? matrix.innerSize() : matrix.outerStride());
 }
 
@@ -113,15 +113,15 @@ template <std::ranges::forward_range Matrices>
 [[nodiscard]] auto stacked(Matrices&& experts) {
     using Matrix = detail::EigenType<std::ranges::range_reference_t<Matrices>>;
     std::vector<const typename Matrix::Scalar*> pointers;
-    require(!std::ranges::empty(experts), ErrorCode::shape, "stacked: a list of 0 experts");
+    ensure(!std::ranges::empty(experts), ErrorCode::shape, "stacked: a list of 0 experts");
     const auto& first = *std::ranges::begin(experts);
     for (const auto& expert : experts) {
-        require(expert.rows() == first.rows() && expert.cols() == first.cols(), ErrorCode::shape, "stacked: expert ",
-                pointers.size(), " is ", expert.rows(), " x ", expert.cols(), " but expert 0 is ", first.rows(), " x ",
-                first.cols());
-        require(detail::outer_stride(expert) == detail::outer_stride(first), ErrorCode::stride, "stacked: expert ",
-                pointers.size(), " has the stride ", detail::outer_stride(expert), " but expert 0 has ",
-                detail::outer_stride(first));
+        ensure(expert.rows() == first.rows() && expert.cols() == first.cols(), ErrorCode::shape, "stacked: expert ",
+               pointers.size(), " is ", expert.rows(), " x ", expert.cols(), " but expert 0 is ", first.rows(), " x ",
+               first.cols());
+        ensure(detail::outer_stride(expert) == detail::outer_stride(first), ErrorCode::stride, "stacked: expert ",
+               pointers.size(), " has the stride ", detail::outer_stride(expert), " but expert 0 has ",
+               detail::outer_stride(first));
         pointers.push_back(expert.data());
     }
     return detail::weight_stack<Matrix>(pointers, first);

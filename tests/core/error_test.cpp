@@ -16,8 +16,9 @@ using moe_test::error_of;
 TEST_CASE("fail joins texts and numbers of every kind", "[error]") {
     const std::string text = "text";
     const auto error = error_of([&] {
-        moe::fail(ErrorCode::range, "literal ", text, " ", std::string_view("view "), true, " ", false, " ", -7, " ",
-                  std::uint64_t{18446744073709551615ULL}, " ", std::int64_t{-9223372036854775807LL}, " ", 0.5);
+        moe::raise_error(ErrorCode::range, "literal ", text, " ", std::string_view("view "), true, " ", false, " ", -7,
+                         " ", std::uint64_t{18446744073709551615ULL}, " ", std::int64_t{-9223372036854775807LL}, " ",
+                         0.5);
     });
     CHECK(error.code == ErrorCode::range);
     CHECK_THAT(error.text, moe_test::contains("literal text"));
@@ -27,12 +28,13 @@ TEST_CASE("fail joins texts and numbers of every kind", "[error]") {
     CHECK_THAT(error.text, moe_test::contains("18446744073709551615"));
     CHECK_THAT(error.text, moe_test::contains("-9223372036854775807"));
     CHECK_THAT(error.text, moe_test::contains("0.5"));
-    CHECK(error_of([] { moe::fail(ErrorCode::range, 1e-20, " ", -2.5F, " ", 3e300); }).text == "1e-20 -2.5 3e+300");
+    CHECK(error_of([] { moe::raise_error(ErrorCode::range, 1e-20, " ", -2.5F, " ", 3e300); }).text ==
+          "1e-20 -2.5 3e+300");
 }
 
 TEST_CASE("require throws only when the condition fails", "[error]") {
-    CHECK_NOTHROW(moe::require(true, ErrorCode::shape, "never seen"));
-    const auto error = error_of([] { moe::require(false, ErrorCode::shape, "seen ", 3); });
+    CHECK_NOTHROW(moe::ensure(true, ErrorCode::shape, "never seen"));
+    const auto error = error_of([] { moe::ensure(false, ErrorCode::shape, "seen ", 3); });
     CHECK(error.code == ErrorCode::shape);
     CHECK(error.text == "seen 3");
 }
@@ -47,7 +49,7 @@ TEST_CASE("Error is a std::runtime_error and keeps its code when copied", "[erro
 
 namespace {
 constexpr int halve(int value) {
-    moe::require(value % 2 == 0, ErrorCode::range, "odd: ", value);
+    moe::ensure(value % 2 == 0, ErrorCode::range, "odd: ", value);
     return value / 2;
 }
 }  // namespace

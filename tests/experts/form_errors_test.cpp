@@ -40,7 +40,7 @@ void check_refused(const Form& form, const std::string& text) {
 struct Scaled {
     float factor = 1;
     [[nodiscard]] static constexpr bool gated() noexcept { return true; }
-    void validate() const { moe::require(factor > 0, ErrorCode::range, "Scaled: factor is ", factor); }
+    void validate() const { moe::ensure(factor > 0, ErrorCode::range, "Scaled: factor is ", factor); }
     float operator()(float gate, float up) const { return factor * gate * up; }
 };
 

@@ -86,8 +86,8 @@ ChosenRows<T> choose_batch(const G& gate, const std::vector<T>& logits, std::siz
         {n_experts, moe::view(rows.experts.data(), n_tokens, max), moe::view(rows.weights.data(), n_tokens, max),
          scratch, order, facts.token_ids, facts.valid, facts.first_position, facts.positions});
     const auto kept = std::count_if(rows.experts.begin(), rows.experts.end(), [](moe::ExpertId e) { return e >= 0; });
-    moe::require(static_cast<std::size_t>(kept) <= moe::gate_max_assignments(gate, n_tokens, n_experts),
-                 moe::ErrorCode::range, "the gate made ", kept, " assignments, more than it announced");
+    moe::ensure(static_cast<std::size_t>(kept) <= moe::gate_max_assignments(gate, n_tokens, n_experts),
+                moe::ErrorCode::range, "the gate made ", kept, " assignments, more than it announced");
     return rows;
 }
 

@@ -88,8 +88,8 @@ TEST_CASE("a file with any one byte changed is read within its bounds or refused
                 for (const moe::TensorView& tensor : file.tensors()) {
                     const std::byte* const begin = changed.data();
                     const std::byte* const end = begin + changed.size();
-                    moe::require(tensor.bytes.data() >= begin && tensor.bytes.data() + tensor.bytes.size() <= end,
-                                 ErrorCode::capacity, "a tensor lies outside of the file");
+                    moe::ensure(tensor.bytes.data() >= begin && tensor.bytes.data() + tensor.bytes.size() <= end,
+                                ErrorCode::capacity, "a tensor lies outside of the file");
                 }
             });
             refused += error.has_value() ? 1U : 0U;

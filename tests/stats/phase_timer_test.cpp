@@ -46,8 +46,8 @@ TEST_CASE("LatencyHistogram is exact for few small times", "[stats]") {
     CHECK(times.count() == 10);
     CHECK(near(times.total(), 97e-9));
     CHECK(near(times.mean(), 9.7e-9));
-    CHECK(near(times.min(), 1e-9));
-    CHECK(near(times.max(), 31e-9));
+    CHECK(near(times.shortest(), 1e-9));
+    CHECK(near(times.longest(), 31e-9));
     CHECK(near(times.quantile(0.5), 5e-9));  // sorted 1 2 3 4 5 6 7 8 30 31
     CHECK(near(times.quantile(0.51), 6e-9));
     CHECK(near(times.quantile(0.9), 30e-9));
@@ -84,14 +84,14 @@ TEST_CASE("LatencyHistogram: quantiles of any times are within 1/64", "[stats]")
 
 TEST_CASE("LatencyHistogram: the ends of time, and nothing timed", "[stats]") {
     moe::LatencyHistogram times;
-    for (const double value : {times.mean(), times.min(), times.max(), times.quantile(0.5)}) {
+    for (const double value : {times.mean(), times.shortest(), times.longest(), times.quantile(0.5)}) {
         CHECK(std::isnan(value));
     }
     CHECK(times.total() == 0);
     times.add(nanoseconds(-5));
-    CHECK(times.max() == 0);
+    CHECK(times.longest() == 0);
     times.add(nanoseconds::max());
-    CHECK(near(times.max(), 9223372036.854775807));
+    CHECK(near(times.longest(), 9223372036.854775807));
     CHECK(times.quantile(0.5) == 0);
     CHECK(near(times.quantile(1), std::exp2(40.0) * 1e-9 * (1 - 1.0 / 128)));  // the middle of the last bucket, to 1 ns
 }
@@ -106,12 +106,12 @@ TEST_CASE("LatencyHistogram merges, forgets, and refuses quantiles that are none
     left.merge(moe::LatencyHistogram());
     CHECK(left.count() == 3);
     CHECK(near(left.total(), 32e-9));
-    CHECK(near(left.min(), 2e-9));
+    CHECK(near(left.shortest(), 2e-9));
     CHECK(near(left.quantile(0.5), 10e-9));
-    CHECK(near(left.max(), 20e-9));
+    CHECK(near(left.longest(), 20e-9));
     left.reset();
     CHECK(left.count() == 0);
-    CHECK(std::isnan(left.min()));
+    CHECK(std::isnan(left.shortest()));
     CHECK(moe_test::error_of([&] { (void)right.quantile(1.5); }).text ==
           "LatencyHistogram: quantile 1.5 lies outside 0..1");
     CHECK(moe_test::error_of([&] { (void)right.quantile(std::nan("")); }).code == moe::ErrorCode::range);
@@ -127,7 +127,7 @@ TEST_CASE("PhaseTimer times each phase and the pass around them", "[stats]") {
     }
     run_phase(timer, moe::Phase::logits, 20);  // a pass that ends here
     CHECK(timer.phase(moe::Phase::logits).count() == 3);
-    CHECK(near(timer.phase(moe::Phase::logits).max(), 20e-9));
+    CHECK(near(timer.phase(moe::Phase::logits).longest(), 20e-9));
     CHECK(near(timer.phase(moe::Phase::output).mean(), 14e-9));
     CHECK(timer.pass().count() == 2);
     CHECK(near(timer.pass().mean(), (10 + 11 + 12 + 13 + 14 + 4) * 1e-9));

@@ -12,8 +12,8 @@ namespace moe::inline MOE_ABI {
 template <class T>
 void require_aligned(const T* data, const char* where, const char* name) {
     const std::size_t beyond = reinterpret_cast<std::uintptr_t>(data) % alignof(T);
-    require(beyond == 0, ErrorCode::alignment, where, ": ", name, " must be aligned to the ", alignof(T),
-            " bytes of an element, it begins ", beyond, " beyond");
+    ensure(beyond == 0, ErrorCode::alignment, where, ": ", name, " must be aligned to the ", alignof(T),
+           " bytes of an element, it begins ", beyond, " beyond");
 }
 
 }  // namespace moe::inline MOE_ABI

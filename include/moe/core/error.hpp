@@ -82,7 +82,7 @@ inline void append(std::string& text, double value) {
 /// Reports a mistake: throws `Error`, or calls `moe_error_handler` where exceptions are off. The parts (strings and
 /// numbers) are joined into the message. Never returns.
 template <class... Parts>
-[[noreturn]] MOE_NOINLINE void fail(ErrorCode code, Parts... parts) {
+[[noreturn]] MOE_NOINLINE void raise_error(ErrorCode code, Parts... parts) {
     std::string message;
     (detail::append(message, parts), ...);
 #if MOE_EXCEPTIONS
@@ -98,9 +98,9 @@ template <class... Parts>
 /// Reports a mistake unless `condition` holds. The message is only built when it does not. Parts go by value, so that
 /// literals decay and messages of one shape share a function.
 template <class... Parts>
-constexpr void require(bool condition, ErrorCode code, Parts... parts) {
+constexpr void ensure(bool condition, ErrorCode code, Parts... parts) {
     if (!condition) [[unlikely]] {
-        fail(code, parts...);
+        raise_error(code, parts...);
     }
 }
 

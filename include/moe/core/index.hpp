@@ -21,15 +21,15 @@ using Index = std::uint32_t;
 
 /// a * b, or an Error(overflow) that names both.
 [[nodiscard]] constexpr std::size_t checked_multiply(std::size_t a, std::size_t b) {
-    require(a == 0 || b <= std::numeric_limits<std::size_t>::max() / a, ErrorCode::overflow, "the product ", a, " x ",
-            b, " does not fit in std::size_t");
+    ensure(a == 0 || b <= (std::numeric_limits<std::size_t>::max)() / a, ErrorCode::overflow, "the product ", a, " x ",
+           b, " does not fit in std::size_t");
     return a * b;
 }
 
 /// a + b, or an Error(overflow) that names both.
 [[nodiscard]] constexpr std::size_t checked_add(std::size_t a, std::size_t b) {
-    require(b <= std::numeric_limits<std::size_t>::max() - a, ErrorCode::overflow, "the sum ", a, " + ", b,
-            " does not fit in std::size_t");
+    ensure(b <= (std::numeric_limits<std::size_t>::max)() - a, ErrorCode::overflow, "the sum ", a, " + ", b,
+           " does not fit in std::size_t");
     return a + b;
 }
 

@@ -22,10 +22,10 @@ public:
     /// any alignment; `forward` asks activations to be aligned to their type.
     constexpr MatrixView(T* data, std::size_t rows, std::size_t cols, std::size_t stride)
         : data_(data), rows_(rows), cols_(cols), stride_(rows > 1 || stride > cols ? stride : cols) {
-        require(rows <= 1 || stride >= cols, ErrorCode::stride, "MatrixView: the row stride ", stride,
-                " is smaller than the ", cols, " columns of a row");
-        require(data != nullptr || rows == 0 || cols == 0, ErrorCode::null_pointer, "MatrixView: null data for ", rows,
-                " x ", cols, " elements");
+        ensure(rows <= 1 || stride >= cols, ErrorCode::stride, "MatrixView: the row stride ", stride,
+               " is smaller than the ", cols, " columns of a row");
+        ensure(data != nullptr || rows == 0 || cols == 0, ErrorCode::null_pointer, "MatrixView: null data for ", rows,
+               " x ", cols, " elements");
         (void)checked_multiply(checked_multiply(rows, stride_), sizeof(T));
     }
 

@@ -45,10 +45,10 @@ void require_disjoint(const char* where, const char* a_name, const MatrixView<A>
         const auto a_begin = reinterpret_cast<std::uintptr_t>(a.data());
         const auto b_begin = reinterpret_cast<std::uintptr_t>(b.data());
         const bool behind = a_begin <= b_begin;
-        fail(ErrorCode::layout, where, ": ", a_name, " (", a.rows(), " x ", a.cols(), ", row stride ", a.stride(),
-             ") and ", b_name, " (", b.rows(), " x ", b.cols(), ", row stride ", b.stride(), ", ",
-             behind ? b_begin - a_begin : a_begin - b_begin, behind ? " bytes behind" : " bytes before",
-             " it) overlap; nothing is computed in place");
+        raise_error(ErrorCode::layout, where, ": ", a_name, " (", a.rows(), " x ", a.cols(), ", row stride ",
+                    a.stride(), ") and ", b_name, " (", b.rows(), " x ", b.cols(), ", row stride ", b.stride(), ", ",
+                    behind ? b_begin - a_begin : a_begin - b_begin, behind ? " bytes behind" : " bytes before",
+                    " it) overlap; nothing is computed in place");
     }
 }
 

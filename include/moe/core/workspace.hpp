@@ -57,8 +57,8 @@ private:
     /// Asks for no more than half the address space, which no system has: standard libraries round a size up to its
     /// alignment without a look at overflow, and would turn the largest ones into a few bytes.
     [[nodiscard]] static std::byte* allocate(std::size_t bytes) {
-        constexpr std::size_t most = std::numeric_limits<std::size_t>::max() / 2;
-        return static_cast<std::byte*>(::operator new(std::min(bytes, most), alignment_of(bytes)));
+        constexpr std::size_t most = (std::numeric_limits<std::size_t>::max)() / 2;
+        return static_cast<std::byte*>(::operator new((std::min)(bytes, most), alignment_of(bytes)));
     }
 
     std::byte* data_ = nullptr;
@@ -82,8 +82,8 @@ public:
         if (block_ == nullptr) {
             return {};
         }
-        require(used_ <= capacity_, ErrorCode::capacity, "Arena: ", used_, " bytes are needed of a block of ",
-                capacity_);
+        ensure(used_ <= capacity_, ErrorCode::capacity, "Arena: ", used_, " bytes are needed of a block of ",
+               capacity_);
         return {reinterpret_cast<T*>(block_ + begin), count};
     }
 
@@ -116,9 +116,9 @@ public:
         if (bytes <= capacity()) {
             return;
         }
-        require(!fixed_, ErrorCode::capacity, "Workspace: ", bytes,
-                " bytes are needed, but the memory given by the caller holds ", capacity(), " (after alignment to ",
-                buffer_alignment, ")");
+        ensure(!fixed_, ErrorCode::capacity, "Workspace: ", bytes,
+               " bytes are needed, but the memory given by the caller holds ", capacity(), " (after alignment to ",
+               buffer_alignment, ")");
         owned_ = AlignedBuffer(bytes);
     }
 

@@ -57,7 +57,7 @@ decltype(auto) visit_form(const AnyForm& any, Visitor&& visitor) {
         case FormKind::clamped_before: return visitor(ClampedBefore<Silu>{.limit = any.limit});
         case FormKind::clamped_after: return visitor(ClampedAfter<Silu>{.limit = any.limit});
     }
-    fail(ErrorCode::range, "AnyForm: kind ", static_cast<int>(any.kind), " is none of FormKind");
+    raise_error(ErrorCode::range, "AnyForm: kind ", static_cast<int>(any.kind), " is none of FormKind");
 }
 
 inline void AnyForm::validate() const {

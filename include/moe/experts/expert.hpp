@@ -69,15 +69,15 @@ private:
         const std::size_t n_tasks = blocks * divide_up(panels, chunk);
         TaskQueue queue;
         threads_.run([&](std::size_t ith, std::size_t nth) {
-            require(ith < nth && nth <= threads_.concurrency(), ErrorCode::range, "Expert: worker ", ith, " of ", nth,
-                    ", the executor announced ", threads_.concurrency());
+            ensure(ith < nth && nth <= threads_.concurrency(), ErrorCode::range, "Expert: worker ", ith, " of ", nth,
+                   ", the executor announced ", threads_.concurrency());
             Arena mine(memory_.workers.data() + ith * memory_.worker_bytes, memory_.worker_bytes);
             const PanelScratch<T> scratch = PanelScratch<T>::take(mine);
             for (std::size_t i = queue.take(); i < n_tasks; i = queue.take()) {
                 const std::size_t panel = i / blocks * chunk;
                 const std::size_t first = i % blocks * max_task_rows;
-                task(PanelRange{panel, std::min(chunk, panels - panel)},
-                     Tokens{first, std::min(max_task_rows, n_tokens - first)}, scratch);
+                task(PanelRange{panel, (std::min)(chunk, panels - panel)},
+                     Tokens{first, (std::min)(max_task_rows, n_tokens - first)}, scratch);
             }
         });
     }
@@ -94,12 +94,12 @@ ExpertCall<T>::ExpertCall(const ExpertsRef<T>& expert, MatrixView<const T> x, Ma
                           const ExecutorRef& threads)
     : expert_(expert), x_(x), y_(y), threads_(threads) {
     const std::size_t d_model = expert.layout().d_model;
-    require(x.cols() == d_model && y.cols() == d_model && x.rows() == y.rows(), ErrorCode::shape, "Expert: x is ",
-            x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(), ", both must be n_tokens x ", d_model);
+    ensure(x.cols() == d_model && y.cols() == d_model && x.rows() == y.rows(), ErrorCode::shape, "Expert: x is ",
+           x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(), ", both must be n_tokens x ", d_model);
     require_aligned(x.data(), "Expert", "x");
     require_aligned(y.data(), "Expert", "y");
     require_disjoint("Expert", "x", x, "y", y);
-    require(threads.concurrency() > 0, ErrorCode::range, "Expert: an executor of 0 threads");
+    ensure(threads.concurrency() > 0, ErrorCode::range, "Expert: an executor of 0 threads");
     Arena measure;
     (void)lay_out(measure);
     workspace.reserve(measure.used());
@@ -126,7 +126,7 @@ void ExpertCall<T>::run() const {
     });
     for_each_task(layout.output_panels(), [&](PanelRange panels, Tokens tokens, const PanelScratch<T>& scratch) {
         const std::size_t first = panels.first * Panel<T>::width;
-        const std::size_t columns = std::min(panels.count * Panel<T>::width, layout.d_model - first);
+        const std::size_t columns = (std::min)(panels.count * Panel<T>::width, layout.d_model - first);
         std::array<T*, max_task_rows> rows;
         for (std::size_t r = 0; r < tokens.count; ++r) {
             const std::size_t t = tokens.first + r;
@@ -152,8 +152,8 @@ public:
     /// From a bank of one: `Expert{bank.expert(e)}`, or an ExpertBank over the weights of one network. Throws
     /// Error(shape) for any other.
     explicit Expert(Bank bank) : bank_(std::move(bank)) {
-        require(bank_.n_experts() == 1, ErrorCode::shape, "Expert: a bank of one expert is expected, not of ",
-                bank_.n_experts());
+        ensure(bank_.n_experts() == 1, ErrorCode::shape, "Expert: a bank of one expert is expected, not of ",
+               bank_.n_experts());
     }
 
     [[nodiscard]] std::size_t d_model() const noexcept { return bank_.layout().d_model; }

@@ -27,26 +27,25 @@ namespace detail {
 template <WeightElement W>
 [[nodiscard]] PanelLayout<ComputeType<W>> check_weights(bool gated, const ExpertWeights<W>& weights) {
     const WeightStack<W>& up = weights.up;
-    require(!up.empty(), ErrorCode::missing, "ExpertBank: the up projection is missing");
-    require(!weights.down.empty(), ErrorCode::missing, "ExpertBank: the down projection is missing");
-    require(gated != weights.gate.empty(), ErrorCode::missing,
-            gated ? "ExpertBank: a gated form needs a gate projection, which is missing"
-                  : "ExpertBank: a plain form has no gate projection, but one was given");
+    ensure(!up.empty(), ErrorCode::missing, "ExpertBank: the up projection is missing");
+    ensure(!weights.down.empty(), ErrorCode::missing, "ExpertBank: the down projection is missing");
+    ensure(gated != weights.gate.empty(), ErrorCode::missing,
+           gated ? "ExpertBank: a gated form needs a gate projection, which is missing"
+                 : "ExpertBank: a plain form has no gate projection, but one was given");
     const PanelLayout<ComputeType<W>> layout{up.inputs(), up.outputs(), gated};
-    const auto check = [&](const char* name, const WeightStack<W>& stack, std::size_t outputs, std::size_t inputs) {
-        require(stack.empty() ||
-                    (stack.n_experts() == up.n_experts() && stack.outputs() == outputs && stack.inputs() == inputs),
-                ErrorCode::shape, "ExpertBank: ", name, " is ", stack.n_experts(), " x ", stack.outputs(), " x ",
-                stack.inputs(), " but up is ", up.n_experts(), " x ", layout.d_ff, " x ", layout.d_model, ", so ", name,
-                " must be ", up.n_experts(), " x ", outputs, " x ", inputs);
+    const auto confirm = [&](const char* name, const WeightStack<W>& stack, std::size_t outputs, std::size_t inputs) {
+        ensure(stack.empty() ||
+                   (stack.n_experts() == up.n_experts() && stack.outputs() == outputs && stack.inputs() == inputs),
+               ErrorCode::shape, "ExpertBank: ", name, " is ", stack.n_experts(), " x ", stack.outputs(), " x ",
+               stack.inputs(), " but up is ", up.n_experts(), " x ", layout.d_ff, " x ", layout.d_model, ", so ", name,
+               " must be ", up.n_experts(), " x ", outputs, " x ", inputs);
     };
-    check("gate", weights.gate, layout.d_ff, layout.d_model);
-    check("down", weights.down, layout.d_model, layout.d_ff);
-    check("gate bias", weights.gate_bias, layout.d_ff, 1);
-    check("up bias", weights.up_bias, layout.d_ff, 1);
-    check("down bias", weights.down_bias, layout.d_model, 1);
-    require(gated || weights.gate_bias.empty(), ErrorCode::missing,
-            "ExpertBank: a gate bias was given to a plain form");
+    confirm("gate", weights.gate, layout.d_ff, layout.d_model);
+    confirm("down", weights.down, layout.d_model, layout.d_ff);
+    confirm("gate bias", weights.gate_bias, layout.d_ff, 1);
+    confirm("up bias", weights.up_bias, layout.d_ff, 1);
+    confirm("down bias", weights.down_bias, layout.d_model, 1);
+    ensure(gated || weights.gate_bias.empty(), ErrorCode::missing, "ExpertBank: a gate bias was given to a plain form");
     return layout;
 }
 

@@ -86,7 +86,7 @@ void add_output(const S& source, std::size_t e, PanelRange panels, RowPointers h
     for (std::size_t i = 0; i < panels.count; ++i) {
         source.output_bias(e, panels.first + i, bias.data());
         const std::size_t first = (panels.first + i) * Panel<T>::width;
-        const std::size_t columns = std::min(Panel<T>::width, source.layout().d_model - first);
+        const std::size_t columns = (std::min)(Panel<T>::width, source.layout().d_model - first);
         const T* sums = scratch.sums_of(i, hidden.size());
         for (std::size_t r = 0; r < hidden.size(); ++r, sums += Panel<T>::width) {
             add_scaled_sum(weights.empty() ? T(1) : weights[r], sums, bias.data(), columns, y[r] + first);

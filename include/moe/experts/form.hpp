@@ -17,13 +17,13 @@ namespace detail {
 
 /// Of a clamp. Infinity clamps nothing.
 inline void check_limit(const char* form, double limit) {
-    require(limit > 0, ErrorCode::range, form, ": limit is ", limit, ", it must be above 0");
+    ensure(limit > 0, ErrorCode::range, form, ": limit is ", limit, ", it must be above 0");
 }
 
 /// Infinite as a float, a slope would turn the gate value 0 into NaN.
 inline void check_alpha(const char* form, double alpha) {
-    require(alpha > 0 && alpha <= static_cast<double>(std::numeric_limits<float>::max()), ErrorCode::range, form,
-            ": alpha is ", alpha, ", it must be above 0 and finite in float");
+    ensure(alpha > 0 && alpha <= static_cast<double>((std::numeric_limits<float>::max)()), ErrorCode::range, form,
+           ": alpha is ", alpha, ", it must be above 0 and finite in float");
 }
 
 }  // namespace detail

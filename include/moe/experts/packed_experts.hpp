@@ -77,7 +77,7 @@ void pack_panel(std::size_t k, std::byte* target, Gather&& gather) {
     } else {
         std::array<T, quantization_group * Panel<T>::width> block;
         for (std::size_t first = 0; first < k; first += quantization_group) {
-            const std::size_t depth = std::min(quantization_group, k - first);
+            const std::size_t depth = (std::min)(quantization_group, k - first);
             gather(first, depth, block.data());
             PackedPanel<F>::encode(block.data(), first, depth, target);
         }
@@ -155,10 +155,10 @@ public:
                   Compute compute = Compute::exact)
         : form_(form), layout_(layout), compute_(compute), data_(packed.data()) {
         validate_form(form_);
-        require(form_.gated() == this->layout().gated, ErrorCode::shape, "PackedExperts: the experts were packed as ",
-                this->layout().gated ? "gated" : "plain", " ones, the form is ", form_.gated() ? "gated" : "plain");
+        ensure(form_.gated() == this->layout().gated, ErrorCode::shape, "PackedExperts: the experts were packed as ",
+               this->layout().gated ? "gated" : "plain", " ones, the form is ", form_.gated() ? "gated" : "plain");
         check_memory(packed.data(), packed.size());
-        check();
+        confirm();
     }
 
     /// The same experts in the same memory, which this object or the caller keeps, computed in another way: one of the
@@ -212,28 +212,28 @@ private:
                       "double weights can only be packed as double, all others as anything else");
         std::byte* const target = owned_.size() > 0 ? owned_.data() : memory.data();
         check_memory(target, owned_.size() > 0 ? owned_.size() : memory.size());
-        check();
+        confirm();
         data_ = target;
         detail::pack_experts(bank.weights(), layout_, target, executor);
     }
 
-    void check() const {
+    void confirm() const {
         constexpr bool splits = std::is_same_v<F, bfloat16>;
-        require(compute_ == Compute::exact || (compute_ == Compute::int8 && QuantizedFormat<F>) ||
-                    (compute_ == Compute::bf16x3 && splits),
-                ErrorCode::range, "PackedExperts: compute ", static_cast<int>(compute_), " is not one this format has",
-                QuantizedFormat<F> ? "" : "; only Int8 and Int4 have Compute::int8",
-                splits ? "" : "; only bfloat16 has Compute::bf16x3");
-        require(
+        ensure(compute_ == Compute::exact || (compute_ == Compute::int8 && QuantizedFormat<F>) ||
+                   (compute_ == Compute::bf16x3 && splits),
+               ErrorCode::range, "PackedExperts: compute ", static_cast<int>(compute_), " is not one this format has",
+               QuantizedFormat<F> ? "" : "; only Int8 and Int4 have Compute::int8",
+               splits ? "" : "; only bfloat16 has Compute::bf16x3");
+        ensure(
             compute_ != Compute::bf16x3 || arch::MatrixUnit::request(), ErrorCode::missing,
             "PackedExperts: Compute::bf16x3 needs a matrix unit (AMX), which ",
             arch::MatrixUnit::present ? "the system does not give this process" : "this program was not compiled for");
     }
     void check_memory(const std::byte* data, std::size_t size) const {
-        require(size >= layout_.bytes(), ErrorCode::capacity, "PackedExperts: ", layout_.bytes(),
-                " bytes are needed, the memory given holds ", size);
-        require(reinterpret_cast<std::uintptr_t>(data) % buffer_alignment == 0, ErrorCode::alignment,
-                "PackedExperts: the memory must be aligned to ", buffer_alignment, " bytes");
+        ensure(size >= layout_.bytes(), ErrorCode::capacity, "PackedExperts: ", layout_.bytes(),
+               " bytes are needed, the memory given holds ", size);
+        ensure(reinterpret_cast<std::uintptr_t>(data) % buffer_alignment == 0, ErrorCode::alignment,
+               "PackedExperts: the memory must be aligned to ", buffer_alignment, " bytes");
     }
 
     void multiply(RowPointers rows, std::size_t k, std::size_t offset, std::size_t n_panels,

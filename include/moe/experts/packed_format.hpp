@@ -97,7 +97,7 @@ struct PackedPanel<F> {
     static void encode(const float* block, std::size_t first, std::size_t depth, std::byte* target) {
         for (std::size_t g = 0; g * quantization_group < depth; ++g) {
             const std::size_t begin = g * quantization_group;
-            encode_group<F>(block + begin * Panel<float>::width, std::min(quantization_group, depth - begin),
+            encode_group<F>(block + begin * Panel<float>::width, (std::min)(quantization_group, depth - begin),
                             target + (first + begin) / quantization_group * QuantizedPanel<F>::group_bytes);
         }
     }

@@ -77,7 +77,7 @@ namespace detail {
 template <WeightElement W, class Target>
 void pack_columns(const WeightStack<W>& stack, std::size_t e, std::size_t first_output, std::size_t columns,
                   std::size_t first_input, std::size_t depth, Target* target) {
-    const std::size_t valid = std::min(columns, stack.outputs() - first_output);
+    const std::size_t valid = (std::min)(columns, stack.outputs() - first_output);
     pack_block(stack.block(e, first_output, valid), first_input, depth, columns, target, Panel<ComputeType<W>>::width);
 }
 

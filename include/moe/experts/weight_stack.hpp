@@ -34,10 +34,10 @@ public:
           inputs_(cols),
           output_stride_(row_stride) {
         check_shape();
-        require(data != nullptr, ErrorCode::null_pointer, "stacked: null weights for ", n_experts, " experts of ", rows,
-                " x ", cols);
-        require(n_experts == 1 || expert_stride >= matrix_extent(), ErrorCode::stride, "stacked: the expert stride ",
-                expert_stride, " is smaller than a matrix of ", rows, " x ", cols, " with row stride ", row_stride);
+        ensure(data != nullptr, ErrorCode::null_pointer, "stacked: null weights for ", n_experts, " experts of ", rows,
+               " x ", cols);
+        ensure(n_experts == 1 || expert_stride >= matrix_extent(), ErrorCode::stride, "stacked: the expert stride ",
+               expert_stride, " is smaller than a matrix of ", rows, " x ", cols, " with row stride ", row_stride);
         (void)checked_multiply(checked_add(checked_multiply(n_experts - 1, expert_stride), matrix_extent()), sizeof(W));
     }
 
@@ -50,8 +50,8 @@ public:
           output_stride_(row_stride) {
         check_shape();
         for (std::size_t e = 0; e < table_.size(); ++e) {
-            require(table_[e] != nullptr, ErrorCode::null_pointer, "separate: null weights for expert ", e, " of ",
-                    n_experts_);
+            ensure(table_[e] != nullptr, ErrorCode::null_pointer, "separate: null weights for expert ", e, " of ",
+                   n_experts_);
         }
         (void)checked_multiply(matrix_extent(), sizeof(W));
     }
@@ -78,11 +78,10 @@ public:
     /// Every `step`-th output from `first` on, `count` of them. Throws Error(range) when there are none, a step is 0,
     /// or they leave the matrix.
     [[nodiscard]] WeightStack outputs_slice(std::size_t first, std::size_t step, std::size_t count) const {
-        require(count > 0 && step > 0, ErrorCode::range, "WeightStack: ", count, " outputs in steps of ", step,
-                "; both must be at least 1");
-        require(first < outputs_ && count - 1 <= (outputs_ - 1 - first) / step, ErrorCode::range,
-                "WeightStack: ", count, " outputs from ", first, " in steps of ", step, " leave a matrix of ",
-                outputs_);
+        ensure(count > 0 && step > 0, ErrorCode::range, "WeightStack: ", count, " outputs in steps of ", step,
+               "; both must be at least 1");
+        ensure(first < outputs_ && count - 1 <= (outputs_ - 1 - first) / step, ErrorCode::range, "WeightStack: ", count,
+               " outputs from ", first, " in steps of ", step, " leave a matrix of ", outputs_);
         WeightStack result = *this;
         if (result.table_.empty()) {
             result.data_ += first * output_stride_;
@@ -97,7 +96,7 @@ public:
 
     /// Expert `e` alone.
     [[nodiscard]] WeightStack expert(std::size_t e) const {
-        require(e < n_experts_, ErrorCode::range, "WeightStack: expert ", e, " of ", n_experts_);
+        ensure(e < n_experts_, ErrorCode::range, "WeightStack: expert ", e, " of ", n_experts_);
         WeightStack result = *this;
         result.n_experts_ = 1;
         if (result.table_.empty()) {
@@ -115,10 +114,10 @@ private:
     }
 
     void check_shape() const {
-        require(n_experts_ > 0 && outputs_ > 0 && inputs_ > 0, ErrorCode::shape, "WeightStack: ", n_experts_,
-                " experts of ", outputs_, " x ", inputs_, "; every size must be at least 1");
-        require(outputs_ == 1 || output_stride_ >= inputs_, ErrorCode::stride, "WeightStack: the row stride ",
-                output_stride_, " is smaller than the ", inputs_, " columns of a row");
+        ensure(n_experts_ > 0 && outputs_ > 0 && inputs_ > 0, ErrorCode::shape, "WeightStack: ", n_experts_,
+               " experts of ", outputs_, " x ", inputs_, "; every size must be at least 1");
+        ensure(outputs_ == 1 || output_stride_ >= inputs_, ErrorCode::stride, "WeightStack: the row stride ",
+               output_stride_, " is smaller than the ", inputs_, " columns of a row");
     }
 
     const W* data_ = nullptr;
@@ -173,8 +172,8 @@ struct GateUp {
 /// Gate and up in one matrix of 2 * d_ff outputs: first all of gate, then all of up. Biases are stacks with one column.
 template <WeightElement W>
 [[nodiscard]] GateUp<W> concatenated(const WeightStack<W>& stack) {
-    require(stack.outputs() % 2 == 0, ErrorCode::shape, "concatenated: ", stack.outputs(),
-            " outputs cannot be a gate half and an up half");
+    ensure(stack.outputs() % 2 == 0, ErrorCode::shape, "concatenated: ", stack.outputs(),
+           " outputs cannot be a gate half and an up half");
     const std::size_t half = stack.outputs() / 2;
     return {stack.outputs_slice(0, 1, half), stack.outputs_slice(half, 1, half)};
 }
@@ -182,8 +181,8 @@ template <WeightElement W>
 /// Gate and up in one matrix of 2 * d_ff outputs: gate in the even ones, up in the odd ones (GPT-OSS).
 template <WeightElement W>
 [[nodiscard]] GateUp<W> interleaved(const WeightStack<W>& stack) {
-    require(stack.outputs() % 2 == 0, ErrorCode::shape, "interleaved: ", stack.outputs(),
-            " outputs cannot be pairs of gate and up");
+    ensure(stack.outputs() % 2 == 0, ErrorCode::shape, "interleaved: ", stack.outputs(),
+           " outputs cannot be pairs of gate and up");
     const std::size_t half = stack.outputs() / 2;
     return {stack.outputs_slice(0, 2, half), stack.outputs_slice(1, 2, half)};
 }

@@ -51,7 +51,7 @@ namespace detail {
     float largest = 0.0F;
     bool finite = true;
     for (const float value : x) {
-        largest = std::max(largest, std::fabs(value));
+        largest = (std::max)(largest, std::fabs(value));
         finite = finite && std::isfinite(value);
     }
     QuantizedGroup group;
@@ -82,7 +82,7 @@ namespace detail {
     for (std::size_t i = 0; i < x.size(); ++i) {
         // In double the product is exact, so that codes do not depend on whether the compiler fuses it with the sum.
         const double shifted = static_cast<double>(x[i]) * static_cast<double>(inverse) + 8.5;
-        const float code = finite ? std::min(15.0F, std::floor(static_cast<float>(shifted))) : 8.0F;
+        const float code = finite ? (std::min)(15.0F, std::floor(static_cast<float>(shifted))) : 8.0F;
         group.codes[i] = static_cast<std::uint8_t>(code);
     }
     return group;

@@ -106,7 +106,7 @@ private:
             if constexpr (TokenGate<G, T>) {
                 return moe::select_token<T>(held, logits, context, out);
             } else {
-                fail(ErrorCode::missing, "AnyGate: select_token was called, but the gate held is a batch gate");
+                raise_error(ErrorCode::missing, "AnyGate: select_token was called, but the gate held is a batch gate");
             }
         }
 
@@ -115,7 +115,7 @@ private:
             if constexpr (BatchGate<G, T>) {
                 moe::select_batch<T>(held, logits, out);
             } else {
-                fail(ErrorCode::missing, "AnyGate: select_batch was called, but the gate held is a token gate");
+                raise_error(ErrorCode::missing, "AnyGate: select_batch was called, but the gate held is a token gate");
             }
         }
 
@@ -123,7 +123,7 @@ private:
     };
 
     [[nodiscard]] const Base& gate() const {
-        require(gate_ != nullptr, ErrorCode::missing, "AnyGate: it was moved from and holds no gate");
+        ensure(gate_ != nullptr, ErrorCode::missing, "AnyGate: it was moved from and holds no gate");
         return *gate_;
     }
 

@@ -35,7 +35,7 @@ struct GateArchetype {
 
     /// Called once at set-up with the number of experts; reports settings that cannot be.
     void validate(std::size_t n_experts) const {
-        require(n_experts >= 1, ErrorCode::range, "GateArchetype: there are ", n_experts, " experts to choose from");
+        ensure(n_experts >= 1, ErrorCode::range, "GateArchetype: there are ", n_experts, " experts to choose from");
     }
 
     /// False tells the router not to compute logits; `select` then gets an empty span.

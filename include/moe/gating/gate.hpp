@@ -110,14 +110,14 @@ concept Gate = TokenGate<G, T> || BatchGate<G, T> || erases_gates<G>;
 namespace detail {
 
 [[nodiscard]] inline int to_int(std::size_t value, const char* name) {
-    require(std::in_range<int>(value), ErrorCode::overflow, "gate: ", value, " ", name, " exceed ", INT_MAX);
+    ensure(std::in_range<int>(value), ErrorCode::overflow, "gate: ", value, " ", name, " exceed ", INT_MAX);
     return static_cast<int>(value);
 }
 
 template <Count N>
 [[nodiscard]] std::size_t checked_bound(N bound, std::size_t n_experts) {
-    require(std::cmp_greater_equal(bound, 1) && std::cmp_less_equal(bound, n_experts), ErrorCode::range,
-            "gate: max_per_token is ", bound, ", it must lie in 1..", n_experts, ", the number of experts");
+    ensure(std::cmp_greater_equal(bound, 1) && std::cmp_less_equal(bound, n_experts), ErrorCode::range,
+           "gate: max_per_token is ", bound, ", it must lie in 1..", n_experts, ", the number of experts");
     return static_cast<std::size_t>(bound);
 }
 
@@ -132,15 +132,15 @@ template <class T, class G>
 
 template <Count N>
 [[nodiscard]] std::size_t checked_count(N count, std::size_t max) {
-    require(std::cmp_greater_equal(count, 0) && std::cmp_less_equal(count, max), ErrorCode::range,
-            "gate: select returned ", count, ", but at most ", max,
-            " experts a token (max_per_token) and at least 0 may be chosen");
+    ensure(std::cmp_greater_equal(count, 0) && std::cmp_less_equal(count, max), ErrorCode::range,
+           "gate: select returned ", count, ", but at most ", max,
+           " experts a token (max_per_token) and at least 0 may be chosen");
     return static_cast<std::size_t>(count);
 }
 
 inline void check_expert(ExpertId expert, std::size_t slot, std::size_t n_experts) {
-    require(std::cmp_greater_equal(expert, 0) && std::cmp_less(expert, n_experts), ErrorCode::range,
-            "gate: select chose expert ", expert, " in slot ", slot, ", the experts are 0..", n_experts - 1);
+    ensure(std::cmp_greater_equal(expert, 0) && std::cmp_less(expert, n_experts), ErrorCode::range,
+           "gate: select chose expert ", expert, " in slot ", slot, ", the experts are 0..", n_experts - 1);
 }
 
 inline void check_rows(MatrixView<const ExpertId> experts, std::size_t n_experts) {
@@ -151,8 +151,8 @@ inline void check_rows(MatrixView<const ExpertId> experts, std::size_t n_experts
             check_expert(row[slot] < no_expert ? dropped(row[slot]) : row[slot], slot, n_experts);
         }
         for (std::size_t slot = unused; slot < row.size(); ++slot) {
-            require(row[slot] == no_expert, ErrorCode::range, "gate: select left slot ", unused, " of token ", t,
-                    " unused but chose expert ", row[slot], " in slot ", slot, "; fill each row from the front");
+            ensure(row[slot] == no_expert, ErrorCode::range, "gate: select left slot ", unused, " of token ", t,
+                   " unused but chose expert ", row[slot], " in slot ", slot, "; fill each row from the front");
         }
     }
 }
@@ -188,8 +188,8 @@ template <class G>
         return gate.n_experts(n_logits);
     } else if constexpr (detail::CountsExperts<G>) {
         const auto count = gate.n_experts(detail::to_int(n_logits, "logits"));
-        require(std::cmp_greater_equal(count, 1), ErrorCode::range, "gate: n_experts of ", n_logits, " logits is ",
-                count, ", it must be at least 1");
+        ensure(std::cmp_greater_equal(count, 1), ErrorCode::range, "gate: n_experts of ", n_logits, " logits is ",
+               count, ", it must be at least 1");
         return static_cast<std::size_t>(count);
     } else {
         return n_logits;
@@ -222,7 +222,7 @@ template <class G>
         if constexpr (detail::BoundsAssignments<G>) {
             const auto bound =
                 gate.max_assignments(detail::to_int(n_tokens, "tokens"), detail::to_int(n_experts, "experts"));
-            require(std::cmp_greater_equal(bound, 0), ErrorCode::range, "gate: max_assignments is ", bound);
+            ensure(std::cmp_greater_equal(bound, 0), ErrorCode::range, "gate: max_assignments is ", bound);
             return std::cmp_less(bound, most) ? static_cast<std::size_t>(bound) : most;
         } else {
             return most;
@@ -234,7 +234,7 @@ template <class G>
 /// `validate` refuses, and max_per_token outside 1..n_experts.
 template <class G>
 void validate_gate(const G& gate, std::size_t n_experts) {
-    require(n_experts > 0, ErrorCode::range, "gate: there must be at least 1 expert, there are 0");
+    ensure(n_experts > 0, ErrorCode::range, "gate: there must be at least 1 expert, there are 0");
     if constexpr (erases_gates<G>) {
         gate.validate(n_experts);
     } else {

@@ -34,12 +34,12 @@ struct Normalize {
 
     /// Throws Error(range): a kind that is none, eps or minimum negative or not finite, p not above 0.
     void validate() const {
-        require(kind <= Kind::lp, ErrorCode::range, "Normalize: no kind has the number ", static_cast<int>(kind));
+        ensure(kind <= Kind::lp, ErrorCode::range, "Normalize: no kind has the number ", static_cast<int>(kind));
         if (kind == Kind::lp) {
-            require(value > 0, ErrorCode::range, "Normalize: the p of lp is ", value, ", it must be above 0");
+            ensure(value > 0, ErrorCode::range, "Normalize: the p of lp is ", value, ", it must be above 0");
         } else {
-            require(value >= 0 && value <= std::numeric_limits<double>::max(), ErrorCode::range,
-                    "Normalize: the eps or minimum of a sum is ", value, ", it must be finite and not negative");
+            ensure(value >= 0 && value <= (std::numeric_limits<double>::max)(), ErrorCode::range,
+                   "Normalize: the eps or minimum of a sum is ", value, ", it must be finite and not negative");
         }
     }
 
@@ -62,7 +62,7 @@ private:
         for (const T weight : weights) {
             sum += weight;
         }
-        // std::max(sum, minimum) would turn a NaN sum into the minimum.
+        // (std::max)(sum, minimum) would turn a NaN sum into the minimum.
         const auto bound = static_cast<T>(value);
         return kind == Kind::sum ? sum + bound : (sum < bound ? bound : sum);
     }

@@ -49,7 +49,7 @@ template <std::floating_point T>
 /// log(1 + exp(x)), exact to rounding on both sides.
 template <std::floating_point T>
 [[nodiscard]] T softplus(T x) {
-    return std::max(x, T(0)) + std::log1p(std::exp(-std::abs(x)));
+    return (std::max)(x, T(0)) + std::log1p(std::exp(-std::abs(x)));
 }
 
 }  // namespace detail
@@ -105,8 +105,8 @@ struct RuntimeScore {
 
     /// Throws Error(range): a kind that is none.
     void validate() const {
-        require(kind <= ScoreKind::relu, ErrorCode::range, "RuntimeScore: no score function has the number ",
-                static_cast<int>(kind));
+        ensure(kind <= ScoreKind::relu, ErrorCode::range, "RuntimeScore: no score function has the number ",
+               static_cast<int>(kind));
     }
 
     template <std::floating_point T>
@@ -119,7 +119,7 @@ struct RuntimeScore {
             case ScoreKind::uniform: return Uniform{}(logits, scores);
             case ScoreKind::relu: return ReluScore{}(logits, scores);
         }
-        fail(ErrorCode::range, "RuntimeScore: no score function has the number ", static_cast<int>(kind));
+        raise_error(ErrorCode::range, "RuntimeScore: no score function has the number ", static_cast<int>(kind));
     }
 };
 

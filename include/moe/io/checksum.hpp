@@ -85,7 +85,7 @@ inline constexpr std::size_t checksum_chunk = std::size_t{1} << 20U;
         std::uint64_t mine = 0;
         for (std::size_t i = queue.take(); i < n_chunks; i = queue.take()) {
             const auto rest = bytes.subspan(i * checksum_chunk);
-            mine += chunk_checksum(rest.first(std::min(checksum_chunk, rest.size())), i);
+            mine += chunk_checksum(rest.first((std::min)(checksum_chunk, rest.size())), i);
         }
         total += mine;
     });

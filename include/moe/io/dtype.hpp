@@ -62,7 +62,7 @@ inline constexpr std::array<DTypeFacts, 16> dtype_facts{{
 
 [[nodiscard]] constexpr const DTypeFacts& facts_of(DType dtype) {
     const auto index = static_cast<std::size_t>(dtype);
-    require(index < dtype_facts.size(), ErrorCode::unknown_type, "DType: ", index, " is not an enumerator");
+    ensure(index < dtype_facts.size(), ErrorCode::unknown_type, "DType: ", index, " is not an enumerator");
     return dtype_facts[index];
 }
 

@@ -78,8 +78,8 @@ public:
             refuse(path, "inspect", errno);
         }
         if (!S_ISREG(facts.st_mode)) {
-            fail(ErrorCode::file, "cannot read ", detail::path_in_quotes(path), ": it is ",
-                 S_ISDIR(facts.st_mode) ? "a directory" : "not a regular file");
+            raise_error(ErrorCode::file, "cannot read ", detail::path_in_quotes(path), ": it is ",
+                        S_ISDIR(facts.st_mode) ? "a directory" : "not a regular file");
         }
         if (!std::in_range<std::size_t>(facts.st_size)) {
             refuse(path, "address", EFBIG);
@@ -116,7 +116,8 @@ public:
 
 private:
     [[noreturn]] static void refuse(const std::string& path, const char* action, int number) {
-        fail(ErrorCode::file, "cannot ", action, " ", detail::path_in_quotes(path), ": ", detail::system_text(number));
+        raise_error(ErrorCode::file, "cannot ", action, " ", detail::path_in_quotes(path), ": ",
+                    detail::system_text(number));
     }
 
     void map(const std::string& path, const detail::FileDescriptor& file, std::size_t size) {
@@ -137,8 +138,8 @@ private:
                 refuse(path, "read", errno);
             }
             if (count == 0) {
-                fail(ErrorCode::truncated, "cannot read ", detail::path_in_quotes(path), ": it ended after ", done,
-                     " of ", size, " bytes, shortened while it was read");
+                raise_error(ErrorCode::truncated, "cannot read ", detail::path_in_quotes(path), ": it ended after ",
+                            done, " of ", size, " bytes, shortened while it was read");
             }
             done += count > 0 ? static_cast<std::size_t>(count) : 0;
         }

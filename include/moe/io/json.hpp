@@ -56,17 +56,18 @@ public:
         constexpr int number_out_of_range = 406;
         if (error.id == number_out_of_range) {
             handler_->other_number(token);
-            fail(ErrorCode::overflow, context_, ": the number ", in_quotes(token), " is beyond the range of double");
+            raise_error(ErrorCode::overflow, context_, ": the number ", in_quotes(token),
+                        " is beyond the range of double");
         }
         const std::string_view reason = reason_of(error.what());
         const bool encoding = reason.find("UTF-8") != std::string_view::npos;
         const ErrorCode code = encoding ? ErrorCode::header : ErrorCode::syntax;
         const std::size_t at = read - (read > 0 ? 1 : 0);
         if (at >= text_.size()) {
-            fail(code, context_, ": not JSON: the header ends at byte ", text_.size(), ": ", reason);
+            raise_error(code, context_, ": not JSON: the header ends at byte ", text_.size(), ": ", reason);
         }
-        fail(code, context_, ": not JSON: ", in_quotes(text_.substr(at, 1)), " at byte ", at,
-             " of the header: ", reason);
+        raise_error(code, context_, ": not JSON: ", in_quotes(text_.substr(at, 1)), " at byte ", at,
+                    " of the header: ", reason);
     }
 
 private:
@@ -107,8 +108,8 @@ template <class Handler>
 void read_json(std::string_view text, std::string_view context, Handler& handler) {
     // nlohmann's lexer takes a zero byte for the end of the text: whatever follows would be neither read nor refused.
     if (const std::size_t at = text.find('\0'); at != std::string_view::npos) {
-        fail(ErrorCode::syntax, context, ": not JSON: ", in_quotes(text.substr(at, 1)), " at byte ", at,
-             " of the header");
+        raise_error(ErrorCode::syntax, context, ": not JSON: ", in_quotes(text.substr(at, 1)), " at byte ", at,
+                    " of the header");
     }
     JsonEvents<Handler> events(text, context, handler);
     (void)Json::sax_parse(text.data(), text.data() + text.size(), &events);

@@ -55,7 +55,7 @@ public:
         FileBytes file = FileBytes::open(path, mode);
         PackedFile result("packed file " + detail::path_in_quotes(path), file.bytes());
         result.file_ = std::move(file);
-        result.verify(verify, executor);
+        result.confirm(verify, executor);
         return result;
     }
 
@@ -65,7 +65,7 @@ public:
     [[nodiscard]] static PackedFile parse(std::span<const std::byte> bytes, Verify verify = Verify::all,
                                           const E& executor = {}) {
         PackedFile result("packed bytes", bytes);
-        result.verify(verify, executor);
+        result.confirm(verify, executor);
         return result;
     }
 
@@ -82,9 +82,9 @@ public:
     template <Executor E = SerialExecutor>
     void check_data(const E& executor = {}) const {
         const std::uint64_t found = detail::checksum(data_, executor);
-        require(found == header_.data_checksum, ErrorCode::checksum, context_,
-                ": its data are damaged: the checksum in the header is ", header_.data_checksum, ", that of the data ",
-                found);
+        ensure(found == header_.data_checksum, ErrorCode::checksum, context_,
+               ": its data are damaged: the checksum in the header is ", header_.data_checksum, ", that of the data ",
+               found);
     }
 
     /// The experts in the file, of format F and the form they were packed with, which the file does not know but for
@@ -94,11 +94,11 @@ public:
     template <PackedFormat F, ExpertForm Form>
     [[nodiscard]] PackedExperts<F, Form> experts(Form form, Compute compute = Compute::exact) const {
         visit_stored_format(format(), [this]<class Stored>() {
-            require(std::is_same_v<F, Stored>, ErrorCode::format, context_, ": it holds ", format_name<Stored>(),
-                    " experts, asked for are ", format_name<F>());
+            ensure(std::is_same_v<F, Stored>, ErrorCode::format, context_, ": it holds ", format_name<Stored>(),
+                   " experts, asked for are ", format_name<F>());
         });
-        require(form.gated() == gated(), ErrorCode::format, context_, ": it holds ", gated() ? "gated" : "plain",
-                " experts, the form given is ", form.gated() ? "gated" : "plain");
+        ensure(form.gated() == gated(), ErrorCode::format, context_, ": it holds ", gated() ? "gated" : "plain",
+               " experts, the form given is ", form.gated() ? "gated" : "plain");
         validate_form(form);
         return {std::move(form), detail::stored_layout<F>(header_), data_, compute};
     }
@@ -110,7 +110,7 @@ private:
           data_(bytes.subspan(detail::PackedHeader::bytes)) {}
 
     template <Executor E>
-    void verify(Verify wanted, const E& executor) const {
+    void confirm(Verify wanted, const E& executor) const {
         if (wanted == Verify::all) {
             check_data(executor);
         }
@@ -126,7 +126,7 @@ private:
 /// checksum. Throws Error(file), and Error(range) for a bank of no experts.
 template <PackedFormat F, ExpertForm Form, Executor E = SerialExecutor>
 void write_packed(const std::string& path, const PackedExperts<F, Form>& packed, const E& executor = {}) {
-    require(packed.n_experts() > 0, ErrorCode::range, "write_packed: a bank of 0 experts");
+    ensure(packed.n_experts() > 0, ErrorCode::range, "write_packed: a bank of 0 experts");
     detail::PackedHeader header;
     header.format = static_cast<std::uint32_t>(stored_format<F>);
     header.panel_width = detail::stored_panel_width<F>;

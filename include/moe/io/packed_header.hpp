@@ -38,7 +38,7 @@ decltype(auto) visit_stored_format(StoredFormat format, Visitor&& visitor) {
         case StoredFormat::int8: return visitor.template operator()<Int8>();
         case StoredFormat::int4: return visitor.template operator()<Int4>();
     }
-    fail(ErrorCode::unknown_type, "StoredFormat: none has the number ", static_cast<std::uint32_t>(format));
+    raise_error(ErrorCode::unknown_type, "StoredFormat: none has the number ", static_cast<std::uint32_t>(format));
 }
 
 namespace detail {
@@ -162,31 +162,31 @@ public:
 
 private:
     template <class... Parts>
-    void check(bool holds, ErrorCode code, Parts... parts) const {
+    void confirm(bool holds, ErrorCode code, Parts... parts) const {
         if (!holds) {
-            fail(code, context_, ": ", parts...);
+            raise_error(code, context_, ": ", parts...);
         }
     }
 
     /// Magic, length, version, checksum: is it a header of ours, whole and as it was written?
     void check_frame() {
         const auto& magic = PackedHeader::magic;
-        const std::size_t known = std::min(file_.size(), magic.size());
-        check(known == 0 || std::memcmp(file_.data(), magic.data(), known) == 0, ErrorCode::header,
-              "it does not begin as a file of packed experts does");
-        check(file_.size() >= PackedHeader::bytes, ErrorCode::truncated, "it ends after ", file_.size(),
-              " bytes, within its header of ", PackedHeader::bytes);
+        const std::size_t known = (std::min)(file_.size(), magic.size());
+        confirm(known == 0 || std::memcmp(file_.data(), magic.data(), known) == 0, ErrorCode::header,
+                "it does not begin as a file of packed experts does");
+        confirm(file_.size() >= PackedHeader::bytes, ErrorCode::truncated, "it ends after ", file_.size(),
+                " bytes, within its header of ", PackedHeader::bytes);
         std::copy_n(file_.data(), bytes_.size(), bytes_.data());
         header_.version = number<std::uint32_t>(PackedHeader::version_at);
-        check(header_.version == PackedHeader::newest, ErrorCode::format, "its version is ", header_.version,
-              ", this library reads version ", PackedHeader::newest);
+        confirm(header_.version == PackedHeader::newest, ErrorCode::format, "its version is ", header_.version,
+                ", this library reads version ", PackedHeader::newest);
         const auto stored = number<std::uint64_t>(PackedHeader::checksum_at);
         const std::uint64_t found = header_checksum(bytes_);
-        check(stored == found, ErrorCode::checksum, "its header is damaged: the checksum in it is ", stored,
-              ", that of its bytes ", found);
+        confirm(stored == found, ErrorCode::checksum, "its header is damaged: the checksum in it is ", stored,
+                ", that of its bytes ", found);
         const auto rest = std::span(std::as_const(bytes_)).subspan(PackedHeader::end);
-        check(std::all_of(rest.begin(), rest.end(), [](std::byte b) { return b == std::byte{0}; }), ErrorCode::header,
-              "bytes ", PackedHeader::end, " to ", PackedHeader::bytes, " of its header are not all 0");
+        confirm(std::all_of(rest.begin(), rest.end(), [](std::byte b) { return b == std::byte{0}; }), ErrorCode::header,
+                "bytes ", PackedHeader::end, " to ", PackedHeader::bytes, " of its header are not all 0");
     }
 
     void read_fields() {
@@ -207,32 +207,32 @@ private:
     /// Byte order, format and layout: can this program use the data?
     void check_kind() const {
         constexpr bool little = std::endian::native == std::endian::little;
-        check(header_.byte_order != PackedHeader::foreign_order, ErrorCode::format, "its data are ",
-              little ? "big" : "little", "-endian, this processor is ", little ? "little" : "big", "-endian");
-        check(header_.byte_order == PackedHeader::native_order, ErrorCode::header, "its byte order mark is ",
-              header_.byte_order, ", neither ", PackedHeader::native_order, " nor ", PackedHeader::foreign_order);
-        check(header_.format >= static_cast<std::uint32_t>(StoredFormat::float32) &&
-                  header_.format <= static_cast<std::uint32_t>(StoredFormat::int4),
-              ErrorCode::unknown_type, "no format has the number ", header_.format);
-        check(header_.gated <= 1, ErrorCode::range, "its experts are gated ", header_.gated, ", it must be 0 or 1");
+        confirm(header_.byte_order != PackedHeader::foreign_order, ErrorCode::format, "its data are ",
+                little ? "big" : "little", "-endian, this processor is ", little ? "little" : "big", "-endian");
+        confirm(header_.byte_order == PackedHeader::native_order, ErrorCode::header, "its byte order mark is ",
+                header_.byte_order, ", neither ", PackedHeader::native_order, " nor ", PackedHeader::foreign_order);
+        confirm(header_.format >= static_cast<std::uint32_t>(StoredFormat::float32) &&
+                    header_.format <= static_cast<std::uint32_t>(StoredFormat::int4),
+                ErrorCode::unknown_type, "no format has the number ", header_.format);
+        confirm(header_.gated <= 1, ErrorCode::range, "its experts are gated ", header_.gated, ", it must be 0 or 1");
         visit_stored_format(static_cast<StoredFormat>(header_.format), [this]<class F>() {
-            check(header_.panel_width == stored_panel_width<F>, ErrorCode::format, "its panels have ",
-                  header_.panel_width, " outputs, those of ", format_name<F>(), " here have ", stored_panel_width<F>);
-            check(header_.group == stored_group<F>, ErrorCode::format, "its groups have ", header_.group,
-                  " inputs, those of ", format_name<F>(), " here have ", stored_group<F>);
+            confirm(header_.panel_width == stored_panel_width<F>, ErrorCode::format, "its panels have ",
+                    header_.panel_width, " outputs, those of ", format_name<F>(), " here have ", stored_panel_width<F>);
+            confirm(header_.group == stored_group<F>, ErrorCode::format, "its groups have ", header_.group,
+                    " inputs, those of ", format_name<F>(), " here have ", stored_group<F>);
         });
     }
 
     /// Sizes against each other and against the length of the file.
     void check_sizes() const {
         const std::uint64_t present = file_.size() - PackedHeader::bytes;
-        check(header_.data_bytes <= present, ErrorCode::truncated, "it announces ", header_.data_bytes,
-              " bytes of data and ends after ", present);
-        check(header_.data_bytes == present, ErrorCode::layout, "it announces ", header_.data_bytes,
-              " bytes of data and has ", present);
-        check(header_.d_model > 0 && header_.d_ff > 0 && header_.n_experts > 0, ErrorCode::range, "it holds ",
-              header_.n_experts, " experts of d_model ", header_.d_model, " and d_ff ", header_.d_ff,
-              ", none may be 0");
+        confirm(header_.data_bytes <= present, ErrorCode::truncated, "it announces ", header_.data_bytes,
+                " bytes of data and ends after ", present);
+        confirm(header_.data_bytes == present, ErrorCode::layout, "it announces ", header_.data_bytes,
+                " bytes of data and has ", present);
+        confirm(header_.d_model > 0 && header_.d_ff > 0 && header_.n_experts > 0, ErrorCode::range, "it holds ",
+                header_.n_experts, " experts of d_model ", header_.d_model, " and d_ff ", header_.d_ff,
+                ", none may be 0");
         // Two matrices of more than 4 bits a weight: a byte for each (expert, hidden unit, input) at least. Compared by
         // division, which cannot wrap; the exact size, taken afterwards, then fits with room for every padding.
         const bool possible = header_.d_model <= present && header_.d_ff <= present / header_.d_model &&
@@ -242,9 +242,9 @@ private:
             visit_stored_format(static_cast<StoredFormat>(header_.format),
                                 [&]<class F>() { needed = stored_layout<F>(header_).bytes(); });
         }
-        check(possible && needed == present, ErrorCode::layout, "its ", header_.data_bytes,
-              " bytes of data are not those of ", header_.n_experts, " experts of d_model ", header_.d_model,
-              " and d_ff ", header_.d_ff);
+        confirm(possible && needed == present, ErrorCode::layout, "its ", header_.data_bytes,
+                " bytes of data are not those of ", header_.n_experts, " experts of d_model ", header_.d_model,
+                " and d_ff ", header_.d_ff);
     }
 
     template <class Number>

@@ -76,7 +76,7 @@ private:
     /// Discards first: without exceptions the error handler never returns and no destructor would run.
     [[noreturn]] void refuse(const char* action, int number) {
         discard();
-        fail(ErrorCode::file, "cannot ", action, " ", path_in_quotes(path_), ": ", system_text(number));
+        raise_error(ErrorCode::file, "cannot ", action, " ", path_in_quotes(path_), ": ", system_text(number));
     }
 
     void discard() noexcept {

@@ -78,8 +78,8 @@ public:
     [[nodiscard]] const TensorView& at(std::string_view name) const {
         const TensorView* const tensor = find(name);
         if (tensor == nullptr) {
-            fail(ErrorCode::not_found, context_, ": none of its ", contents_.tensors.size(), " tensors is named ",
-                 detail::in_quotes(name));
+            raise_error(ErrorCode::not_found, context_, ": none of its ", contents_.tensors.size(),
+                        " tensors is named ", detail::in_quotes(name));
         }
         return *tensor;
     }

@@ -152,13 +152,13 @@ public:
         }
         const std::string what = expectation().what;
         if (text.find_first_of(".eE") != std::string_view::npos) {
-            fail(ErrorCode::header, where(), ": ", what, " is ", in_quotes(text), ", not an integer");
+            raise_error(ErrorCode::header, where(), ": ", what, " is ", in_quotes(text), ", not an integer");
         }
         if (text.front() == '-') {
-            fail(ErrorCode::range, where(), ": ", what, " is negative: ", in_quotes(text));
+            raise_error(ErrorCode::range, where(), ": ", what, " is negative: ", in_quotes(text));
         }
-        fail(ErrorCode::overflow, where(), ": ", what, " is ", in_quotes(text), ", more than ",
-             std::numeric_limits<std::size_t>::max());
+        raise_error(ErrorCode::overflow, where(), ": ", what, " is ", in_quotes(text), ", more than ",
+                    (std::numeric_limits<std::size_t>::max)());
     }
 
     void literal() {
@@ -216,26 +216,26 @@ private:
 
     [[noreturn]] void refuse(std::string_view found) const {
         const auto [what, kind] = expectation();
-        fail(ErrorCode::header, where(), ": ", what, " is ", found, ", not ", kind);
+        raise_error(ErrorCode::header, where(), ": ", what, " is ", found, ", not ", kind);
     }
 
     /// Into a value that is not looked at.
     void descend() {
         if (++depth_ >= max_depth) {
-            fail(ErrorCode::header, where(), ": values nest deeper than ", max_depth, " levels");
+            raise_error(ErrorCode::header, where(), ": values nest deeper than ", max_depth, " levels");
         }
     }
 
     void begin_entry(std::string name) {
         if (name == metadata_key) {
             if (std::exchange(metadata_seen_, true)) {
-                fail(ErrorCode::duplicate, context_, ": ", metadata_key, " stands twice");
+                raise_error(ErrorCode::duplicate, context_, ": ", metadata_key, " stands twice");
             }
             next_ = Next::metadata;
             return;
         }
         if (name.empty()) {
-            fail(ErrorCode::header, context_, ": a tensor has an empty name");
+            raise_error(ErrorCode::header, context_, ": a tensor has an empty name");
         }
         tensor_ = {};
         tensor_.name = std::move(name);
@@ -255,44 +255,45 @@ private:
         } else if (strictness_ == Strictness::lenient) {
             next_ = Next::unknown;
         } else {
-            fail(ErrorCode::header, where(), ": unknown field ", in_quotes(name));
+            raise_error(ErrorCode::header, where(), ": unknown field ", in_quotes(name));
         }
     }
 
     void require_new(bool is_new, const std::string& field) const {
         if (!is_new) {
-            fail(ErrorCode::duplicate, where(), ": the field ", field, " stands twice");
+            raise_error(ErrorCode::duplicate, where(), ": the field ", field, " stands twice");
         }
     }
 
     void add_metadata(std::string value) {
         if (contents_.metadata.size() == max_metadata_entries) {
-            fail(ErrorCode::range, context_, ": ", metadata_key, " has more than ", max_metadata_entries, " entries");
+            raise_error(ErrorCode::range, context_, ": ", metadata_key, " has more than ", max_metadata_entries,
+                        " entries");
         }
         const auto [entry, inserted] = contents_.metadata.try_emplace(std::move(metadata_name_), std::move(value));
         if (!inserted) {
-            fail(ErrorCode::duplicate, context_, ": ", metadata_key, ": the key ", in_quotes(entry->first),
-                 " stands twice");
+            raise_error(ErrorCode::duplicate, context_, ": ", metadata_key, ": the key ", in_quotes(entry->first),
+                        " stands twice");
         }
     }
 
     void set_dtype(const std::string& name) {
         tensor_.dtype = find_dtype(name);
         if (!tensor_.dtype) {
-            fail(ErrorCode::unknown_type, where(), ": unknown dtype ", in_quotes(name));
+            raise_error(ErrorCode::unknown_type, where(), ": unknown dtype ", in_quotes(name));
         }
     }
 
     void add_dimension(std::size_t extent) {
         if (tensor_.shape->size() == max_dimensions) {
-            fail(ErrorCode::range, where(), ": more than ", max_dimensions, " dimensions");
+            raise_error(ErrorCode::range, where(), ": more than ", max_dimensions, " dimensions");
         }
         tensor_.shape->push_back(extent);
     }
 
     void add_offset(std::size_t offset) {
         if (tensor_.offset_count == tensor_.offsets.size()) {
-            fail(ErrorCode::header, where(), ": data_offsets has more than 2 numbers");
+            raise_error(ErrorCode::header, where(), ": data_offsets has more than 2 numbers");
         }
         tensor_.offsets[tensor_.offset_count++] = offset;
     }
@@ -300,14 +301,15 @@ private:
     void finish_offsets() {
         const auto [begin, end] = tensor_.offsets;
         if (tensor_.offset_count != 2) {
-            fail(ErrorCode::header, where(), ": data_offsets has ", tensor_.offset_count, " numbers instead of 2");
+            raise_error(ErrorCode::header, where(), ": data_offsets has ", tensor_.offset_count,
+                        " numbers instead of 2");
         }
         if (begin > end) {
-            fail(ErrorCode::layout, where(), ": data_offsets begin at ", begin, ", after their end at ", end);
+            raise_error(ErrorCode::layout, where(), ": data_offsets begin at ", begin, ", after their end at ", end);
         }
         if (end > data_.size()) {
-            fail(ErrorCode::truncated, where(), ": its data end at byte ", end, " of the data, but only ", data_.size(),
-                 " are there");
+            raise_error(ErrorCode::truncated, where(), ": its data end at byte ", end, " of the data, but only ",
+                        data_.size(), " are there");
         }
         tensor_.bytes = data_.subspan(begin, end - begin);
     }
@@ -315,7 +317,7 @@ private:
     void finish_tensor() {
         if (!tensor_.dtype || !tensor_.shape || !tensor_.bytes) {
             const char* const others = tensor_.shape ? "data_offsets" : "shape";
-            fail(ErrorCode::header, where(), ": no ", tensor_.dtype ? others : "dtype");
+            raise_error(ErrorCode::header, where(), ": no ", tensor_.dtype ? others : "dtype");
         }
         check_size(*tensor_.dtype, *tensor_.shape, tensor_.bytes->size());
         contents_.tensors.push_back(
@@ -330,15 +332,16 @@ private:
         for (const std::size_t extent : shape) {
             empty = empty || extent == 0;
             const std::size_t factor = extent == 0 ? 1 : extent;
-            if (product > std::numeric_limits<std::size_t>::max() / factor) {
-                fail(ErrorCode::overflow, where(), ": its size, ", product, " x ", factor, " bytes or more, overflows");
+            if (product > (std::numeric_limits<std::size_t>::max)() / factor) {
+                raise_error(ErrorCode::overflow, where(), ": its size, ", product, " x ", factor,
+                            " bytes or more, overflows");
             }
             product *= factor;
         }
         const std::size_t needed = empty ? 0 : product;
         if (needed != bytes) {
-            fail(ErrorCode::layout, where(), ": its shape and dtype need ", needed, " bytes, but data_offsets span ",
-                 bytes);
+            raise_error(ErrorCode::layout, where(), ": its shape and dtype need ", needed,
+                        " bytes, but data_offsets span ", bytes);
         }
     }
 

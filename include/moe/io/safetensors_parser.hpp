@@ -38,25 +38,26 @@ private:
     /// mark or white space, which the JSON parser would pass over).
     [[nodiscard]] std::string_view header_text() const {
         if (file_.size() < length_bytes) {
-            fail(ErrorCode::truncated, context_, ": ", file_.size(), " bytes cannot hold the ", length_bytes,
-                 " bytes of the header length");
+            raise_error(ErrorCode::truncated, context_, ": ", file_.size(), " bytes cannot hold the ", length_bytes,
+                        " bytes of the header length");
         }
         std::uint64_t length = 0;
         for (std::size_t i = length_bytes; i-- > 0;) {
             length = (length << 8U) | std::to_integer<std::uint64_t>(file_[i]);
         }
         if (length == 0 || length > max_header_bytes) {
-            fail(ErrorCode::header, context_, ": a header of ", length, " bytes is not between 1 and ",
-                 max_header_bytes);
+            raise_error(ErrorCode::header, context_, ": a header of ", length, " bytes is not between 1 and ",
+                        max_header_bytes);
         }
         const std::span<const std::byte> rest = file_.subspan(length_bytes);
         if (length > rest.size()) {
-            fail(ErrorCode::truncated, context_, ": the header of ", length, " bytes is cut off after ", rest.size());
+            raise_error(ErrorCode::truncated, context_, ": the header of ", length, " bytes is cut off after ",
+                        rest.size());
         }
         const std::string_view text(reinterpret_cast<const char*>(rest.data()), static_cast<std::size_t>(length));
         if (text.front() != '{') {
-            fail(ErrorCode::header, context_, ": the header begins with ", in_quotes(text.substr(0, 1)),
-                 ", not with '{'");
+            raise_error(ErrorCode::header, context_, ": the header begins with ", in_quotes(text.substr(0, 1)),
+                        ", not with '{'");
         }
         return text;
     }
@@ -72,7 +73,7 @@ private:
             return tensors[a].name == tensors[b].name;
         });
         if (twice != order.end()) {
-            fail(ErrorCode::duplicate, context_, ": two tensors are named ", in_quotes(tensors[*twice].name));
+            raise_error(ErrorCode::duplicate, context_, ": two tensors are named ", in_quotes(tensors[*twice].name));
         }
     }
 
@@ -92,19 +93,19 @@ private:
         for (std::size_t k = 0; k < order.size(); ++k) {
             const TensorView& tensor = tensors[order[k]];
             if (begin(order[k]) > covered) {
-                fail(ErrorCode::layout, context_, ": tensor ", in_quotes(tensor.name), " begins at byte ",
-                     begin(order[k]), " of the data, which leaves a hole from byte ", covered);
+                raise_error(ErrorCode::layout, context_, ": tensor ", in_quotes(tensor.name), " begins at byte ",
+                            begin(order[k]), " of the data, which leaves a hole from byte ", covered);
             }
             if (begin(order[k]) < covered) {
-                fail(ErrorCode::layout, context_, ": tensor ", in_quotes(tensor.name), " begins at byte ",
-                     begin(order[k]), " of the data and overlaps ", in_quotes(tensors[order[k - 1]].name),
-                     ", which ends at ", covered);
+                raise_error(ErrorCode::layout, context_, ": tensor ", in_quotes(tensor.name), " begins at byte ",
+                            begin(order[k]), " of the data and overlaps ", in_quotes(tensors[order[k - 1]].name),
+                            ", which ends at ", covered);
             }
             covered += tensor.bytes.size();
         }
         if (covered != data_.size() && strictness_ == Strictness::strict) {
-            fail(ErrorCode::layout, context_, ": ", data_.size() - covered,
-                 " trailing bytes follow the last tensor, which ends at byte ", covered, " of the data");
+            raise_error(ErrorCode::layout, context_, ": ", data_.size() - covered,
+                        " trailing bytes follow the last tensor, which ends at byte ", covered, " of the data");
         }
     }
 

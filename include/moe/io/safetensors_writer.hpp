@@ -48,10 +48,10 @@ struct SafetensorsPlan {
 
 inline void check_tensor_to_write(const TensorToWrite& tensor) {
     const std::string where = "write_safetensors: tensor " + in_quotes(tensor.name);
-    require(!tensor.name.empty() && tensor.name != metadata_key, ErrorCode::header, std::string_view(where),
-            ": a name can be neither empty nor ", metadata_key);
-    require(tensor.shape.size() <= max_dimensions, ErrorCode::range, std::string_view(where), ": ", tensor.shape.size(),
-            " dimensions are more than ", max_dimensions);
+    ensure(!tensor.name.empty() && tensor.name != metadata_key, ErrorCode::header, std::string_view(where),
+           ": a name can be neither empty nor ", metadata_key);
+    ensure(tensor.shape.size() <= max_dimensions, ErrorCode::range, std::string_view(where), ": ", tensor.shape.size(),
+           " dimensions are more than ", max_dimensions);
     std::size_t product = dtype_size(tensor.dtype);
     bool empty = false;
     for (const std::size_t extent : tensor.shape) {
@@ -59,22 +59,22 @@ inline void check_tensor_to_write(const TensorToWrite& tensor) {
         product = checked_multiply(product, std::max<std::size_t>(extent, 1));
     }
     const std::size_t needed = empty ? 0 : product;
-    require(needed == tensor.bytes.size(), ErrorCode::shape, std::string_view(where), ": its shape and dtype need ",
-            needed, " bytes, but ", tensor.bytes.size(), " are given");
+    ensure(needed == tensor.bytes.size(), ErrorCode::shape, std::string_view(where), ": its shape and dtype need ",
+           needed, " bytes, but ", tensor.bytes.size(), " are given");
 }
 
 /// `owner` is what the message calls the string's place, `name` what it is called there.
 inline void append_string(std::string& json, std::string_view text, std::string_view owner, std::string_view name) {
     const std::optional<std::string> quoted = json_string(text);
     if (!quoted) {
-        fail(ErrorCode::header, "write_safetensors: the ", owner, " ", in_quotes(name), " is not UTF-8");
+        raise_error(ErrorCode::header, "write_safetensors: the ", owner, " ", in_quotes(name), " is not UTF-8");
     }
     json += *quoted;
 }
 
 inline void append_metadata(std::string& json, const SafetensorsMetadata& metadata) {
-    require(metadata.size() <= max_metadata_entries, ErrorCode::range, "write_safetensors: ", metadata.size(),
-            " metadata entries are more than ", max_metadata_entries);
+    ensure(metadata.size() <= max_metadata_entries, ErrorCode::range, "write_safetensors: ", metadata.size(),
+           " metadata entries are more than ", max_metadata_entries);
     constexpr std::string_view owner = "metadata entry";
     json.append("\"").append(metadata_key).append("\":{");
     for (const auto& [key, value] : metadata) {
@@ -101,7 +101,7 @@ inline void check_names_to_write(std::span<const TensorToWrite> tensors) {
     std::set<std::string_view> names;
     for (const TensorToWrite& tensor : tensors) {
         if (!names.insert(tensor.name).second) {
-            fail(ErrorCode::duplicate, "write_safetensors: two tensors are named ", in_quotes(tensor.name));
+            raise_error(ErrorCode::duplicate, "write_safetensors: two tensors are named ", in_quotes(tensor.name));
         }
     }
 }
@@ -122,8 +122,8 @@ inline void check_names_to_write(std::span<const TensorToWrite> tensors) {
 /// `json` padded with spaces, behind its length.
 [[nodiscard]] inline std::string head_of_file(std::string json) {
     json.append(round_up(length_bytes + json.size(), buffer_alignment) - length_bytes - json.size(), ' ');
-    require(json.size() <= max_header_bytes, ErrorCode::header, "write_safetensors: a header of ", json.size(),
-            " bytes is larger than ", max_header_bytes);
+    ensure(json.size() <= max_header_bytes, ErrorCode::header, "write_safetensors: a header of ", json.size(),
+           " bytes is larger than ", max_header_bytes);
     std::string head;
     for (std::size_t i = 0; i < length_bytes; ++i) {
         head += static_cast<char>(static_cast<unsigned char>((std::uint64_t{json.size()} >> (8U * i)) & 0xFFU));

@@ -48,8 +48,8 @@ struct TensorView {
     void copy_to(std::span<T> out) const {
         require_type(reads_as<T>(dtype), dtype_name(dtype_of<T>));
         if (out.size() != element_count()) {
-            fail(ErrorCode::shape, "tensor ", detail::in_quotes(name), ": ", element_count(),
-                 " elements do not fill a destination of ", out.size());
+            raise_error(ErrorCode::shape, "tensor ", detail::in_quotes(name), ": ", element_count(),
+                        " elements do not fill a destination of ", out.size());
         }
         if (!out.empty()) {
             std::memcpy(out.data(), bytes.data(), out.size_bytes());
@@ -75,8 +75,8 @@ struct TensorView {
 private:
     void require_type(bool met, std::string_view wanted) const {
         if (!met) {
-            fail(ErrorCode::unknown_type, "tensor ", detail::in_quotes(name), " holds ", dtype_name(dtype), ", not ",
-                 wanted);
+            raise_error(ErrorCode::unknown_type, "tensor ", detail::in_quotes(name), " holds ", dtype_name(dtype),
+                        ", not ", wanted);
         }
     }
 

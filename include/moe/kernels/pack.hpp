@@ -34,9 +34,9 @@ inline void pack_block(const WeightBlock<W>& block, std::size_t first, std::size
     } else if (block.input_stride == 1) {
         std::array<std::array<Target, edge>, edge> square;
         for (std::size_t o0 = 0; o0 < block.outputs; o0 += edge) {
-            const std::size_t outputs = std::min(edge, block.outputs - o0);
+            const std::size_t outputs = (std::min)(edge, block.outputs - o0);
             for (std::size_t k0 = 0; k0 < depth; k0 += edge) {
-                const std::size_t inputs = std::min(edge, depth - k0);
+                const std::size_t inputs = (std::min)(edge, depth - k0);
                 for (std::size_t o = 0; o < outputs; ++o) {
                     convert_run(origin + (o0 + o) * block.output_stride + k0, inputs, square[o].data());
                 }

@@ -105,7 +105,7 @@ MOE_ALWAYS_INLINE void for_each_tile(std::size_t n_rows, Tile&& tile) {
 /// several, whose rows come from far memory; without it 512 tokens are 5 % slower, 2048 10 %. Tried and no
 /// faster: the same for integers; copying the rows of a block together once for all panels.
 inline void prefetch_rows(RowPointers rows, std::size_t r, std::size_t first, std::size_t bytes) noexcept {
-    const std::size_t end = std::min(rows.size(), r + Panel<float>::tile_rows);
+    const std::size_t end = (std::min)(rows.size(), r + Panel<float>::tile_rows);
     for (; r < end; ++r) {
         for (std::size_t at = 0; at < bytes; at += Prefetch::line) {
             prefetch_part<Prefetch::line, 1>(rows[r] + first + at, 0);
@@ -159,7 +159,7 @@ void multiply_side_by_side(RowPointers rows, std::size_t k, const PackedPanels& 
         for (std::size_t p = 0; p < Panels; ++p) {
             panel[p] = reinterpret_cast<const W*>(panels[first + p]) + at * Panel<T>::width;
         }
-        multiply_tiles<Rows, Panels>(row.data(), panel.data(), std::min(Panel<T>::depth, k - at),
+        multiply_tiles<Rows, Panels>(row.data(), panel.data(), (std::min)(Panel<T>::depth, k - at),
                                      scratch.sums_of(first, Rows), Rows * Panel<T>::width, at != 0);
     }
 }
@@ -177,15 +177,15 @@ void multiply_row_in_turns(RowPointers rows, std::size_t k, const PackedPanels& 
     const T* const x = reinterpret_cast<const T*>(rows[0]);
     std::array<std::array<T, width>, most> sums;
     for (std::size_t first = 0; first < panels.count; first += most) {
-        const std::size_t count = std::min(most, panels.count - first);
+        const std::size_t count = (std::min)(most, panels.count - first);
         for (std::size_t block = 0; block < k; block += Panel<T>::depth) {
-            const std::size_t end = std::min(block + Panel<T>::depth, k);
+            const std::size_t end = (std::min)(block + Panel<T>::depth, k);
             for (std::size_t at = block; at < end; at += step) {
                 for (std::size_t p = 0; p < count; ++p) {
                     const auto weights = [&](std::size_t i) {
                         return reinterpret_cast<const W*>(panels[first + i]) + at * width;
                     };
-                    multiply_row_step(x + at, weights(p), weights((p + count / 2) % count), std::min(step, end - at),
+                    multiply_row_step(x + at, weights(p), weights((p + count / 2) % count), (std::min)(step, end - at),
                                       sums[p].data(), at != block);
                 }
             }
@@ -230,7 +230,7 @@ template <class T>
 void multiply_gathered(RowPointers rows, std::size_t k, std::size_t n_panels, const PanelScratch<T>& scratch,
                        GatherBlock<T> gather) {
     for (std::size_t first = 0; first < k; first += Panel<T>::depth) {
-        const std::size_t depth = std::min(Panel<T>::depth, k - first);
+        const std::size_t depth = (std::min)(Panel<T>::depth, k - first);
         for (std::size_t i = 0; i < n_panels; ++i) {
             gather(i, first, depth, scratch.block.data());
             detail::multiply_block<T>(rows, first, scratch.block.data(), depth, scratch.sums_of(i, rows.size()), {},
@@ -265,7 +265,7 @@ void multiply_packed(RowPointers rows, std::size_t k, const PackedPanels& panels
         panels, divide_up(k, Panel<T>::depth), block_bytes,
         [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {
             const std::size_t first = b * Panel<T>::depth;
-            const std::size_t depth = std::min(Panel<T>::depth, k - first);
+            const std::size_t depth = (std::min)(Panel<T>::depth, k - first);
             const W* const weights = reinterpret_cast<const W*>(at);
             T* const sums = scratch.sums_of(i, rows.size());
             if (in_registers) {
@@ -289,7 +289,7 @@ void multiply_dequantized(RowPointers rows, std::size_t k, const PackedPanels& p
         panels, divide_up(k, Panel<float>::depth), groups * group_bytes,
         [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {
             const std::size_t first = b * Panel<float>::depth;
-            const std::size_t depth = std::min(Panel<float>::depth, k - first);
+            const std::size_t depth = (std::min)(Panel<float>::depth, k - first);
             for (std::size_t g = 0; g * quantization_group < depth; ++g) {
                 decode_group<Format>(at + g * group_bytes,
                                      scratch.block.data() + g * quantization_group * Panel<float>::width);
@@ -307,7 +307,7 @@ void multiply_quantized_side_by_side(RowPointers rows, const QuantizedRows& layo
     constexpr std::size_t most = 4;
     constexpr bool row_in_registers = vector_registers >= 32 && arch::IntegerLanes::size == 16;
     for (std::size_t first = 0; first < panels.count; first += most) {
-        const std::size_t count = std::min(most, panels.count - first);
+        const std::size_t count = (std::min)(most, panels.count - first);
         std::array<const std::byte*, most> panel{};
         for (std::size_t p = 0; p < count; ++p) {
             panel[p] = panels[first + p];
@@ -352,7 +352,7 @@ void multiply_quantized(RowPointers rows, std::size_t k, const PackedPanels& pan
         panels, divide_up(layout.groups(), block_groups), block_groups * group_bytes,
         [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {
             const std::size_t first = b * block_groups;
-            const std::size_t groups = std::min(block_groups, layout.groups() - first);
+            const std::size_t groups = (std::min)(block_groups, layout.groups() - first);
             const auto tiles = [&]<class C>(C, const std::byte* codes) {
                 detail::for_each_tile(rows.size(), [&](std::size_t r, std::size_t count, std::size_t index) {
                     multiply_quantized_tile<C>(count, rows.data() + r, layout, first, codes, groups,

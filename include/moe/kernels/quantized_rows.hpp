@@ -48,7 +48,7 @@ inline void quantize_activations(const float* x, int zero_point, std::byte* code
     constexpr std::uint32_t infinity_bits = 0x7F800000U;
     std::uint32_t largest = 0;
     for (std::size_t i = 0; i < quantization_group; ++i) {
-        largest = std::max(largest, std::bit_cast<std::uint32_t>(x[i]) & 0x7FFFFFFFU);
+        largest = (std::max)(largest, std::bit_cast<std::uint32_t>(x[i]) & 0x7FFFFFFFU);
     }
     const bool finite = largest < infinity_bits;
     const float scale = finite ? std::bit_cast<float>(largest) / 127.0F : std::numeric_limits<float>::quiet_NaN();
@@ -79,7 +79,7 @@ inline void quantize_groups(const QuantizedRows& layout, std::size_t first, std:
         if (begin + quantization_group > valid) {
             const std::size_t rest = valid > begin ? valid - begin : 0;
             padded.fill(0.0F);
-            std::copy_n(x + std::min(begin, valid), rest, padded.begin());
+            std::copy_n(x + (std::min)(begin, valid), rest, padded.begin());
             source = padded.data();
         }
         GroupScale meta{};
@@ -92,8 +92,8 @@ inline void quantize_groups(const QuantizedRows& layout, std::size_t first, std:
 inline void quantize_columns(const QuantizedRows& layout, std::size_t first, std::size_t columns, const float* x,
                              int zero_point, std::byte* row) noexcept {
     const std::size_t group = first / quantization_group;
-    quantize_groups(layout, group, std::min(columns / quantization_group, layout.groups() - group), x, layout.k - first,
-                    zero_point, row);
+    quantize_groups(layout, group, (std::min)(columns / quantization_group, layout.groups() - group), x,
+                    layout.k - first, zero_point, row);
 }
 
 /// A whole row. Complexity O(k).

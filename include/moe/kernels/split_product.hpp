@@ -144,12 +144,12 @@ inline void multiply_split_few(RowPointers rows, std::size_t k, const PackedPane
     std::array<float, few_split_rows * Block::parts * Block::depth> x;
     std::array<float, most * few_split_rows * width> sums;
     for (std::size_t first = 0; first < k; first += Block::depth) {
-        const std::size_t depth = std::min(Block::depth, k - first);
+        const std::size_t depth = (std::min)(Block::depth, k - first);
         for (std::size_t r = 0; r < rows.size(); ++r) {
             split_values(reinterpret_cast<const float*>(rows[r]) + first, depth, &x[r * Block::parts * Block::depth]);
         }
         for (std::size_t p0 = 0; p0 < panels.count; p0 += most) {
-            const std::size_t count = std::min(most, panels.count - p0);
+            const std::size_t count = (std::min)(most, panels.count - p0);
             sums.fill(0.0F);
             for (std::size_t at = 0; at < depth; at += step) {
                 for (std::size_t p = 0; p < count; ++p) {
@@ -157,7 +157,7 @@ inline void multiply_split_few(RowPointers rows, std::size_t k, const PackedPane
                         reinterpret_cast<const bfloat16*>(panels[p0 + p]) + (first + at) * width;
                     for (std::size_t r = 0; r < rows.size(); ++r) {
                         multiply_split_step(&x[r * Block::parts * Block::depth + at], Block::depth, weights,
-                                            std::min(step, depth - at), &sums[(p * rows.size() + r) * width]);
+                                            (std::min)(step, depth - at), &sums[(p * rows.size() + r) * width]);
                     }
                 }
             }
@@ -204,7 +204,7 @@ inline void multiply_split(RowPointers rows, std::size_t k, const PackedPanels& 
         }
         const std::size_t b = j / panels.count;
         return {reinterpret_cast<const bfloat16*>(panels[j % panels.count] + b * block_bytes),
-                std::min(Block::depth, k - b * Block::depth),
+                (std::min)(Block::depth, k - b * Block::depth),
                 reinterpret_cast<std::byte*>(scratch.block.data()) + j % 2 * Block::weight_bytes};
     };
     const detail::BlockPrefetch prefetch(block_bytes, n_tiles, steps * Unit::products);
@@ -227,7 +227,7 @@ inline void multiply_split(RowPointers rows, std::size_t k, const PackedPanels& 
             float* const sums = scratch.sums_of(j % panels.count, rows.size()) + r * Panel<float>::width;
             detail::multiply_split_tile(
                 scratch.split.data() + t * Block::rows_bytes, weights.to, divide_up(weights.depth, Unit::depth),
-                std::min(height, rows.size() - r), sums, first != 0,
+                (std::min)(height, rows.size() - r), sums, first != 0,
                 {next, next_steps * t / n_tiles, next_steps * (t + 1) / n_tiles, prefetch.from(beyond).tile(t)});
         }
         weights = next;

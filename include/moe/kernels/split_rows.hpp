@@ -42,7 +42,7 @@ class SplitVector {
 public:
     /// Values [at, at + 16) of `x`, of which those from `depth` on are zero.
     MOE_ALWAYS_INLINE SplitVector(const float* x, std::size_t at, std::size_t depth) noexcept {
-        const std::size_t begin = std::min(depth, at);
+        const std::size_t begin = (std::min)(depth, at);
         const auto valid = static_cast<__mmask16>((1U << std::min<std::size_t>(16, depth - begin)) - 1U);
         // adding zero makes a signalling NaN a quiet one, which is a NaN in its upper half alone
         rest_ = _mm512_add_ps(_mm512_maskz_loadu_ps(valid, x + begin), _mm512_setzero_ps());

@@ -39,12 +39,12 @@ public:
     /// Throws Error(shape): no groups, groups of different d_model, a router for another number of groups.
     HierarchicalLayer(RouterType router, std::vector<Group> groups)
         : routing_("HierarchicalLayer", std::move(router)), groups_(std::move(groups)) {
-        require(this->router().n_experts() == groups_.size(), ErrorCode::shape,
-                "HierarchicalLayer: the router chooses among ", this->router().n_experts(), " groups but there are ",
-                groups_.size());
+        ensure(this->router().n_experts() == groups_.size(), ErrorCode::shape,
+               "HierarchicalLayer: the router chooses among ", this->router().n_experts(), " groups but there are ",
+               groups_.size());
         for (std::size_t g = 0; g < groups_.size(); ++g) {
-            require(groups_[g].d_model() == d_model(), ErrorCode::shape, "HierarchicalLayer: group ", g,
-                    " has d_model ", groups_[g].d_model(), ", group 0 has ", d_model());
+            ensure(groups_[g].d_model() == d_model(), ErrorCode::shape, "HierarchicalLayer: group ", g, " has d_model ",
+                   groups_[g].d_model(), ", group 0 has ", d_model());
         }
     }
 
@@ -102,7 +102,7 @@ private:
     [[nodiscard]] Memory lay_out(Arena& arena, std::size_t n_tokens, std::size_t n_workers) const {
         std::size_t group = 0;
         for (const Group& layer : groups_) {
-            group = std::max(group, layer.workspace_bytes(n_tokens, n_workers));
+            group = (std::max)(group, layer.workspace_bytes(n_tokens, n_workers));
         }
         const std::size_t values = checked_multiply(n_tokens, d_model());
         return {arena.take<std::byte>(routing_.workspace_bytes(n_tokens, n_workers)),
@@ -135,9 +135,9 @@ private:
     void run(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y, Workspace& workspace,
              const ExecutorRef& threads, const ForwardOptions<T>& options) const {
         detail::check_tokens("HierarchicalLayer", x, y, d_model());
-        require(plan.n_tokens == x.rows() && plan.n_experts == n_groups(), ErrorCode::shape,
-                "HierarchicalLayer: the plan is for ", plan.n_tokens, " tokens and ", plan.n_experts,
-                " groups, the call for ", x.rows(), " tokens and ", n_groups(), " groups");
+        ensure(plan.n_tokens == x.rows() && plan.n_experts == n_groups(), ErrorCode::shape,
+               "HierarchicalLayer: the plan is for ", plan.n_tokens, " tokens and ", plan.n_experts,
+               " groups, the call for ", x.rows(), " tokens and ", n_groups(), " groups");
         check_plan(plan);
         detail::check_facts("HierarchicalLayer", options, x.rows());
         run({x, y, plan, options, threads, reserve(workspace, x.rows(), threads.concurrency())});
@@ -160,7 +160,7 @@ private:
         constexpr std::size_t rows = 16;
         detail::run_tasks("HierarchicalLayer", call.threads, divide_up(n, rows), n * d_model(),
                           [&](std::size_t task, std::size_t) {
-                              for (std::size_t r = task * rows; r < std::min((task + 1) * rows, n); ++r) {
+                              for (std::size_t r = task * rows; r < (std::min)((task + 1) * rows, n); ++r) {
                                   work(r);
                               }
                           });

@@ -20,12 +20,12 @@ public:
 
     RouterWithGate(const RouterType& router, G gate) : linear_(&router.linear()), gate_(std::move(gate)) {
         if constexpr (has_gate) {
-            require(!linear_->empty() || !needs_logits(gate_), ErrorCode::missing,
-                    "with_gate: this gate reads logits, but the router of the layer has no weights");
+            ensure(!linear_->empty() || !needs_logits(gate_), ErrorCode::missing,
+                   "with_gate: this gate reads logits, but the router of the layer has no weights");
             // How many logits the layer's own gate reads is of no account to one that reads none.
             const std::size_t n = needs_logits(gate_) ? gate_n_experts(gate_, linear_->outputs()) : router.n_experts();
-            require(n == router.n_experts(), ErrorCode::shape, "with_gate: this gate chooses among ", n,
-                    " experts, the layer's among ", router.n_experts());
+            ensure(n == router.n_experts(), ErrorCode::shape, "with_gate: this gate chooses among ", n,
+                   " experts, the layer's among ", router.n_experts());
             n_experts_ = n;
             validate_gate(gate_, n);
         }

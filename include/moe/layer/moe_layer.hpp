@@ -37,12 +37,12 @@ public:
         (void)checked_add(experts_.n_experts(), n_null);
         static_assert(std::is_same_v<T, typename Shared::bank_type::value_type>,
                       "the shared experts must compute in the type of the routed ones");
-        require(router_.n_experts() == experts_.n_experts() + n_null, ErrorCode::shape,
-                "MoELayer: the router chooses among ", router_.n_experts(), " experts but there are ",
-                experts_.n_experts(), " and ", n_null, " null experts");
-        require(shared_.experts().empty() || shared_.d_model() == this->d_model(), ErrorCode::shape,
-                "MoELayer: the shared experts have another d_model than the routed ones, whose d_model is ",
-                this->d_model());
+        ensure(router_.n_experts() == experts_.n_experts() + n_null, ErrorCode::shape,
+               "MoELayer: the router chooses among ", router_.n_experts(), " experts but there are ",
+               experts_.n_experts(), " and ", n_null, " null experts");
+        ensure(shared_.experts().empty() || shared_.d_model() == this->d_model(), ErrorCode::shape,
+               "MoELayer: the shared experts have another d_model than the routed ones, whose d_model is ",
+               this->d_model());
         options_.validate(this->d_model());
     }
 

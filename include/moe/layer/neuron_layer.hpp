@@ -40,12 +40,12 @@ public:
     NeuronLayer(ProductKeyRouter<RouterElement> router, ProductKeys gate, MatrixView<const W> down,
                 MatrixView<const W> up, Activation activation = {})
         : router_(std::move(router)), gate_(gate), down_(down), up_(up), activation_(std::move(activation)) {
-        require(down.rows() == up.rows() && down.cols() == up.cols() && !down.empty(), ErrorCode::shape,
-                "NeuronLayer: down is ", down.rows(), " x ", down.cols(), " and up is ", up.rows(), " x ", up.cols(),
-                "; both must be n_experts x d_model");
+        ensure(down.rows() == up.rows() && down.cols() == up.cols() && !down.empty(), ErrorCode::shape,
+               "NeuronLayer: down is ", down.rows(), " x ", down.cols(), " and up is ", up.rows(), " x ", up.cols(),
+               "; both must be n_experts x d_model");
         const std::size_t chosen_among = gate_n_experts(gate_, 2 * router_.n_keys());
-        require(chosen_among == down.rows(), ErrorCode::shape, "NeuronLayer: the router's halves of ", router_.n_keys(),
-                " keys choose among ", chosen_among, " experts, but there are ", down.rows());
+        ensure(chosen_among == down.rows(), ErrorCode::shape, "NeuronLayer: the router's halves of ", router_.n_keys(),
+               " keys choose among ", chosen_among, " experts, but there are ", down.rows());
         validate_gate(gate_, chosen_among);
     }
 
@@ -67,7 +67,7 @@ public:
     /// Bytes `forward` needs of a workspace: about n_tokens * n_heads * (2 n_keys + 2 top_k) * sizeof(T) beside the
     /// scratch of the workers. Throws Error(overflow).
     [[nodiscard]] std::size_t workspace_bytes(std::size_t n_tokens, std::size_t n_workers) const {
-        require(n_workers > 0, ErrorCode::range, "NeuronLayer: an executor of 0 threads");
+        ensure(n_workers > 0, ErrorCode::range, "NeuronLayer: an executor of 0 threads");
         Arena measure;
         (void)lay_out(measure, n_tokens, n_workers);
         return measure.used();
@@ -112,7 +112,7 @@ private:
     void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
              const ForwardOptions<T>& options) const {
         const Call call{x, y, options.router_input.cols() == 0 ? x : options.router_input, options, threads};
-        check(call);
+        confirm(call);
         workspace.reserve(workspace_bytes(x.rows(), threads.concurrency()));
         Arena arena = workspace.arena();
         const Memory memory = lay_out(arena, x.rows(), threads.concurrency());
@@ -124,12 +124,12 @@ private:
         observed(options, Phase::output, [&] { add_outputs(call, memory); });
     }
 
-    void check(const Call& call) const {
+    void confirm(const Call& call) const {
         const MatrixView<const T>& x = call.x;
         detail::check_tokens("NeuronLayer", x, call.y, d_model());
-        require(call.router_input.rows() == x.rows() && call.router_input.cols() == router_.inputs(), ErrorCode::shape,
-                "NeuronLayer: the router input is ", call.router_input.rows(), " x ", call.router_input.cols(),
-                ", it must be ", x.rows(), " x ", router_.inputs(), " as the tokens and the router's weights are");
+        ensure(call.router_input.rows() == x.rows() && call.router_input.cols() == router_.inputs(), ErrorCode::shape,
+               "NeuronLayer: the router input is ", call.router_input.rows(), " x ", call.router_input.cols(),
+               ", it must be ", x.rows(), " x ", router_.inputs(), " as the tokens and the router's weights are");
         detail::check_valid("NeuronLayer", call.options, x.rows());
         require_aligned(call.router_input.data(), "NeuronLayer", "the router input");
         require_disjoint("NeuronLayer", "the router input", call.router_input, "y", call.y);
@@ -194,7 +194,7 @@ private:
             [&](std::size_t task, std::size_t) {
                 const std::size_t t = task / parts;
                 const std::size_t first = task % parts * columns;
-                const std::size_t count = std::min(columns, d_model() - first);
+                const std::size_t count = (std::min)(columns, d_model() - first);
                 T* const y = call.y.row(t) + first;
                 if (!call.options.accumulate) {
                     std::fill_n(y, count, T(0));

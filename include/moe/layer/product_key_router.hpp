@@ -21,7 +21,7 @@ public:
     /// `rows` (n_heads * 2 * n_keys, d_router): logit = row . x, as in Doge. Throws Error(shape): no heads, or rows
     /// that are not 2 halves a head.
     ProductKeyRouter(MatrixView<const W> rows, std::size_t n_heads) : n_heads_(n_heads), first_(as_linear(rows)) {
-        n_keys_ = check(rows.rows(), "rows");
+        n_keys_ = confirm(rows.rows(), "rows");
     }
 
     /// `queries` (n_heads * 2 * d_key, d_router) and `keys` (n_heads * 2 * n_keys, d_key): logit = key . (query rows *
@@ -29,11 +29,11 @@ public:
     /// rows, and 8 MB of queries and keys of d_key 64. Throws Error(shape) naming both shapes where they disagree.
     ProductKeyRouter(MatrixView<const W> queries, MatrixView<const W> keys, std::size_t n_heads)
         : n_heads_(n_heads), first_(as_linear(queries)) {
-        n_keys_ = check(keys.rows(), "keys");
-        require(queries.rows() == checked_multiply(2 * n_heads, keys.cols()), ErrorCode::shape,
-                "ProductKeyRouter: the queries are ", queries.rows(), " x ", queries.cols(), " and the keys ",
-                keys.rows(), " x ", keys.cols(), ", but ", n_heads, " heads of two halves need ",
-                2 * n_heads * keys.cols(), " rows of queries");
+        n_keys_ = confirm(keys.rows(), "keys");
+        ensure(queries.rows() == checked_multiply(2 * n_heads, keys.cols()), ErrorCode::shape,
+               "ProductKeyRouter: the queries are ", queries.rows(), " x ", queries.cols(), " and the keys ",
+               keys.rows(), " x ", keys.cols(), ", but ", n_heads, " heads of two halves need ",
+               2 * n_heads * keys.cols(), " rows of queries");
         for (std::size_t half = 0; half < 2 * n_heads; ++half) {
             keys_.push_back(as_linear(view(keys.row(half * n_keys_), n_keys_, keys.cols(), keys.stride())));
         }
@@ -84,9 +84,9 @@ private:
     }
 
     /// Keys of a half.
-    [[nodiscard]] std::size_t check(std::size_t rows, const char* name) const {
-        require(n_heads_ > 0 && rows > 0 && rows % checked_multiply(2, n_heads_) == 0, ErrorCode::shape,
-                "ProductKeyRouter: ", rows, " ", name, " are not two halves for each of ", n_heads_, " heads");
+    [[nodiscard]] std::size_t confirm(std::size_t rows, const char* name) const {
+        ensure(n_heads_ > 0 && rows > 0 && rows % checked_multiply(2, n_heads_) == 0, ErrorCode::shape,
+               "ProductKeyRouter: ", rows, " ", name, " are not two halves for each of ", n_heads_, " heads");
         return rows / (2 * n_heads_);
     }
 

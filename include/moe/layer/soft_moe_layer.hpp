@@ -71,8 +71,8 @@ public:
                                 checked_multiply(slots.rows(), slots.stride()))),
           experts_{router(slots, experts.n_experts()), std::move(experts)},  // in this order, which braces keep
           options_(options) {
-        require(std::abs(options_.scale) <= static_cast<double>(std::numeric_limits<float>::max()), ErrorCode::range,
-                "SoftMoELayer: scale is ", options_.scale, ", it must be finite in float");
+        ensure(std::abs(options_.scale) <= static_cast<double>((std::numeric_limits<float>::max)()), ErrorCode::range,
+               "SoftMoELayer: scale is ", options_.scale, ", it must be finite in float");
         slot_scales_.reserve(slots.rows());
         for (std::size_t s = 0; s < slots.rows(); ++s) {
             double sum = least_square;
@@ -104,7 +104,7 @@ public:
     /// Bytes `forward` needs of a workspace: about sizeof(T) * (2 n_tokens * n_slots + 2 n_slots * d_model) and what
     /// the experts need for n_slots tokens. Throws Error(overflow).
     [[nodiscard]] std::size_t workspace_bytes(std::size_t n_tokens, std::size_t n_workers) const {
-        require(n_workers > 0, ErrorCode::range, "SoftMoELayer: an executor of 0 threads");
+        ensure(n_workers > 0, ErrorCode::range, "SoftMoELayer: an executor of 0 threads");
         Arena measure;
         (void)lay_out(measure, n_tokens, n_workers);
         return measure.used();
@@ -137,7 +137,7 @@ private:
     void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
              const ForwardOptions<T>& options) const {
         Call call{x, y, options.router_input.cols() == 0 ? x : options.router_input, options, threads, {}, {}};
-        check(call);
+        confirm(call);
         workspace.reserve(workspace_bytes(x.rows(), threads.concurrency()));
         Arena arena = workspace.arena();
         call.memory = lay_out(arena, x.rows(), threads.concurrency());
@@ -157,9 +157,9 @@ private:
     }
 
     static Router<W, detail::SlotGate> router(const MatrixView<const W>& slots, std::size_t n_experts) {
-        require(slots.rows() > 0 && slots.rows() % n_experts == 0, ErrorCode::shape, "SoftMoELayer: the slots are ",
-                slots.rows(), " x ", slots.cols(), ", which is no whole number of slots for each of ", n_experts,
-                " experts");
+        ensure(slots.rows() > 0 && slots.rows() % n_experts == 0, ErrorCode::shape, "SoftMoELayer: the slots are ",
+               slots.rows(), " x ", slots.cols(), ", which is no whole number of slots for each of ", n_experts,
+               " experts");
         return {n_experts, detail::SlotGate{slots.rows() / n_experts}};
     }
 
@@ -181,16 +181,16 @@ private:
         return view(static_cast<Value*>(values.data()), n_slots(), d_model());
     }
 
-    void check(const Call& call) const {
+    void confirm(const Call& call) const {
         const MatrixView<const T>& x = call.x;
         detail::check_tokens("SoftMoELayer", x, call.y, d_model());
-        require(call.router_input.rows() == x.rows() && call.router_input.cols() == slots_.inputs(), ErrorCode::shape,
-                "SoftMoELayer: what is compared with the slots is ", call.router_input.rows(), " x ",
-                call.router_input.cols(), ", it must be ", x.rows(), " x ", slots_.inputs(),
-                " as the tokens and the slots are");
+        ensure(call.router_input.rows() == x.rows() && call.router_input.cols() == slots_.inputs(), ErrorCode::shape,
+               "SoftMoELayer: what is compared with the slots is ", call.router_input.rows(), " x ",
+               call.router_input.cols(), ", it must be ", x.rows(), " x ", slots_.inputs(),
+               " as the tokens and the slots are");
         detail::check_valid("SoftMoELayer", call.options, x.rows());
-        require(x.rows() <= std::numeric_limits<Index>::max(), ErrorCode::overflow, "SoftMoELayer: ", x.rows(),
-                " tokens do not fit the index type");
+        ensure(x.rows() <= (std::numeric_limits<Index>::max)(), ErrorCode::overflow, "SoftMoELayer: ", x.rows(),
+               " tokens do not fit the index type");
         require_aligned(call.router_input.data(), "SoftMoELayer", "the router input");
         require_disjoint("SoftMoELayer", "the router input", call.router_input, "y", call.y);
     }
@@ -230,7 +230,7 @@ private:
                 slots_.compute_panels(part.panels, rows, memory.combine.data() + part.first_row * n_slots(), n_slots(),
                                       scratch);
                 const std::size_t first = part.panels.first * Panel<T>::width;
-                const std::size_t end = std::min(first + part.panels.count * Panel<T>::width, n_slots());
+                const std::size_t end = (std::min)(first + part.panels.count * Panel<T>::width, n_slots());
                 for (std::size_t s = first; s < end; ++s) {
                     for (std::size_t r = part.first_row; r < part.first_row + part.n_rows; ++r) {
                         T& logit = memory.combine[r * n_slots() + s];
@@ -293,7 +293,7 @@ private:
                 const RowPointers rows =
                     point_at(scratch, part.n_rows, [&](std::size_t r) { return weights + (part.first_row + r) * k; });
                 const auto columns = [&](std::size_t i) {
-                    return std::min(width, d_model() - (part.panels.first + i) * width);
+                    return (std::min)(width, d_model() - (part.panels.first + i) * width);
                 };
                 multiply_gathered<T>(rows, k, part.panels.count, scratch,
                                      [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {

@@ -30,19 +30,19 @@ namespace detail {
 /// Exactly the tensors that `config` says there are: one more would be ignored.
 template <WeightElement W>
 void check_tensors(const MoEConfig& config, const StackedExperts<W>& tensors) {
-    const auto check = [&](const char* what, const W* data, bool wanted) {
-        require(data != nullptr || !wanted, ErrorCode::null_pointer, "expert_weights: ", config.name.c_str(), " needs ",
-                what, ", which is null");
-        require(data == nullptr || wanted, ErrorCode::missing, "expert_weights: ", config.name.c_str(), " has no ",
-                what, " as storage and form say, but one was given");
+    const auto confirm = [&](const char* what, const W* data, bool wanted) {
+        ensure(data != nullptr || !wanted, ErrorCode::null_pointer, "expert_weights: ", config.name.c_str(), " needs ",
+               what, ", which is null");
+        ensure(data == nullptr || wanted, ErrorCode::missing, "expert_weights: ", config.name.c_str(), " has no ", what,
+               " as storage and form say, but one was given");
     };
     const bool joined = config.storage.gate_up != JoinedAs::separate;
-    check("gate_up", tensors.gate_up, joined);
-    check("gate", tensors.gate, !joined && config.form.gated());
-    check("up", tensors.up, !joined);
-    check("down", tensors.down, true);
-    require(joined || tensors.gate_up_bias == nullptr, ErrorCode::missing, "expert_weights: ", config.name.c_str(),
-            " stores gate and up apart, but a gate_up_bias was given; set the biases of ExpertWeights by hand");
+    confirm("gate_up", tensors.gate_up, joined);
+    confirm("gate", tensors.gate, !joined && config.form.gated());
+    confirm("up", tensors.up, !joined);
+    confirm("down", tensors.down, true);
+    ensure(joined || tensors.gate_up_bias == nullptr, ErrorCode::missing, "expert_weights: ", config.name.c_str(),
+           " stores gate and up apart, but a gate_up_bias was given; set the biases of ExpertWeights by hand");
 }
 
 }  // namespace detail
@@ -113,8 +113,8 @@ using PackedAnyLayer = MoELayer<Router<RouterElement, AnyGate>, PackedExperts<W,
 namespace detail {
 
 inline void check_given(const MoEConfig& config, const char* what, bool wanted, bool given) {
-    require(wanted == given, ErrorCode::missing, "make_layer: ", config.name.c_str(), wanted ? " needs " : " has no ",
-            what, wanted ? ", which is missing" : ", but one was given");
+    ensure(wanted == given, ErrorCode::missing, "make_layer: ", config.name.c_str(), wanted ? " needs " : " has no ",
+           what, wanted ? ", which is missing" : ", but one was given");
 }
 
 template <WeightElement W, WeightElement RouterElement>
@@ -157,15 +157,15 @@ template <WeightElement W, WeightElement RouterElement>
     given("gate of the shared expert", config.shared_mode == SharedMode::gated, !weights.shared_gate.empty());
 
     ExpertBank<W, AnyForm> bank(config.form, weights.experts);
-    require(bank.n_experts() == config.n_experts && bank.d_model() == config.d_model && bank.d_ff() == config.d_ff,
-            ErrorCode::shape, "make_layer: the experts are ", bank.n_experts(), " of d_model ", bank.d_model(),
-            " and d_ff ", bank.d_ff(), " but the configuration says ", config.n_experts, ", ", config.d_model, " and ",
-            config.d_ff);
+    ensure(bank.n_experts() == config.n_experts && bank.d_model() == config.d_model && bank.d_ff() == config.d_ff,
+           ErrorCode::shape, "make_layer: the experts are ", bank.n_experts(), " of d_model ", bank.d_model(),
+           " and d_ff ", bank.d_ff(), " but the configuration says ", config.n_experts, ", ", config.d_model, " and ",
+           config.d_ff);
     SharedExperts<ExpertBank<W, AnyForm>> shared;
     if (config.shared_d_ff > 0) {
         std::vector<ExpertBank<W, AnyForm>> one{{config.form, weights.shared}};
-        require(one.front().d_ff() == config.shared_d_ff, ErrorCode::shape, "make_layer: the shared expert has d_ff ",
-                one.front().d_ff(), " but the configuration says ", config.shared_d_ff);
+        ensure(one.front().d_ff() == config.shared_d_ff, ErrorCode::shape, "make_layer: the shared expert has d_ff ",
+               one.front().d_ff(), " but the configuration says ", config.shared_d_ff);
         shared = config.shared_mode == SharedMode::gated
                      ? SharedExperts<ExpertBank<W, AnyForm>>(std::move(one), weights.shared_gate)
                      : SharedExperts<ExpertBank<W, AnyForm>>(std::move(one), config.shared_mode);

@@ -89,30 +89,29 @@ struct MoEConfig {
     void validate() const {
         validate_enumerators();
         const auto positive = [this](std::size_t value, const char* what) {
-            require(value > 0, ErrorCode::range, "MoEConfig ", name.c_str(), ": ", what,
-                    " is 0, it must be at least 1");
+            ensure(value > 0, ErrorCode::range, "MoEConfig ", name.c_str(), ": ", what, " is 0, it must be at least 1");
         };
         positive(n_experts, "n_experts");
         positive(d_model, "d_model");
         positive(d_ff, "d_ff");
-        require(n_routed() <= static_cast<std::size_t>(std::numeric_limits<ExpertId>::max()), ErrorCode::overflow,
-                "MoEConfig ", name.c_str(), ": ", n_routed(), " experts are more than an expert id can name");
+        ensure(n_routed() <= static_cast<std::size_t>((std::numeric_limits<ExpertId>::max)()), ErrorCode::overflow,
+               "MoEConfig ", name.c_str(), ": ", n_routed(), " experts are more than an expert id can name");
         (void)checked_multiply(checked_multiply(checked_multiply(n_experts, d_model), d_ff), sizeof(double));
         (void)checked_multiply(checked_multiply(shared_d_ff, d_model), sizeof(double));
-        require(shared_mode == SharedMode::add || shared_d_ff > 0, ErrorCode::missing, "MoEConfig ", name.c_str(),
-                ": a shared mode is set but shared_d_ff is 0");
-        require(std::isfinite(routed_scale), ErrorCode::range, "MoEConfig ", name.c_str(), ": routed_scale is ",
-                routed_scale, ", it must be finite");
-        require(!selection_bias || gate == GateKind::token_choice, ErrorCode::missing, "MoEConfig ", name.c_str(),
-                ": a selection bias is set, but only token choice has one");
-        require(routing.selection_bias.empty(), ErrorCode::missing, "MoEConfig ", name.c_str(),
-                ": routing.selection_bias must stay empty; the bias is given with the weights");
-        require(form.gated() || storage.gate_up == JoinedAs::separate, ErrorCode::layout, "MoEConfig ", name.c_str(),
-                ": a plain form has no gate to be joined with up");
+        ensure(shared_mode == SharedMode::add || shared_d_ff > 0, ErrorCode::missing, "MoEConfig ", name.c_str(),
+               ": a shared mode is set but shared_d_ff is 0");
+        ensure(std::isfinite(routed_scale), ErrorCode::range, "MoEConfig ", name.c_str(), ": routed_scale is ",
+               routed_scale, ", it must be finite");
+        ensure(!selection_bias || gate == GateKind::token_choice, ErrorCode::missing, "MoEConfig ", name.c_str(),
+               ": a selection bias is set, but only token choice has one");
+        ensure(routing.selection_bias.empty(), ErrorCode::missing, "MoEConfig ", name.c_str(),
+               ": routing.selection_bias must stay empty; the bias is given with the weights");
+        ensure(form.gated() || storage.gate_up == JoinedAs::separate, ErrorCode::layout, "MoEConfig ", name.c_str(),
+               ": a plain form has no gate to be joined with up");
         validate_form(form);
         refuse_ignored();
-        require(!router_bias || make_gate().needs_logits(), ErrorCode::missing, "MoEConfig ", name.c_str(),
-                ": a router bias is set, but the gate reads no logits");
+        ensure(!router_bias || make_gate().needs_logits(), ErrorCode::missing, "MoEConfig ", name.c_str(),
+               ": a router bias is set, but the gate reads no logits");
         if (gate != GateKind::hash) {  // whose table comes with the weights
             validate_gate(make_gate(), n_routed());
         }
@@ -120,21 +119,21 @@ struct MoEConfig {
 
 private:
     void validate_enumerators() const {
-        const auto check = [this](auto value, auto last, const char* what) {
-            require(value <= last, ErrorCode::range, "MoEConfig ", name.c_str(), ": ", what, " has no value ",
-                    static_cast<int>(value));
+        const auto confirm = [this](auto value, auto last, const char* what) {
+            ensure(value <= last, ErrorCode::range, "MoEConfig ", name.c_str(), ": ", what, " has no value ",
+                   static_cast<int>(value));
         };
-        check(gate, GateKind::hash, "gate");
-        check(weight_at, WeightAt::input, "weight_at");
-        check(shared_mode, SharedMode::average, "shared_mode");
-        check(storage.gate_up, JoinedAs::interleaved, "storage.gate_up");
+        confirm(gate, GateKind::hash, "gate");
+        confirm(weight_at, WeightAt::input, "weight_at");
+        confirm(shared_mode, SharedMode::average, "shared_mode");
+        confirm(storage.gate_up, JoinedAs::interleaved, "storage.gate_up");
     }
 
     /// Settings that another setting makes meaningless: a layer that ignored them would not be the one described.
     void refuse_ignored() const {
         const auto ignored = [this](bool is_set, const char* what, const char* by) {
-            require(!is_set, ErrorCode::missing, "MoEConfig ", name.c_str(), ": ", what, " is set, but ", by,
-                    " has none");
+            ensure(!is_set, ErrorCode::missing, "MoEConfig ", name.c_str(), ": ", what, " is set, but ", by,
+                   " has none");
         };
         ignored(form.limit != 0 && !form.clamped(), "form.limit", "a form without a clamp");
         ignored(form.alpha != AnyForm{}.alpha && form.kind != FormKind::swiglu_oai, "form.alpha",
@@ -162,8 +161,8 @@ private:
             return ignored(routing.top_k != unset.top_k, "routing.top_k", by);
         }
         const std::size_t taken = gate == GateKind::dense ? n_routed() : 2;
-        require(routing.top_k == unset.top_k || std::cmp_equal(routing.top_k, taken), ErrorCode::range, "MoEConfig ",
-                name.c_str(), ": routing.top_k is ", routing.top_k, ", but ", by, " takes ", taken, " experts a token");
+        ensure(routing.top_k == unset.top_k || std::cmp_equal(routing.top_k, taken), ErrorCode::range, "MoEConfig ",
+               name.c_str(), ": routing.top_k is ", routing.top_k, ", but ", by, " takes ", taken, " experts a token");
     }
 };
 

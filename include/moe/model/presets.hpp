@@ -190,7 +190,7 @@ inline MoEConfig find(std::string_view name) {
         }
         known += (known.empty() ? "" : ", ") + config.name;
     }
-    fail(ErrorCode::not_found, "presets: no preset is called ", std::string(name), "; there are ", known);
+    raise_error(ErrorCode::not_found, "presets: no preset is called ", std::string(name), "; there are ", known);
 }
 
 }  // namespace moe::inline MOE_ABI::presets

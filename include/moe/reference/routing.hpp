@@ -137,7 +137,7 @@ struct Choice {
                 group.push_back(q[e]);
             }
         }
-        for (const ExpertId e : top_k(group, std::min(rule.group_members, group.size()))) {
+        for (const ExpertId e : top_k(group, (std::min)(rule.group_members, group.size()))) {
             sums[g] += group[static_cast<std::size_t>(e)];
         }
         if (group.empty()) {

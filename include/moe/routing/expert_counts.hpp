@@ -14,8 +14,8 @@ namespace moe::inline MOE_ABI {
 /// not one count an expert. O(n_experts), no allocation.
 template <class T>
 void add_expert_counts(const PlanView<T>& plan, std::span<std::uint64_t> counts) {
-    require(counts.size() == plan.n_experts, ErrorCode::shape, "add_expert_counts: ", counts.size(), " counts for ",
-            plan.n_experts, " experts");
+    ensure(counts.size() == plan.n_experts, ErrorCode::shape, "add_expert_counts: ", counts.size(), " counts for ",
+           plan.n_experts, " experts");
     for (std::size_t e = 0; e < counts.size(); ++e) {
         counts[e] += plan.expert_offsets[e + 1] - plan.expert_offsets[e];
     }

@@ -25,10 +25,10 @@ public:
 
     /// weight (outputs, inputs), bias (outputs) or empty; both stay the user's.
     explicit Linear(WeightStack<W> weight, std::span<const W> bias = {}) : weight_(std::move(weight)), bias_(bias) {
-        require(weight_.n_experts() == 1, ErrorCode::shape, "Linear: one matrix is expected, not a stack of ",
-                weight_.n_experts());
-        require(bias.empty() || bias.size() == weight_.outputs(), ErrorCode::shape, "Linear: ", bias.size(),
-                " biases for ", weight_.outputs(), " outputs");
+        ensure(weight_.n_experts() == 1, ErrorCode::shape, "Linear: one matrix is expected, not a stack of ",
+               weight_.n_experts());
+        ensure(bias.empty() || bias.size() == weight_.outputs(), ErrorCode::shape, "Linear: ", bias.size(),
+               " biases for ", weight_.outputs(), " outputs");
     }
 
     [[nodiscard]] bool empty() const noexcept { return weight_.empty(); }
@@ -92,7 +92,7 @@ void Linear<W>::compute_blocks(std::size_t panel, std::size_t first, std::size_t
     const RowPointers part = RowPointers(rows).first(x.size());
     for (std::size_t b = first; b < end; ++b, sums += x.size() * width) {
         const std::size_t begin = b * Panel<T>::depth;
-        const std::size_t depth = std::min(Panel<T>::depth, inputs() - begin);
+        const std::size_t depth = (std::min)(Panel<T>::depth, inputs() - begin);
         for (std::size_t r = 0; r < x.size(); ++r) {
             rows[r] = x[r] + begin * sizeof(T);
         }
@@ -133,7 +133,7 @@ Linear<W> Linear<W>::packed(const ExecutorRef& executor) const {
 template <WeightElement W>
 void Linear<W>::store_panel(std::size_t panel, std::size_t n_rows, const T* sums, T* y, std::size_t stride) const {
     const std::size_t first = panel * Panel<T>::width;
-    const std::size_t columns = std::min(Panel<T>::width, outputs() - first);
+    const std::size_t columns = (std::min)(Panel<T>::width, outputs() - first);
     std::array<T, Panel<T>::width> bias{};
     for (std::size_t c = 0; c < columns && !bias_.empty(); ++c) {
         bias[c] = static_cast<T>(load_element(bias_.data() + first + c));

@@ -60,9 +60,9 @@ struct PlanStorage {
 
     [[nodiscard]] static PlanStorage take(Arena& arena, std::size_t n_tokens, std::size_t n_experts,
                                           std::size_t max_assignments) {
-        require(max_assignments <= std::numeric_limits<Index>::max(), ErrorCode::overflow,
-                "RoutingPlan: ", max_assignments, " assignments of ", n_tokens,
-                " tokens do not fit the index type; split the batch");
+        ensure(max_assignments <= (std::numeric_limits<Index>::max)(), ErrorCode::overflow,
+               "RoutingPlan: ", max_assignments, " assignments of ", n_tokens,
+               " tokens do not fit the index type; split the batch");
         return {arena.take<Index>(n_tokens + 1),    arena.take<ExpertId>(max_assignments),
                 arena.take<T>(max_assignments),     arena.take<Index>(n_experts + 1),
                 arena.take<Index>(max_assignments), arena.take<Index>(max_assignments)};
@@ -135,37 +135,37 @@ void check_alignment(const PlanView<T>& plan) {
 template <class T>
 void check_plan(const PlanView<T>& plan) {
     const std::size_t n = plan.n_assignments();
-    const auto check = [](bool holds, const char* what, std::size_t at) {
-        require(holds, ErrorCode::range, "RoutingPlan: ", what, " at ", at);
+    const auto confirm = [](bool holds, const char* what, std::size_t at) {
+        ensure(holds, ErrorCode::range, "RoutingPlan: ", what, " at ", at);
     };
-    check(plan.weights.size() == n && plan.tokens.size() == n && plan.assignments.size() == n, "sizes disagree", n);
+    confirm(plan.weights.size() == n && plan.tokens.size() == n && plan.assignments.size() == n, "sizes disagree", n);
     // One is taken from the size, not added to the count: that could wrap to the size of an empty span.
-    check(!plan.token_offsets.empty() && plan.token_offsets.size() - 1 == plan.n_tokens,
-          "token_offsets has a wrong size", plan.token_offsets.size());
-    check(!plan.expert_offsets.empty() && plan.expert_offsets.size() - 1 == plan.n_experts,
-          "expert_offsets has a wrong size", plan.expert_offsets.size());
+    confirm(!plan.token_offsets.empty() && plan.token_offsets.size() - 1 == plan.n_tokens,
+            "token_offsets has a wrong size", plan.token_offsets.size());
+    confirm(!plan.expert_offsets.empty() && plan.expert_offsets.size() - 1 == plan.n_experts,
+            "expert_offsets has a wrong size", plan.expert_offsets.size());
     detail::check_alignment(plan);
-    check(plan.token_offsets.front() == 0 && plan.token_offsets.back() == n, "token_offsets do not span the plan", n);
-    check(plan.expert_offsets.front() == 0 && plan.expert_offsets.back() == n, "expert_offsets do not span the plan",
-          n);
+    confirm(plan.token_offsets.front() == 0 && plan.token_offsets.back() == n, "token_offsets do not span the plan", n);
+    confirm(plan.expert_offsets.front() == 0 && plan.expert_offsets.back() == n, "expert_offsets do not span the plan",
+            n);
     for (std::size_t t = 0; t < plan.n_tokens; ++t) {
-        check(plan.token_offsets[t] <= plan.token_offsets[t + 1], "token_offsets descend", t);
+        confirm(plan.token_offsets[t] <= plan.token_offsets[t + 1], "token_offsets descend", t);
     }
     for (std::size_t a = 0; a < n; ++a) {
-        check(plan.experts[a] >= 0 && std::cmp_less(plan.experts[a], plan.n_experts), "an expert is out of range", a);
+        confirm(plan.experts[a] >= 0 && std::cmp_less(plan.experts[a], plan.n_experts), "an expert is out of range", a);
     }
     for (std::size_t e = 0; e < plan.n_experts; ++e) {  // all of them before any is used as a position
-        check(plan.expert_offsets[e] <= plan.expert_offsets[e + 1], "expert_offsets descend", e);
+        confirm(plan.expert_offsets[e] <= plan.expert_offsets[e + 1], "expert_offsets descend", e);
     }
     for (std::size_t e = 0; e < plan.n_experts; ++e) {
         for (std::size_t i = plan.expert_offsets[e]; i < plan.expert_offsets[e + 1]; ++i) {
             const std::size_t a = plan.assignments[i];
             const std::size_t t = plan.tokens[i];
-            check(a < n && std::cmp_equal(plan.experts[a], e), "an entry belongs to another expert", i);
-            check(t < plan.n_tokens && plan.token_offsets[t] <= a && a < plan.token_offsets[t + 1],
-                  "an entry belongs to another token", i);
-            check(i == plan.expert_offsets[e] || plan.assignments[i - 1] < a, "entries of an expert are out of order",
-                  i);
+            confirm(a < n && std::cmp_equal(plan.experts[a], e), "an entry belongs to another expert", i);
+            confirm(t < plan.n_tokens && plan.token_offsets[t] <= a && a < plan.token_offsets[t + 1],
+                    "an entry belongs to another token", i);
+            confirm(i == plan.expert_offsets[e] || plan.assignments[i - 1] < a, "entries of an expert are out of order",
+                    i);
         }
     }
 }
@@ -186,23 +186,23 @@ public:
     /// Takes the choice of somebody else: (n_tokens, k) expert ids, no_expert (-1) where a slot is unset, and weights
     /// of the same shape. Throws Error(shape, range) naming the token, slot and id; the plan is then unchanged.
     void assign(MatrixView<const ExpertId> experts, MatrixView<const T> weights, std::size_t n_experts) {
-        require(n_experts <= static_cast<std::size_t>(std::numeric_limits<ExpertId>::max()), ErrorCode::overflow,
-                "RoutingPlan: ", n_experts, " experts are more than an expert id can name");
-        require(experts.rows() == weights.rows() && experts.cols() == weights.cols(), ErrorCode::shape,
-                "RoutingPlan: expert ids are ", experts.rows(), " x ", experts.cols(), " but weights are ",
-                weights.rows(), " x ", weights.cols());
+        ensure(n_experts <= static_cast<std::size_t>((std::numeric_limits<ExpertId>::max)()), ErrorCode::overflow,
+               "RoutingPlan: ", n_experts, " experts are more than an expert id can name");
+        ensure(experts.rows() == weights.rows() && experts.cols() == weights.cols(), ErrorCode::shape,
+               "RoutingPlan: expert ids are ", experts.rows(), " x ", experts.cols(), " but weights are ",
+               weights.rows(), " x ", weights.cols());
         const std::size_t most = checked_multiply(experts.rows(), experts.cols());
-        require(std::max(most, experts.rows()) <= std::numeric_limits<Index>::max(), ErrorCode::overflow,
-                "RoutingPlan: ", most, " assignments of ", experts.rows(),
-                " tokens do not fit the index type; split the batch");
+        ensure((std::max)(most, experts.rows()) <= (std::numeric_limits<Index>::max)(), ErrorCode::overflow,
+               "RoutingPlan: ", most, " assignments of ", experts.rows(),
+               " tokens do not fit the index type; split the batch");
         require_aligned(experts.data(), "RoutingPlan", "the expert ids");
         require_aligned(weights.data(), "RoutingPlan", "the weights");
         for (std::size_t t = 0; t < experts.rows(); ++t) {
             for (std::size_t slot = 0; slot < experts.cols(); ++slot) {
                 const ExpertId e = experts(t, slot);
-                require(e == no_expert || (e >= 0 && std::cmp_less(e, n_experts)), ErrorCode::range,
-                        "RoutingPlan: token ", t, ", slot ", slot, " names expert ", e, " but there are ", n_experts,
-                        " (-1 leaves a slot unset)");
+                ensure(e == no_expert || (e >= 0 && std::cmp_less(e, n_experts)), ErrorCode::range,
+                       "RoutingPlan: token ", t, ", slot ", slot, " names expert ", e, " but there are ", n_experts,
+                       " (-1 leaves a slot unset)");
             }
         }
         fill(experts.rows(), n_experts, most, [&](const PlanStorage<T>& storage) {

@@ -45,13 +45,13 @@ public:
         if constexpr (has_gate) {
             n_experts_ = gate_n_experts(gate_, linear_.outputs());
         }
-        check();
+        confirm();
     }
 
     /// No weights, for a gate that needs no logits. Throws Error(missing) for any other.
     Router(std::size_t n_experts, G gate) : gate_(std::move(gate)), n_experts_(n_experts) {
-        require(!has_logits(), ErrorCode::missing, "Router: this gate reads logits, so the router needs weights");
-        check();
+        ensure(!has_logits(), ErrorCode::missing, "Router: this gate reads logits, so the router needs weights");
+        confirm();
     }
 
     [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
@@ -74,7 +74,7 @@ public:
     }
 
 private:
-    void check() const {
+    void confirm() const {
         if constexpr (has_gate) {
             validate_gate(gate_, n_experts_);
         }

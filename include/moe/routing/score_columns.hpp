@@ -37,14 +37,14 @@ void tokens_that_count(MatrixView<T> scores, std::span<const std::uint8_t> valid
 template <class T>
 void check_balanced_scores(const char* balancer, MatrixView<T> scores, std::span<const std::uint8_t> valid,
                            std::size_t n_experts, int top_k, double momentum) {
-    require(scores.cols() == n_experts, ErrorCode::shape, balancer, ": scores are ", scores.rows(), " x ",
-            scores.cols(), " for ", n_experts, " experts; reset(n_experts) sets their number");
-    require(valid.empty() || valid.size() == scores.rows(), ErrorCode::shape, balancer, ": valid has ", valid.size(),
-            " entries for ", scores.rows(), " tokens");
-    require(top_k >= 1 && static_cast<std::size_t>(top_k) < n_experts, ErrorCode::range, balancer, ": top_k is ", top_k,
-            ", it must be at least 1 and less than the ", n_experts, " experts");
-    require(momentum >= 0 && momentum < 1, ErrorCode::range, balancer, ": momentum is ", momentum,
-            ", it must be at least 0 and less than 1");
+    ensure(scores.cols() == n_experts, ErrorCode::shape, balancer, ": scores are ", scores.rows(), " x ", scores.cols(),
+           " for ", n_experts, " experts; reset(n_experts) sets their number");
+    ensure(valid.empty() || valid.size() == scores.rows(), ErrorCode::shape, balancer, ": valid has ", valid.size(),
+           " entries for ", scores.rows(), " tokens");
+    ensure(top_k >= 1 && static_cast<std::size_t>(top_k) < n_experts, ErrorCode::range, balancer, ": top_k is ", top_k,
+           ", it must be at least 1 and less than the ", n_experts, " experts");
+    ensure(momentum >= 0 && momentum < 1, ErrorCode::range, balancer, ": momentum is ", momentum,
+           ", it must be at least 0 and less than 1");
 }
 
 }  // namespace moe::inline MOE_ABI::detail

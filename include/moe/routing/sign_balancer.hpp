@@ -28,10 +28,10 @@ struct SignBalancer {
     /// the mean exactly; a step without tokens changes nothing. Throws Error(shape, range): not one count an expert, a
     /// rate negative or not finite in float. O(n_experts), no allocation.
     void update(std::span<const std::uint64_t> counts) {
-        require(counts.size() == bias.size(), ErrorCode::shape, "SignBalancer: ", counts.size(), " counts for ",
-                bias.size(), " experts; reset(n_experts) sets their number");
-        require(rate >= 0 && rate <= static_cast<double>(std::numeric_limits<float>::max()), ErrorCode::range,
-                "SignBalancer: rate is ", rate, ", it must be finite in float and not negative");
+        ensure(counts.size() == bias.size(), ErrorCode::shape, "SignBalancer: ", counts.size(), " counts for ",
+               bias.size(), " experts; reset(n_experts) sets their number");
+        ensure(rate >= 0 && rate <= static_cast<double>((std::numeric_limits<float>::max)()), ErrorCode::range,
+               "SignBalancer: rate is ", rate, ", it must be finite in float and not negative");
         if (counts.empty()) {
             return;
         }

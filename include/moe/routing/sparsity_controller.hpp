@@ -28,18 +28,18 @@ struct SparsityController {
     /// an alpha that is not finite and above 1; Error(overflow): a product of K and T. No allocation.
     double update(std::size_t n_active, std::size_t n_tokens) {
         using Limits = std::numeric_limits<double>;
-        require(top_k >= 1, ErrorCode::range, "SparsityController: top_k is ", top_k, ", it must be at least 1");
-        require(lambda > 0 && lambda <= Limits::max(), ErrorCode::range, "SparsityController: lambda is ", lambda,
-                ", it must be positive and finite");
-        require(alpha > 1 && alpha <= Limits::max(), ErrorCode::range, "SparsityController: alpha is ", alpha,
-                ", it must be finite and above 1");
-        require(n_tokens > 0 || n_active == 0, ErrorCode::range, "SparsityController: ", n_active,
-                " assignments of no tokens");
+        ensure(top_k >= 1, ErrorCode::range, "SparsityController: top_k is ", top_k, ", it must be at least 1");
+        ensure(lambda > 0 && lambda <= (Limits::max)(), ErrorCode::range, "SparsityController: lambda is ", lambda,
+               ", it must be positive and finite");
+        ensure(alpha > 1 && alpha <= (Limits::max)(), ErrorCode::range, "SparsityController: alpha is ", alpha,
+               ", it must be finite and above 1");
+        ensure(n_tokens > 0 || n_active == 0, ErrorCode::range, "SparsityController: ", n_active,
+               " assignments of no tokens");
         const std::size_t wanted = checked_multiply(n_tokens, static_cast<std::size_t>(top_k));
         if (n_active > wanted) {
-            lambda = std::min(lambda * alpha, Limits::max());
+            lambda = (std::min)(lambda * alpha, (Limits::max)());
         } else if (n_active < wanted) {
-            lambda = std::max(lambda / alpha, Limits::min());
+            lambda = (std::max)(lambda / alpha, (Limits::min)());
         }
         return lambda;
     }

@@ -24,14 +24,14 @@ public:
 
     /// Throws Error: no experts (range), n_experts^2 that does not fit (overflow).
     explicit CoActivation(std::size_t n_experts) : n_experts_(n_experts) {
-        require(n_experts > 0, ErrorCode::range, "CoActivation: there must be at least 1 expert");
+        ensure(n_experts > 0, ErrorCode::range, "CoActivation: there must be at least 1 expert");
         counts_.resize(checked_multiply(n_experts, n_experts));
     }
 
     /// Throws Error(shape), and counts nothing, if the plan is of another number of experts.
     void on_plan(const RoutingRecord<T>& record) override {
-        require(record.plan.n_experts == n_experts_, ErrorCode::shape, "CoActivation: a plan of ",
-                record.plan.n_experts, " experts, this object counts ", n_experts_);
+        ensure(record.plan.n_experts == n_experts_, ErrorCode::shape, "CoActivation: a plan of ", record.plan.n_experts,
+               " experts, this object counts ", n_experts_);
         for (std::size_t t = 0; t < record.plan.n_tokens; ++t) {
             if (record.valid.empty() || record.valid[t] != 0) {
                 count_token(record.plan.experts_of(t));
@@ -55,8 +55,8 @@ public:
 
     /// Adds what another object has counted. Throws Error(shape) for another number of experts.
     void merge(const CoActivation& other) {
-        require(other.n_experts_ == n_experts_, ErrorCode::shape, "CoActivation: to merge ", other.n_experts_,
-                " experts with ", n_experts_);
+        ensure(other.n_experts_ == n_experts_, ErrorCode::shape, "CoActivation: to merge ", other.n_experts_,
+               " experts with ", n_experts_);
         std::transform(counts_.begin(), counts_.end(), other.counts_.begin(), counts_.begin(), std::plus<>{});
     }
 

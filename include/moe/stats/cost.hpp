@@ -16,8 +16,8 @@ namespace moe::inline MOE_ABI {
 [[nodiscard]] inline double expected_distinct_experts(std::size_t n_experts, double experts_per_token,
                                                       std::size_t n_tokens) {
     const auto experts = static_cast<double>(n_experts);
-    require(experts_per_token >= 0 && experts_per_token <= experts, ErrorCode::range,
-            "expected_distinct_experts: ", experts_per_token, " experts a token of ", n_experts);
+    ensure(experts_per_token >= 0 && experts_per_token <= experts, ErrorCode::range,
+           "expected_distinct_experts: ", experts_per_token, " experts a token of ", n_experts);
     if (n_tokens == 0 || n_experts == 0) {
         return 0;
     }
@@ -40,10 +40,10 @@ struct ExpertSizes {
 
     /// Throws Error(range): a size of 0, experts_per_token outside 0..n_experts.
     void validate() const {
-        require(n_layers > 0 && n_experts > 0 && d_model > 0 && d_ff > 0, ErrorCode::range, "ExpertSizes: ", n_layers,
-                " layers of ", n_experts, " experts, d_model ", d_model, ", d_ff ", d_ff, "; none may be 0");
-        require(experts_per_token > 0 && experts_per_token <= static_cast<double>(n_experts), ErrorCode::range,
-                "ExpertSizes: ", experts_per_token, " experts a token of ", n_experts);
+        ensure(n_layers > 0 && n_experts > 0 && d_model > 0 && d_ff > 0, ErrorCode::range, "ExpertSizes: ", n_layers,
+               " layers of ", n_experts, " experts, d_model ", d_model, ", d_ff ", d_ff, "; none may be 0");
+        ensure(experts_per_token > 0 && experts_per_token <= static_cast<double>(n_experts), ErrorCode::range,
+               "ExpertSizes: ", experts_per_token, " experts a token of ", n_experts);
     }
 };
 
@@ -82,7 +82,7 @@ struct BatchCost {
     /// The least time the limits allow, max(flops / peak, bytes / bandwidth): the roofline of Williams, Waterman and
     /// Patterson 2009. It takes every weight to come from memory, and both limits to be reached at once.
     [[nodiscard]] double seconds(const MachineLimits& machine) const {
-        return std::max(compute_seconds(machine), memory_seconds(machine));
+        return (std::max)(compute_seconds(machine), memory_seconds(machine));
     }
     [[nodiscard]] double tokens_per_second(const MachineLimits& machine) const { return tokens / seconds(machine); }
 };
@@ -93,8 +93,8 @@ public:
     /// Throws Error(range): as ExpertSizes::validate, other parameters that are negative or active beyond their total.
     explicit CostModel(const ExpertSizes& sizes, const OtherParameters& others = {}) : sizes_(sizes), others_(others) {
         sizes.validate();
-        require(others.active >= 0 && others.active <= others.total, ErrorCode::range, "CostModel: of ", others.total,
-                " other parameters ", others.active, " are active");
+        ensure(others.active >= 0 && others.active <= others.total, ErrorCode::range, "CostModel: of ", others.total,
+               " other parameters ", others.active, " are active");
     }
 
     [[nodiscard]] const ExpertSizes& sizes() const noexcept { return sizes_; }

@@ -159,11 +159,11 @@ template <class T>
         .add("count", times.count())
         .add("total", times.total())
         .add("mean", times.mean())
-        .add("min", times.min())
+        .add("min", times.shortest())
         .add("p50", times.quantile(0.50))
         .add("p95", times.quantile(0.95))
         .add("p99", times.quantile(0.99))
-        .add("max", times.max())
+        .add("max", times.longest())
         .text();
 }
 

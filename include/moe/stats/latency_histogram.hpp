@@ -28,8 +28,8 @@ public:
         ++counts_[bucket_of(ns)];
         ++count_;
         sum_ += static_cast<double>(ns);
-        min_ = std::min(min_, ns);
-        max_ = std::max(max_, ns);
+        min_ = (std::min)(min_, ns);
+        max_ = (std::max)(max_, ns);
     }
 
     [[nodiscard]] Count count() const noexcept { return count_; }
@@ -38,17 +38,21 @@ public:
 
     [[nodiscard]] double total() const noexcept { return sum_ * second; }
     [[nodiscard]] double mean() const noexcept { return sum_ / static_cast<double>(count_) * second; }
-    [[nodiscard]] double min() const noexcept { return count_ > 0 ? static_cast<double>(min_) * second : undefined; }
-    [[nodiscard]] double max() const noexcept { return count_ > 0 ? static_cast<double>(max_) * second : undefined; }
+    [[nodiscard]] double shortest() const noexcept {
+        return count_ > 0 ? static_cast<double>(min_) * second : undefined;
+    }
+    [[nodiscard]] double longest() const noexcept {
+        return count_ > 0 ? static_cast<double>(max_) * second : undefined;
+    }
 
     /// The time that a share `q` of all times does not exceed, by nearest rank: the ceil(q n)-th smallest of n, known
     /// to the width of a bucket. quantile(0.5) is p50, quantile(0.99) p99. Throws Error(range) unless 0 <= q <= 1.
     [[nodiscard]] double quantile(double q) const {
-        require(q >= 0 && q <= 1, ErrorCode::range, "LatencyHistogram: quantile ", q, " lies outside 0..1");
+        ensure(q >= 0 && q <= 1, ErrorCode::range, "LatencyHistogram: quantile ", q, " lies outside 0..1");
         if (count_ == 0) {
             return undefined;
         }
-        const auto rank = std::max(Count{1}, static_cast<Count>(std::ceil(q * static_cast<double>(count_))));
+        const auto rank = (std::max)(Count{1}, static_cast<Count>(std::ceil(q * static_cast<double>(count_))));
         Count below = 0;
         std::size_t bucket = 0;
         while (bucket + 1 < n_buckets && below + counts_[bucket] < rank) {
@@ -62,8 +66,8 @@ public:
         std::transform(counts_.begin(), counts_.end(), other.counts_.begin(), counts_.begin(), std::plus<>{});
         count_ += other.count_;
         sum_ += other.sum_;
-        min_ = std::min(min_, other.min_);
-        max_ = std::max(max_, other.max_);
+        min_ = (std::min)(min_, other.min_);
+        max_ = (std::max)(max_, other.max_);
     }
 
     void reset() noexcept { *this = {}; }
@@ -97,7 +101,7 @@ private:
     std::array<Count, n_buckets> counts_{};
     Count count_ = 0;
     double sum_ = 0;
-    std::uint64_t min_ = std::numeric_limits<std::uint64_t>::max();
+    std::uint64_t min_ = (std::numeric_limits<std::uint64_t>::max)();
     std::uint64_t max_ = 0;
 };
 

@@ -62,8 +62,8 @@ namespace detail {
 /// The sum over experts of what `term` makes of their two loads; NaN where one has counted nothing.
 template <LoadCounts A, LoadCounts B, class Term>
 [[nodiscard]] double sum_over_loads(const char* name, const A& a, const B& b, Term&& term) {
-    require(std::size(a) == std::size(b), ErrorCode::shape, name, ": loads of ", std::size(a), " and ", std::size(b),
-            " experts");
+    ensure(std::size(a) == std::size(b), ErrorCode::shape, name, ": loads of ", std::size(a), " and ", std::size(b),
+           " experts");
     const double total_a = load_total(a);
     const double total_b = load_total(b);
     double sum = 0;
@@ -176,7 +176,7 @@ template <LoadCounts R>
 template <LoadCounts R>
 [[nodiscard]] double share_of_most_used(const R& counts, std::size_t n) {
     const std::vector<double> sorted = detail::ascending(counts);
-    const auto first = sorted.end() - static_cast<std::ptrdiff_t>(std::min(n, sorted.size()));
+    const auto first = sorted.end() - static_cast<std::ptrdiff_t>((std::min)(n, sorted.size()));
     return std::accumulate(first, sorted.end(), 0.0) / load_total(counts);
 }
 
@@ -184,7 +184,7 @@ template <LoadCounts R>
 template <LoadCounts R>
 [[nodiscard]] double share_of_least_used(const R& counts, std::size_t n) {
     const std::vector<double> sorted = detail::ascending(counts);
-    const auto last = sorted.begin() + static_cast<std::ptrdiff_t>(std::min(n, sorted.size()));
+    const auto last = sorted.begin() + static_cast<std::ptrdiff_t>((std::min)(n, sorted.size()));
     return std::accumulate(sorted.begin(), last, 0.0) / load_total(counts);
 }
 
@@ -193,7 +193,7 @@ template <LoadCounts R>
 /// tiles of 0 rows.
 template <LoadCounts R>
 [[nodiscard]] double padding_efficiency(const R& counts, std::size_t tile_rows) {
-    require(tile_rows > 0, ErrorCode::range, "padding_efficiency: tiles of 0 rows");
+    ensure(tile_rows > 0, ErrorCode::range, "padding_efficiency: tiles of 0 rows");
     const auto rows = static_cast<double>(tile_rows);
     return load_total(counts) /
            detail::sum_over(counts, [rows](double count) { return std::ceil(count / rows) * rows; });

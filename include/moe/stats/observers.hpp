@@ -23,7 +23,7 @@ public:
 
     /// Throws Error(null_pointer).
     void add(Observer<T>* observer) {
-        require(observer != nullptr, ErrorCode::null_pointer, "Observers: an observer is null");
+        ensure(observer != nullptr, ErrorCode::null_pointer, "Observers: an observer is null");
         observers_.push_back(observer);
     }
 

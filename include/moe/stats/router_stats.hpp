@@ -39,8 +39,8 @@ public:
     /// Allocates all it needs. Throws Error(range): no experts, tiles of 0 rows.
     explicit RouterStats(std::size_t n_experts, const RouterStatsOptions& options = {})
         : n_experts_(n_experts), options_(options) {
-        require(n_experts > 0, ErrorCode::range, "RouterStats: there must be at least 1 expert");
-        require(options.tile_rows > 0, ErrorCode::range, "RouterStats: tiles of 0 rows");
+        ensure(n_experts > 0, ErrorCode::range, "RouterStats: there must be at least 1 expert");
+        ensure(options.tile_rows > 0, ErrorCode::range, "RouterStats: tiles of 0 rows");
         counters_.resize(checked_add(n_counters, checked_multiply(n_per_expert, checked_add(n_experts, 1))));
         scores_.resize(options.n_logits);
         marked_.resize(n_experts);
@@ -49,11 +49,11 @@ public:
     /// Throws Error(shape), and counts nothing, if the plan is of another number of experts, or there are logits and
     /// not as many as were announced.
     void on_plan(const RoutingRecord<T>& record) override {
-        require(record.plan.n_experts == n_experts_, ErrorCode::shape, "RouterStats: a plan of ", record.plan.n_experts,
-                " experts, this object counts ", n_experts_);
+        ensure(record.plan.n_experts == n_experts_, ErrorCode::shape, "RouterStats: a plan of ", record.plan.n_experts,
+               " experts, this object counts ", n_experts_);
         const bool studied = options_.n_logits > 0 && !record.logits.empty();
-        require(!studied || record.logits.cols() == options_.n_logits, ErrorCode::shape,
-                "RouterStats: ", record.logits.cols(), " logits a token, this object was made for ", options_.n_logits);
+        ensure(!studied || record.logits.cols() == options_.n_logits, ErrorCode::shape,
+               "RouterStats: ", record.logits.cols(), " logits a token, this object was made for ", options_.n_logits);
         count_load(record.plan);
         count_drops(record);
         for (std::size_t t = 0; t < record.plan.n_tokens; ++t) {
@@ -167,18 +167,18 @@ public:
     /// Adds what another object has counted, of another thread say. Windows are added to windows. Throws Error(shape)
     /// for another number of experts, logits or rows of a tile.
     void merge(const RouterStats& other) {
-        require(other.n_experts_ == n_experts_ && other.options_.n_logits == options_.n_logits &&
-                    other.options_.tile_rows == options_.tile_rows,
-                ErrorCode::shape, "RouterStats: to merge ", other.n_experts_, " experts, ", other.options_.n_logits,
-                " logits and tiles of ", other.options_.tile_rows, " rows with ", n_experts_, ", ", options_.n_logits,
-                " and ", options_.tile_rows);
+        ensure(other.n_experts_ == n_experts_ && other.options_.n_logits == options_.n_logits &&
+                   other.options_.tile_rows == options_.tile_rows,
+               ErrorCode::shape, "RouterStats: to merge ", other.n_experts_, " experts, ", other.options_.n_logits,
+               " logits and tiles of ", other.options_.tile_rows, " rows with ", n_experts_, ", ", options_.n_logits,
+               " and ", options_.tile_rows);
         merge(other.counters(), other.sums(), other.worst_violation_);
     }
     /// The same for counters(), sums() and worst_pass_violation() that came from another machine.
     void merge(std::span<const Count> counters, std::span<const double> sums, double worst_violation) {
-        require(counters.size() == counters_.size() && sums.size() == sums_.size(), ErrorCode::shape,
-                "RouterStats: to merge ", counters.size(), " counters and ", sums.size(), " sums with ",
-                counters_.size(), " and ", sums_.size());
+        ensure(counters.size() == counters_.size() && sums.size() == sums_.size(), ErrorCode::shape,
+               "RouterStats: to merge ", counters.size(), " counters and ", sums.size(), " sums with ",
+               counters_.size(), " and ", sums_.size());
         std::transform(counters_.begin(), counters_.end(), counters.begin(), counters_.begin(), std::plus<>{});
         std::transform(sums_.begin(), sums_.end(), sums.begin(), sums_.begin(), std::plus<>{});
         worst_violation_ = worst_violation > worst_violation_ ? worst_violation : worst_violation_;
@@ -240,7 +240,7 @@ private:
         for (std::size_t e = 0; e < n_experts_; ++e) {
             const Index n = plan.expert_offsets[e + 1] - plan.expert_offsets[e];
             total[e] += n;
-            most = std::max(most, n);
+            most = (std::max)(most, n);
             tiles += n / tile + (n % tile != 0 ? 1U : 0U);
         }
         ++counters_[passes];
@@ -251,7 +251,7 @@ private:
             const double violation = static_cast<double>(most) / mean - 1;
             ++counters_[busy_passes];
             sums_[violation_sum] += violation;
-            worst_violation_ = std::max(worst_violation_, violation);
+            worst_violation_ = (std::max)(worst_violation_, violation);
         }
     }
 
@@ -262,7 +262,7 @@ private:
             const std::span<const ExpertId> row = record.choices.row_span(t);
             for (std::size_t slot = 0; slot < row.size(); ++slot) {
                 if (row[slot] < no_expert) {
-                    ++by_slot[std::min(slot, n_experts_ - 1)];
+                    ++by_slot[(std::min)(slot, n_experts_ - 1)];
                     ++by_expert[static_cast<std::size_t>(dropped(row[slot]))];
                     ++counters_[drops];
                 }
@@ -272,7 +272,7 @@ private:
 
     void count_token(std::span<const T> weights) noexcept {
         ++counters_[tokens];
-        ++part(histogram_part)[std::min(weights.size(), n_experts_)];
+        ++part(histogram_part)[(std::min)(weights.size(), n_experts_)];
         T largest = -std::numeric_limits<T>::infinity();
         for (const T weight : weights) {
             largest = weight > largest ? weight : largest;
@@ -289,7 +289,7 @@ private:
         double top = 0;
         for (const T p : scores_) {
             entropy -= detail::times_log(static_cast<double>(p));
-            top = std::max(top, static_cast<double>(p));
+            top = (std::max)(top, static_cast<double>(p));
         }
         if (!std::isfinite(scores_.front())) {  // one NaN, or infinity as the maximum, makes NaN of all
             return;
@@ -314,9 +314,9 @@ private:
             const auto p = static_cast<double>(scores_[e]);
             if (marked_[e] != 0) {
                 mass += p;
-                least = std::min(least, p);
+                least = (std::min)(least, p);
             } else {
-                greatest = std::max(greatest, p);
+                greatest = (std::max)(greatest, p);
             }
         }
         ++counters_[massed_tokens];
@@ -327,7 +327,7 @@ private:
         }
     }
 
-    static constexpr std::size_t max_tile = std::numeric_limits<Index>::max();
+    static constexpr std::size_t max_tile = (std::numeric_limits<Index>::max)();
 
     std::size_t n_experts_;
     RouterStatsOptions options_;

@@ -30,8 +30,8 @@ public:
 
     /// Throws Error: no experts or no classes (range), a product that does not fit (overflow).
     Specialisation(std::size_t n_experts, std::size_t n_classes) : n_experts_(n_experts), n_classes_(n_classes) {
-        require(n_experts > 0 && n_classes > 0, ErrorCode::range, "Specialisation: ", n_classes, " classes and ",
-                n_experts, " experts, there must be at least 1 of each");
+        ensure(n_experts > 0 && n_classes > 0, ErrorCode::range, "Specialisation: ", n_classes, " classes and ",
+               n_experts, " experts, there must be at least 1 of each");
         counts_.resize(checked_multiply(n_classes, n_experts));
         tokens_.resize(n_classes);
     }
@@ -44,14 +44,14 @@ public:
     void on_plan(const RoutingRecord<T>& record) override {
         const PlanView<T>& plan = record.plan;
         const std::span<const std::int32_t> classes = std::exchange(classes_, {});
-        require(plan.n_experts == n_experts_, ErrorCode::shape, "Specialisation: a plan of ", plan.n_experts,
-                " experts, this object counts ", n_experts_);
-        require(classes.size() == plan.n_tokens, ErrorCode::shape, "Specialisation: ", classes.size(), " classes for ",
-                plan.n_tokens, " tokens; call set_classes before each pass");
+        ensure(plan.n_experts == n_experts_, ErrorCode::shape, "Specialisation: a plan of ", plan.n_experts,
+               " experts, this object counts ", n_experts_);
+        ensure(classes.size() == plan.n_tokens, ErrorCode::shape, "Specialisation: ", classes.size(), " classes for ",
+               plan.n_tokens, " tokens; call set_classes before each pass");
         for (std::size_t t = 0; t < classes.size(); ++t) {
-            require(classes[t] >= no_class && std::cmp_less(classes[t], n_classes_), ErrorCode::range,
-                    "Specialisation: token ", t, " is of class ", classes[t], ", the classes are 0..", n_classes_ - 1,
-                    " and -1 for none");
+            ensure(classes[t] >= no_class && std::cmp_less(classes[t], n_classes_), ErrorCode::range,
+                   "Specialisation: token ", t, " is of class ", classes[t], ", the classes are 0..", n_classes_ - 1,
+                   " and -1 for none");
         }
         for (std::size_t t = 0; t < classes.size(); ++t) {
             if (classes[t] != no_class && (record.valid.empty() || record.valid[t] != 0)) {
@@ -105,15 +105,15 @@ public:
             }
             expert_entropy -= detail::times_log(sum / total);
         }
-        return class_entropy > 0 ? std::max(0.0, class_entropy + expert_entropy + joint) / class_entropy
+        return class_entropy > 0 ? (std::max)(0.0, class_entropy + expert_entropy + joint) / class_entropy
                                  : detail::undefined();
     }
 
     /// Adds what another object has counted. Throws Error(shape) for other numbers of experts or classes.
     void merge(const Specialisation& other) {
-        require(other.n_experts_ == n_experts_ && other.n_classes_ == n_classes_, ErrorCode::shape,
-                "Specialisation: to merge ", other.n_classes_, " classes and ", other.n_experts_, " experts with ",
-                n_classes_, " and ", n_experts_);
+        ensure(other.n_experts_ == n_experts_ && other.n_classes_ == n_classes_, ErrorCode::shape,
+               "Specialisation: to merge ", other.n_classes_, " classes and ", other.n_experts_, " experts with ",
+               n_classes_, " and ", n_experts_);
         std::transform(counts_.begin(), counts_.end(), other.counts_.begin(), counts_.begin(), std::plus<>{});
         std::transform(tokens_.begin(), tokens_.end(), other.tokens_.begin(), tokens_.begin(), std::plus<>{});
     }

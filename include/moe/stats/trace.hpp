@@ -23,8 +23,8 @@ class TraceWriter {
 public:
     /// Throws Error(range) unless 1 <= n_experts <= max_trace_experts.
     explicit TraceWriter(std::size_t n_experts) : n_experts_(n_experts) {
-        require(n_experts > 0 && n_experts <= max_trace_experts, ErrorCode::range, "TraceWriter: ", n_experts,
-                " experts, it must be 1 to ", max_trace_experts);
+        ensure(n_experts > 0 && n_experts <= max_trace_experts, ErrorCode::range, "TraceWriter: ", n_experts,
+               " experts, it must be 1 to ", max_trace_experts);
         for (const unsigned char byte : detail::trace_magic) {
             bytes_.push_back(static_cast<std::byte>(byte));
         }
@@ -38,8 +38,8 @@ public:
     /// Adds a plan. Throws Error, and adds nothing: a plan of another number of experts (shape), one that breaks its
     /// invariants (as check_plan). O(n_tokens + n_assignments).
     void append(const PlanView<T>& plan) {
-        require(plan.n_experts == n_experts_, ErrorCode::shape, "TraceWriter: a plan of ", plan.n_experts,
-                " experts, the trace is of ", n_experts_);
+        ensure(plan.n_experts == n_experts_, ErrorCode::shape, "TraceWriter: a plan of ", plan.n_experts,
+               " experts, the trace is of ", n_experts_);
         check_plan(plan);
         const std::size_t id_bytes = detail::trace_id_bytes(n_experts_);
         bytes_.reserve(room_for(plan, id_bytes));  // first, so that one that fails adds nothing
@@ -82,7 +82,7 @@ private:
     [[nodiscard]] std::size_t room_for(const PlanView<T>& plan, std::size_t id_bytes) const {
         const std::size_t record = 8 + 5 * plan.n_tokens + plan.n_assignments() * (id_bytes + sizeof(T));
         const std::size_t needed = checked_add(bytes_.size(), record);
-        return needed <= bytes_.capacity() ? needed : std::max(needed, 2 * bytes_.capacity());
+        return needed <= bytes_.capacity() ? needed : (std::max)(needed, 2 * bytes_.capacity());
     }
 
     std::size_t n_experts_;
@@ -113,8 +113,8 @@ public:
     /// Reads the header. Throws Error as read_trace_header, and Error(format) if the weights are not of type T.
     explicit TraceReader(std::span<const std::byte> trace) : cursor_(trace) {
         const TraceHeader header = detail::read_trace_header(cursor_);
-        require(header.weights == trace_weights<T>, ErrorCode::format, "trace: its weights have ",
-                header.weights == TraceWeights::float32 ? 32 : 64, " bits, asked for are ", 8 * sizeof(T));
+        ensure(header.weights == trace_weights<T>, ErrorCode::format, "trace: its weights have ",
+               header.weights == TraceWeights::float32 ? 32 : 64, " bits, asked for are ", 8 * sizeof(T));
         n_experts_ = header.n_experts;
     }
 
@@ -139,19 +139,19 @@ public:
 private:
     void read_counts(std::uint32_t n_tokens, std::uint32_t n_assignments) {
         // a count takes a byte at least
-        require(n_tokens <= cursor_.left(), ErrorCode::truncated, "trace: a plan of ", n_tokens, " tokens with ",
-                cursor_.left(), " bytes left");
+        ensure(n_tokens <= cursor_.left(), ErrorCode::truncated, "trace: a plan of ", n_tokens, " tokens with ",
+               cursor_.left(), " bytes left");
         token_offsets_.assign(1, 0);
         token_offsets_.reserve(std::size_t{n_tokens} + 1);
         std::uint64_t sum = 0;
         for (std::uint32_t t = 0; t < n_tokens; ++t) {
             sum += cursor_.varint("the experts of a token");
-            require(sum <= n_assignments, ErrorCode::layout, "trace: a plan of ", n_assignments,
-                    " assignments gives its first ", t + 1, " tokens ", sum);
+            ensure(sum <= n_assignments, ErrorCode::layout, "trace: a plan of ", n_assignments,
+                   " assignments gives its first ", t + 1, " tokens ", sum);
             token_offsets_.push_back(static_cast<Index>(sum));
         }
-        require(sum == n_assignments, ErrorCode::layout, "trace: a plan of ", n_assignments,
-                " assignments gives its tokens ", sum);
+        ensure(sum == n_assignments, ErrorCode::layout, "trace: a plan of ", n_assignments,
+               " assignments gives its tokens ", sum);
     }
 
     void read_experts(std::uint32_t n_assignments) {
@@ -163,8 +163,8 @@ private:
         experts_.reserve(n_assignments);
         for (std::uint32_t a = 0; a < n_assignments; ++a) {
             const std::uint64_t id = ids.number(id_bytes, "an expert");
-            require(id < n_experts_, ErrorCode::range, "trace: an assignment names expert ", id,
-                    ", the experts are 0..", n_experts_ - 1);
+            ensure(id < n_experts_, ErrorCode::range, "trace: an assignment names expert ", id, ", the experts are 0..",
+                   n_experts_ - 1);
             experts_.push_back(static_cast<ExpertId>(id));
         }
     }

@@ -89,8 +89,8 @@ public:
 
     /// The next `n` bytes. Throws Error(truncated) that names `what` is missing.
     std::span<const std::byte> take(std::size_t n, const char* what) {
-        require(n <= left(), ErrorCode::truncated, "trace: it ends at byte ", bytes_.size(), ", within ", what,
-                " from byte ", at_);
+        ensure(n <= left(), ErrorCode::truncated, "trace: it ends at byte ", bytes_.size(), ", within ", what,
+               " from byte ", at_);
         at_ += n;
         return bytes_.subspan(at_ - n, n);
     }
@@ -112,12 +112,12 @@ public:
             const auto byte = std::to_integer<std::uint64_t>(take(1, what)[0]);
             value |= (byte & 0x7FU) << shift;
             if (byte < 0x80U) {
-                require(value <= std::numeric_limits<std::uint32_t>::max(), ErrorCode::range, "trace: ", what,
-                        " before byte ", at_, " do not fit 32 bits");
+                ensure(value <= (std::numeric_limits<std::uint32_t>::max)(), ErrorCode::range, "trace: ", what,
+                       " before byte ", at_, " do not fit 32 bits");
                 return static_cast<std::uint32_t>(value);
             }
         }
-        fail(ErrorCode::range, "trace: ", what, " before byte ", at_, " do not fit 32 bits");
+        raise_error(ErrorCode::range, "trace: ", what, " before byte ", at_, " do not fit 32 bits");
     }
 
 private:
@@ -128,21 +128,20 @@ private:
 /// Reads the header. The order of the checks decides which of several faults is named.
 [[nodiscard]] inline TraceHeader read_trace_header(TraceCursor& cursor) {
     const std::span<const std::byte> magic = cursor.take(trace_magic.size(), "its magic number");
-    require(std::memcmp(magic.data(), trace_magic.data(), magic.size()) == 0, ErrorCode::header,
-            "trace: it does not begin as a trace does");
+    ensure(std::memcmp(magic.data(), trace_magic.data(), magic.size()) == 0, ErrorCode::header,
+           "trace: it does not begin as a trace does");
     const std::uint32_t version = cursor.number32("its version");
     const std::uint32_t order = cursor.number32("its byte order");
-    require(order != trace_foreign_order, ErrorCode::format, "trace: its numbers are big-endian");
-    require(order == trace_byte_order, ErrorCode::header, "trace: its byte order mark is ", order, ", it must be ",
-            trace_byte_order);
-    require(version == trace_version, ErrorCode::format, "trace: its version is ", version,
-            ", this library reads version ", trace_version);
+    ensure(order != trace_foreign_order, ErrorCode::format, "trace: its numbers are big-endian");
+    ensure(order == trace_byte_order, ErrorCode::header, "trace: its byte order mark is ", order, ", it must be ",
+           trace_byte_order);
+    ensure(version == trace_version, ErrorCode::format, "trace: its version is ", version,
+           ", this library reads version ", trace_version);
     const std::uint32_t weights = cursor.number32("the type of its weights");
-    require(weights == 1 || weights == 2, ErrorCode::unknown_type, "trace: no type of weights has the number ",
-            weights);
+    ensure(weights == 1 || weights == 2, ErrorCode::unknown_type, "trace: no type of weights has the number ", weights);
     const std::uint32_t n_experts = cursor.number32("its number of experts");
-    require(n_experts > 0 && n_experts <= max_trace_experts, ErrorCode::range, "trace: it is of ", n_experts,
-            " experts, it must be 1 to ", max_trace_experts);
+    ensure(n_experts > 0 && n_experts <= max_trace_experts, ErrorCode::range, "trace: it is of ", n_experts,
+           " experts, it must be 1 to ", max_trace_experts);
     return {static_cast<TraceWeights>(weights), n_experts};
 }
 

@@ -22,8 +22,8 @@ concept AdaptableSomewhere = Adaptable<G, float> || Adaptable<G, double>;
 /// Set-up check of the gate inside. Throws Error(missing) if an AnyGate holds a batch gate, else as validate_gate does.
 template <class G>
 void validate_inner(const char* adaptor, const G& gate, std::size_t n_experts) {
-    require(!is_batch_gate(gate), ErrorCode::missing, adaptor,
-            ": the gate inside chooses for whole batches, it must choose token by token");
+    ensure(!is_batch_gate(gate), ErrorCode::missing, adaptor,
+           ": the gate inside chooses for whole batches, it must choose token by token");
     validate_gate(gate, n_experts);
 }
 
@@ -34,10 +34,10 @@ inline constexpr std::size_t gate_parts = 4;
 /// Error(capacity) if too little would remain for the gate inside.
 template <class T>
 [[nodiscard]] std::span<T> take_part(BasicSelection<T>& out, std::size_t n_logits) {
-    const std::size_t part = std::max(n_logits, out.order.size());
-    require(out.scratch.size() >= (gate_parts + 1) * part, ErrorCode::capacity, "gate: ", out.scratch.size(),
-            " values of scratch are left, one more adaptor and the gate inside need ", (gate_parts + 1) * part,
-            "; at most ", selection_parts - gate_parts, " adaptors that need scratch may stand around a gate");
+    const std::size_t part = (std::max)(n_logits, out.order.size());
+    ensure(out.scratch.size() >= (gate_parts + 1) * part, ErrorCode::capacity, "gate: ", out.scratch.size(),
+           " values of scratch are left, one more adaptor and the gate inside need ", (gate_parts + 1) * part,
+           "; at most ", selection_parts - gate_parts, " adaptors that need scratch may stand around a gate");
     const std::size_t rest = out.scratch.size() - part;
     const std::span<T> own = out.scratch.subspan(rest);
     out.scratch = out.scratch.first(rest);

@@ -73,7 +73,7 @@ struct Capacity {
 
 private:
     [[nodiscard]] std::size_t n_limited(std::size_t n_experts) const {
-        return unlimited_from < 0 ? n_experts : std::min(n_experts, static_cast<std::size_t>(unlimited_from));
+        return unlimited_from < 0 ? n_experts : (std::min)(n_experts, static_cast<std::size_t>(unlimited_from));
     }
     template <class T>
     void choose(MatrixView<const T> logits, const BatchSelection<T>& out) const;
@@ -89,7 +89,7 @@ std::size_t Capacity<Inner>::max_assignments(int n_tokens, int n_experts) const 
     if (n_limited(experts) < experts || tokens == 0) {
         return chosen;
     }
-    const std::size_t size = group == 0 ? tokens : std::min(group, tokens);
+    const std::size_t size = group == 0 ? tokens : (std::min)(group, tokens);
     const std::size_t places = limit.places(size, gate_max_per_token(gate, tokens, experts), experts);
     const std::size_t queues = divide_up(tokens, size) * experts;
     return places >= divide_up(chosen, queues) ? chosen : queues * places;
@@ -100,12 +100,12 @@ void Capacity<Inner>::validate(std::size_t n_experts) const {
     validate_gate(gate, n_experts);
     limit.validate();
     renormalize.validate();
-    require(order <= CapacityOrder::random, ErrorCode::range, "Capacity: order has no value ", static_cast<int>(order));
-    require(renormalize_over <= RenormalizeOver::chosen, ErrorCode::range, "Capacity: renormalize_over has no value ",
-            static_cast<int>(renormalize_over));
-    require(unlimited_from >= -1 && std::cmp_less_equal(unlimited_from, n_experts), ErrorCode::range,
-            "Capacity: unlimited_from is ", unlimited_from, ", it must be -1 (all experts are limited) or 0..",
-            n_experts);
+    ensure(order <= CapacityOrder::random, ErrorCode::range, "Capacity: order has no value ", static_cast<int>(order));
+    ensure(renormalize_over <= RenormalizeOver::chosen, ErrorCode::range, "Capacity: renormalize_over has no value ",
+           static_cast<int>(renormalize_over));
+    ensure(unlimited_from >= -1 && std::cmp_less_equal(unlimited_from, n_experts), ErrorCode::range,
+           "Capacity: unlimited_from is ", unlimited_from, ", it must be -1 (all experts are limited) or 0..",
+           n_experts);
 }
 
 template <class Inner>
@@ -114,13 +114,13 @@ template <std::floating_point T>
 void Capacity<Inner>::select(MatrixView<const T> logits, BatchSelection<T> out) const {
     const std::size_t n_tokens = out.experts.rows();
     const std::size_t choices = checked_multiply(n_tokens, out.experts.cols());
-    require(std::in_range<ExpertId>(choices), ErrorCode::overflow, "Capacity: ", choices, " choices of ", n_tokens,
-            " tokens exceed ", std::numeric_limits<ExpertId>::max());
+    ensure(std::in_range<ExpertId>(choices), ErrorCode::overflow, "Capacity: ", choices, " choices of ", n_tokens,
+           " tokens exceed ", (std::numeric_limits<ExpertId>::max)());
     choose(logits, out);
     const std::size_t limited = n_limited(out.n_experts);
-    const std::size_t size = group == 0 ? n_tokens : std::min(group, n_tokens);
+    const std::size_t size = group == 0 ? n_tokens : (std::min)(group, n_tokens);
     for (std::size_t first = 0; first < n_tokens; first += size) {
-        const std::size_t count = std::min(size, n_tokens - first);
+        const std::size_t count = (std::min)(size, n_tokens - first);
         detail::CapacityQueue<T> queue(out, first, count);
         const std::size_t counted = count_padding ? count : queue.n_valid();
         queue.fill(limit.places(counted, out.experts.cols(), limited), limited, order, seed);
@@ -138,7 +138,7 @@ void Capacity<Inner>::choose(MatrixView<const T> logits, const BatchSelection<T>
         return;
     }
     if constexpr (!BatchGate<Inner, T>) {
-        const std::size_t widest = std::max(out.n_experts, logits.cols());
+        const std::size_t widest = (std::max)(out.n_experts, logits.cols());
         for (std::size_t t = 0; t < out.experts.rows(); ++t) {
             const std::span<ExpertId> experts = out.experts.row_span(t);
             std::size_t count = 0;

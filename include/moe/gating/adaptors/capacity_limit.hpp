@@ -34,15 +34,15 @@ struct CapacityLimit {
     /// Throws Error(range): a kind or rounding that is none, a value negative or not finite, a fixed number of places
     /// that is not whole, a negative k.
     void validate() const {
-        require(kind <= Kind::fraction, ErrorCode::range, "CapacityLimit: no kind has the number ",
-                static_cast<int>(kind));
-        require(rounding <= Rounding::floor, ErrorCode::range, "CapacityLimit: no rounding has the number ",
-                static_cast<int>(rounding));
-        require(value >= 0 && std::isfinite(value), ErrorCode::range, "CapacityLimit: the value is ", value,
-                ", it must be finite and not negative");
-        require(kind != Kind::fixed || value == std::floor(value), ErrorCode::range, "CapacityLimit: ", value,
-                " places, a fixed number must be whole");
-        require(k >= 0, ErrorCode::range, "CapacityLimit: k is ", k, ", it must not be negative");
+        ensure(kind <= Kind::fraction, ErrorCode::range, "CapacityLimit: no kind has the number ",
+               static_cast<int>(kind));
+        ensure(rounding <= Rounding::floor, ErrorCode::range, "CapacityLimit: no rounding has the number ",
+               static_cast<int>(rounding));
+        ensure(value >= 0 && std::isfinite(value), ErrorCode::range, "CapacityLimit: the value is ", value,
+               ", it must be finite and not negative");
+        ensure(kind != Kind::fixed || value == std::floor(value), ErrorCode::range, "CapacityLimit: ", value,
+               " places, a fixed number must be whole");
+        ensure(k >= 0, ErrorCode::range, "CapacityLimit: k is ", k, ", it must not be negative");
     }
 
     /// Places of each of `n_experts` for `n_tokens`, `most_per_token` being the k of a limit that has none of its own.
@@ -59,7 +59,7 @@ struct CapacityLimit {
         } else if (kind == Kind::fraction) {
             count = std::ceil(value * tokens);
         }
-        constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
+        constexpr std::size_t most = (std::numeric_limits<std::size_t>::max)();
         const std::size_t whole = count < 0x1p53 ? static_cast<std::size_t>(count) : most;
         return whole > minimum ? whole : minimum;
     }

@@ -39,8 +39,8 @@ struct Cosine {
 
     /// Throws Error(shape) unless the centroids are as wide as the projection.
     [[nodiscard]] std::size_t n_experts(int n_logits) const {
-        require(std::cmp_equal(n_logits, centroids.cols()), ErrorCode::shape, "Cosine: the router makes ", n_logits,
-                " values, the centroids have ", centroids.cols());
+        ensure(std::cmp_equal(n_logits, centroids.cols()), ErrorCode::shape, "Cosine: the router makes ", n_logits,
+               " values, the centroids have ", centroids.cols());
         return centroids.rows();
     }
     [[nodiscard]] std::size_t max_per_token(int n_experts) const {
@@ -50,18 +50,18 @@ struct Cosine {
     /// Throws Error(range, shape, alignment): no centroids or not one an expert, a gate inside that does not read one
     /// logit an expert, a temperature that cannot be; else what the gate inside refuses.
     void validate(std::size_t n_experts) const {
-        require(!centroids.empty() && centroids.rows() == n_experts, ErrorCode::shape, "Cosine: centroids is ",
-                centroids.rows(), " x ", centroids.cols(), ", it must have one row for each of the ", n_experts,
-                " experts");
+        ensure(!centroids.empty() && centroids.rows() == n_experts, ErrorCode::shape, "Cosine: centroids is ",
+               centroids.rows(), " x ", centroids.cols(), ", it must have one row for each of the ", n_experts,
+               " experts");
         require_aligned(centroids.data(), "Cosine", "centroids");
-        require(std::isfinite(temperature), ErrorCode::range, "Cosine: temperature is ", temperature,
-                ", it must be finite");
+        ensure(std::isfinite(temperature), ErrorCode::range, "Cosine: temperature is ", temperature,
+               ", it must be finite");
         // As small as float can still divide by: a cosine of 1 must not become infinite.
-        require(std::isfinite(min_temperature) && min_temperature >= 1e-30, ErrorCode::range,
-                "Cosine: min_temperature is ", min_temperature, ", it must be finite and at least 1e-30");
+        ensure(std::isfinite(min_temperature) && min_temperature >= 1e-30, ErrorCode::range,
+               "Cosine: min_temperature is ", min_temperature, ", it must be finite and at least 1e-30");
         const std::size_t read = gate_n_experts(gate, n_experts);
-        require(read == n_experts, ErrorCode::shape, "Cosine: the gate inside makes ", read, " experts of ", n_experts,
-                " logits; it must read one logit an expert");
+        ensure(read == n_experts, ErrorCode::shape, "Cosine: the gate inside makes ", read, " experts of ", n_experts,
+               " logits; it must read one logit an expert");
         detail::validate_inner("Cosine", gate, n_experts);
     }
 
@@ -88,7 +88,7 @@ private:
             return {};
         }
         const std::span<T> logits = detail::take_part(out, projection.size()).first(centroids.rows());
-        const double tau = std::max(temperature, min_temperature);
+        const double tau = (std::max)(temperature, min_temperature);
         const double norm = std::sqrt(dot(projection, projection));
         for (std::size_t e = 0; e < logits.size(); ++e) {
             const std::span<const float> centroid = centroids.row_span(e);

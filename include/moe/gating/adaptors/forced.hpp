@@ -43,16 +43,15 @@ struct Forced {
     /// Throws Error(range, alignment): no rows, more columns than experts, an expert that cannot be (reads all rows up
     /// to their no_expert); else what the gate inside refuses.
     void validate(std::size_t n_experts) const {
-        require(!experts.empty(), ErrorCode::range, "Forced: experts is empty, ", experts.rows(), " x ",
-                experts.cols());
-        require(experts.cols() <= n_experts, ErrorCode::range, "Forced: experts gives ", experts.cols(),
-                " experts a token, there are ", n_experts);
+        ensure(!experts.empty(), ErrorCode::range, "Forced: experts is empty, ", experts.rows(), " x ", experts.cols());
+        ensure(experts.cols() <= n_experts, ErrorCode::range, "Forced: experts gives ", experts.cols(),
+               " experts a token, there are ", n_experts);
         require_aligned(experts.data(), "Forced", "experts");
         for (std::size_t t = 0; t < experts.rows(); ++t) {
             const std::span<const ExpertId> row = chosen_in(t);
             for (std::size_t slot = 0; slot < row.size(); ++slot) {
-                require(row[slot] >= 0 && std::cmp_less(row[slot], n_experts), ErrorCode::range, "Forced: row ", t,
-                        " gives the expert ", row[slot], " in slot ", slot, ", the experts are 0..", n_experts - 1);
+                ensure(row[slot] >= 0 && std::cmp_less(row[slot], n_experts), ErrorCode::range, "Forced: row ", t,
+                       " gives the expert ", row[slot], " in slot ", slot, ", the experts are 0..", n_experts - 1);
             }
         }
         detail::validate_inner("Forced", gate, n_experts);
@@ -64,9 +63,9 @@ struct Forced {
     int select(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
         std::size_t t = 0;
         if (experts.rows() != 1) {
-            require(context.position >= first_position && context.position - first_position < experts.rows(),
-                    ErrorCode::range, "Forced: the token at position ", context.position, " has no row, there are ",
-                    experts.rows(), " from position ", first_position, " on");
+            ensure(context.position >= first_position && context.position - first_position < experts.rows(),
+                   ErrorCode::range, "Forced: the token at position ", context.position, " has no row, there are ",
+                   experts.rows(), " from position ", first_position, " on");
             t = static_cast<std::size_t>(context.position - first_position);
         }
         const std::span<const ExpertId> row = chosen_in(t);

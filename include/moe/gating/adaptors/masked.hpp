@@ -38,10 +38,10 @@ struct Masked {
     /// such as Cosine, whose logits are those of the gate inside.
     [[nodiscard]] std::size_t n_experts(int n_logits) const {
         const std::size_t n = gate_n_experts(gate, static_cast<std::size_t>(n_logits));
-        require(std::cmp_equal(n, n_logits), ErrorCode::shape, "Masked: the gate inside reads ", n_logits,
-                " logits for ", n, " experts; a mask of experts needs one logit an expert");
-        require(detail::reads_logits_of_experts<G>, ErrorCode::shape, "Masked: the gate inside reads ", n_logits,
-                " logits that are not those of its ", n, " experts; put the mask inside it");
+        ensure(std::cmp_equal(n, n_logits), ErrorCode::shape, "Masked: the gate inside reads ", n_logits,
+               " logits for ", n, " experts; a mask of experts needs one logit an expert");
+        ensure(detail::reads_logits_of_experts<G>, ErrorCode::shape, "Masked: the gate inside reads ", n_logits,
+               " logits that are not those of its ", n, " experts; put the mask inside it");
         return n;
     }
     [[nodiscard]] std::size_t max_per_token(int n_experts) const {
@@ -50,8 +50,8 @@ struct Masked {
 
     /// Throws Error(shape) unless `allowed` has one entry an expert; else what the gate inside refuses.
     void validate(std::size_t n_experts) const {
-        require(allowed.size() == n_experts, ErrorCode::shape, "Masked: allowed has ", allowed.size(), " entries for ",
-                n_experts, " experts");
+        ensure(allowed.size() == n_experts, ErrorCode::shape, "Masked: allowed has ", allowed.size(), " entries for ",
+               n_experts, " experts");
         detail::validate_inner("Masked", gate, n_experts);
     }
 

@@ -42,12 +42,11 @@ struct WithoutNull {
     /// Throws Error(range): first_null outside 1..n_experts, more null experts than there are behind it; else what the
     /// gate inside refuses.
     void validate(std::size_t n_experts) const {
-        require(first_null >= 1 && std::cmp_less_equal(first_null, n_experts), ErrorCode::range,
-                "WithoutNull: first_null is ", first_null, ", it must lie in 1..", n_experts,
-                ", the number of experts");
+        ensure(first_null >= 1 && std::cmp_less_equal(first_null, n_experts), ErrorCode::range,
+               "WithoutNull: first_null is ", first_null, ", it must lie in 1..", n_experts, ", the number of experts");
         const std::size_t most = n_experts - static_cast<std::size_t>(first_null);
-        require(n_null >= 0 && std::cmp_less_equal(n_null, most), ErrorCode::range, "WithoutNull: n_null is ", n_null,
-                ", it must be 0 (all from first_null on) or at most ", most);
+        ensure(n_null >= 0 && std::cmp_less_equal(n_null, most), ErrorCode::range, "WithoutNull: n_null is ", n_null,
+               ", it must be 0 (all from first_null on) or at most ", most);
         detail::validate_inner("WithoutNull", gate, n_experts);
     }
 

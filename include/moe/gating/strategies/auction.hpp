@@ -63,7 +63,7 @@ public:
     void run(double low, double high, double epsilon) {
         low_ = low;
         const double range = high - low;
-        const double last = std::max(epsilon, range * 0x1p-40);
+        const double last = (std::max)(epsilon, range * 0x1p-40);
         for (double eps = range / 4; eps > last; eps /= 4) {
             run_round(eps);
         }
@@ -119,7 +119,7 @@ private:
                 second = std::exchange(first, value);
                 best = e;
             } else {
-                second = std::max(second, value);
+                second = (std::max)(second, value);
             }
         }
         // With one expert there is none to overbid.
@@ -151,7 +151,7 @@ private:
                              const double y = costs_[static_cast<std::size_t>(b)];
                              return x < y || (x == y && a < b);
                          });
-        dummy_price_ = std::max(dummy_price_, costs_[static_cast<std::size_t>(*next)] + eps);
+        dummy_price_ = (std::max)(dummy_price_, costs_[static_cast<std::size_t>(*next)] + eps);
         for (auto it = free_of_dummies_.begin(); it != next; ++it) {
             const auto e = static_cast<std::size_t>(*it);
             release(owners_[e * slots_each_]);
@@ -172,7 +172,7 @@ private:
 
     void update_cost(std::size_t e) {
         const double cheapest = size(e) > 0 ? prices_[e * slots_each_] : std::numeric_limits<double>::infinity();
-        costs_[e] = has_dummy(e) ? std::min(cheapest, dummy_price_) : cheapest;
+        costs_[e] = has_dummy(e) ? (std::min)(cheapest, dummy_price_) : cheapest;
     }
 
     // The slots of an expert that no dummy has form a heap, the cheapest in front. Takes that one out, which leaves the

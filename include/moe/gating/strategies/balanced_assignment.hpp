@@ -43,8 +43,8 @@ struct BalancedAssignment {
     /// Throws Error(range): an epsilon that is not positive and finite in float.
     void validate(std::size_t /*n_experts*/) const {
         // A greater one would make prices infinite.
-        require(epsilon > 0 && epsilon <= static_cast<double>(std::numeric_limits<float>::max()), ErrorCode::range,
-                "BalancedAssignment: epsilon is ", epsilon, ", it must be positive and finite in float");
+        ensure(epsilon > 0 && epsilon <= static_cast<double>((std::numeric_limits<float>::max)()), ErrorCode::range,
+               "BalancedAssignment: epsilon is ", epsilon, ", it must be positive and finite in float");
     }
 
     /// `logits` (n_tokens, n_experts). O(b (E + log(T / E))) for b bids: about 10 a token for logits in random order
@@ -54,9 +54,9 @@ struct BalancedAssignment {
     void select(MatrixView<const T> logits, BatchSelection<T> out) const {
         const std::size_t n_tokens = out.experts.rows();
         const std::size_t n_experts = out.n_experts;
-        require(n_tokens <= static_cast<std::size_t>(std::numeric_limits<ExpertId>::max()) - n_experts,
-                ErrorCode::overflow, "BalancedAssignment: ", n_tokens, " tokens and ", n_experts, " experts exceed ",
-                std::numeric_limits<ExpertId>::max(), "; split the batch");
+        ensure(n_tokens <= static_cast<std::size_t>((std::numeric_limits<ExpertId>::max)()) - n_experts,
+               ErrorCode::overflow, "BalancedAssignment: ", n_tokens, " tokens and ", n_experts, " experts exceed ",
+               (std::numeric_limits<ExpertId>::max)(), "; split the batch");
         const std::span<T> values = out.scratch.first(n_tokens * n_experts);
         const std::span<ExpertId> tokens = out.order.first(n_tokens);
         const std::size_t n_valid = copy_valid(logits, out, values, tokens);
@@ -91,14 +91,14 @@ private:
     /// Replaces what is not finite in float; returns the least and the greatest value.
     template <class T>
     static std::pair<double, double> make_finite(std::span<T> values) {
-        const T limit = static_cast<T>(std::numeric_limits<float>::max());
+        const T limit = static_cast<T>((std::numeric_limits<float>::max)());
         T low = limit;
         T high = -limit;
         for (T& value : values) {
             if (std::isfinite(value)) {
                 value = std::clamp(value, -limit, limit);
-                low = std::min(low, value);
-                high = std::max(high, value);
+                low = (std::min)(low, value);
+                high = (std::max)(high, value);
             }
         }
         if (low > high) {

@@ -43,7 +43,7 @@ struct ExpertChoice {
     static constexpr bool needs_logits = detail::score_needs_logits<Score>;
 
     [[nodiscard]] int max_per_token(int /*n_tokens*/, int n_experts) const {
-        return max_per_token_cap == 0 ? n_experts : std::min(max_per_token_cap, n_experts);
+        return max_per_token_cap == 0 ? n_experts : (std::min)(max_per_token_cap, n_experts);
     }
 
     /// n_experts * C where all tokens are valid.
@@ -62,10 +62,10 @@ struct ExpertChoice {
 
     /// Throws Error(range): a capacity factor negative or not finite, a negative cap, a score that cannot be.
     void validate(std::size_t /*n_experts*/) const {
-        require(capacity_factor >= 0 && std::isfinite(capacity_factor), ErrorCode::range,
-                "ExpertChoice: capacity_factor is ", capacity_factor, ", it must be finite and not negative");
-        require(max_per_token_cap >= 0, ErrorCode::range, "ExpertChoice: max_per_token_cap is ", max_per_token_cap,
-                ", it must be 0 (no cap) or positive");
+        ensure(capacity_factor >= 0 && std::isfinite(capacity_factor), ErrorCode::range,
+               "ExpertChoice: capacity_factor is ", capacity_factor, ", it must be finite and not negative");
+        ensure(max_per_token_cap >= 0, ErrorCode::range, "ExpertChoice: max_per_token_cap is ", max_per_token_cap,
+               ", it must be 0 (no cap) or positive");
         detail::validate_score(score);
     }
 
@@ -213,8 +213,8 @@ template <class Score>
 template <std::floating_point T>
     requires ScoreFunction<Score, T>
 void ExpertChoice<Score>::select(MatrixView<const T> logits, BatchSelection<T> out) const {
-    require(std::in_range<ExpertId>(out.experts.rows()), ErrorCode::overflow, "ExpertChoice: ", out.experts.rows(),
-            " tokens exceed ", std::numeric_limits<ExpertId>::max(), "; split the batch");
+    ensure(std::in_range<ExpertId>(out.experts.rows()), ErrorCode::overflow, "ExpertChoice: ", out.experts.rows(),
+           " tokens exceed ", (std::numeric_limits<ExpertId>::max)(), "; split the batch");
     Batch<T> batch(out, score, logits);
     const std::size_t places = capacity(batch.n_valid(), out.n_experts);
     if (places == 0) {

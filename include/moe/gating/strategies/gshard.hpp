@@ -41,9 +41,9 @@ struct GShardTop2 {
 
     /// Throws Error(range): fewer than 2 experts, a policy that is none, a normalisation that cannot be.
     void validate(std::size_t n_experts) const {
-        require(n_experts >= 2, ErrorCode::range, "GShardTop2: it chooses 2 experts of ", n_experts);
-        require(second <= SecondExpert::random_of_two, ErrorCode::range, "GShardTop2: second has no value ",
-                static_cast<int>(second));
+        ensure(n_experts >= 2, ErrorCode::range, "GShardTop2: it chooses 2 experts of ", n_experts);
+        ensure(second <= SecondExpert::random_of_two, ErrorCode::range, "GShardTop2: second has no value ",
+               static_cast<int>(second));
         normalize.validate();
     }
 

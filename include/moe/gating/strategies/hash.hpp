@@ -36,16 +36,16 @@ struct Hash {
     /// Throws Error(range, alignment): an empty table or one not aligned to its type, more columns than experts, an
     /// expert that cannot be (reads the whole table), a scale that is not finite.
     void validate(std::size_t n_experts) const {
-        require(!table.empty(), ErrorCode::range, "Hash: the table is empty, ", table.rows(), " x ", table.cols());
-        require(table.cols() <= n_experts, ErrorCode::range, "Hash: the table gives ", table.cols(),
-                " experts a token, there are ", n_experts);
+        ensure(!table.empty(), ErrorCode::range, "Hash: the table is empty, ", table.rows(), " x ", table.cols());
+        ensure(table.cols() <= n_experts, ErrorCode::range, "Hash: the table gives ", table.cols(),
+               " experts a token, there are ", n_experts);
         require_aligned(table.data(), "Hash", "the table");
         for (std::size_t id = 0; id < table.rows(); ++id) {
             for (std::size_t slot = 0; slot < table.cols(); ++slot) {
                 const std::int32_t expert = table(id, slot);
-                require(expert >= 0 && std::cmp_less(expert, n_experts), ErrorCode::range,
-                        "Hash: the table gives token id ", id, " the expert ", expert, " in slot ", slot,
-                        ", the experts are 0..", n_experts - 1);
+                ensure(expert >= 0 && std::cmp_less(expert, n_experts), ErrorCode::range,
+                       "Hash: the table gives token id ", id, " the expert ", expert, " in slot ", slot,
+                       ", the experts are 0..", n_experts - 1);
             }
         }
         detail::validate_score(score);
@@ -58,10 +58,10 @@ struct Hash {
     template <std::floating_point T>
         requires ScoreFunction<Score, T>
     int select(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
-        require(context.token_id != -1, ErrorCode::missing,
-                "Hash: the token has no id (token_id is -1); give the router the token ids of the batch");
-        require(context.token_id >= 0 && std::cmp_less(context.token_id, table.rows()), ErrorCode::range,
-                "Hash: token id ", context.token_id, " lies outside the table of ", table.rows(), " rows");
+        ensure(context.token_id != -1, ErrorCode::missing,
+               "Hash: the token has no id (token_id is -1); give the router the token ids of the batch");
+        ensure(context.token_id >= 0 && std::cmp_less(context.token_id, table.rows()), ErrorCode::range,
+               "Hash: token id ", context.token_id, " lies outside the table of ", table.rows(), " rows");
         const std::span<T> scores = out.scratch.first(out.order.size());
         score(logits, scores);
         const std::span<const std::int32_t> chosen = table.row_span(static_cast<std::size_t>(context.token_id));

@@ -35,16 +35,16 @@ struct NoisyTopK {
 
     /// Half of the logits. Throws Error(shape): their number is odd.
     [[nodiscard]] static int n_experts(int n_logits) {
-        require(n_logits % 2 == 0, ErrorCode::shape, "NoisyTopK: it reads 2 logits an expert, the router gives ",
-                n_logits);
+        ensure(n_logits % 2 == 0, ErrorCode::shape, "NoisyTopK: it reads 2 logits an expert, the router gives ",
+               n_logits);
         return n_logits / 2;
     }
 
     /// Throws Error(range): top_k outside 1..n_experts, a least deviation negative or not finite.
     void validate(std::size_t n_experts) const {
         detail::check_top_k("NoisyTopK", top_k, n_experts);
-        require(least_deviation >= 0 && std::isfinite(least_deviation), ErrorCode::range,
-                "NoisyTopK: least_deviation is ", least_deviation, ", it must be finite and not negative");
+        ensure(least_deviation >= 0 && std::isfinite(least_deviation), ErrorCode::range,
+               "NoisyTopK: least_deviation is ", least_deviation, ", it must be finite and not negative");
     }
 
     /// `logits` (2 n_experts).

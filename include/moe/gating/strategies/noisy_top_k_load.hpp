@@ -23,16 +23,16 @@ namespace moe::inline MOE_ABI {
 /// Error(shape) where the two differ in shape, range for an expert beyond `sums`.
 template <std::floating_point T>
 void gate_importance(MatrixView<const ExpertId> experts, MatrixView<const T> weights, std::span<double> sums) {
-    require(experts.rows() == weights.rows() && experts.cols() == weights.cols(), ErrorCode::shape,
-            "gate_importance: experts are ", experts.rows(), " x ", experts.cols(), ", weights ", weights.rows(), " x ",
-            weights.cols());
+    ensure(experts.rows() == weights.rows() && experts.cols() == weights.cols(), ErrorCode::shape,
+           "gate_importance: experts are ", experts.rows(), " x ", experts.cols(), ", weights ", weights.rows(), " x ",
+           weights.cols());
     std::fill(sums.begin(), sums.end(), 0.0);
     for (std::size_t t = 0; t < experts.rows(); ++t) {
         for (std::size_t slot = 0; slot < experts.cols(); ++slot) {
             const ExpertId expert = experts(t, slot);
             if (expert >= 0) {
-                require(static_cast<std::size_t>(expert) < sums.size(), ErrorCode::range, "gate_importance: expert ",
-                        expert, " of ", sums.size());
+                ensure(static_cast<std::size_t>(expert) < sums.size(), ErrorCode::range, "gate_importance: expert ",
+                       expert, " of ", sums.size());
                 sums[static_cast<std::size_t>(expert)] += static_cast<double>(weights(t, slot));
             }
         }
@@ -71,13 +71,13 @@ template <std::floating_point T>
 void add_noisy_load(const NoisyTopK& gate, std::span<const T> logits, std::uint64_t position, std::span<T> noisy,
                     std::span<ExpertId> order, std::span<double> loads) {
     const std::size_t n_experts = loads.size();
-    require(logits.size() == 2 * n_experts && noisy.size() == n_experts && order.size() == n_experts, ErrorCode::shape,
-            "add_noisy_load: ", logits.size(), " logits, memory for ", noisy.size(), " and ", order.size(),
-            " values, loads of ", n_experts, " experts");
+    ensure(logits.size() == 2 * n_experts && noisy.size() == n_experts && order.size() == n_experts, ErrorCode::shape,
+           "add_noisy_load: ", logits.size(), " logits, memory for ", noisy.size(), " and ", order.size(),
+           " values, loads of ", n_experts, " experts");
     gate.validate(n_experts);
     const auto k = static_cast<std::size_t>(gate.top_k);
     gate.add_noise(logits, position, noisy);
-    const std::span<ExpertId> best = order.first(std::min(k + 1, n_experts));
+    const std::span<ExpertId> best = order.first((std::min)(k + 1, n_experts));
     detail::top_k<T>(noisy, best);
     const auto place = [&](std::size_t slot) {
         return static_cast<double>(noisy[static_cast<std::size_t>(best[slot])]);

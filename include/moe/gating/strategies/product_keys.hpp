@@ -37,11 +37,11 @@ struct ProductKeys {
 
     /// n * n for 2n logits. Throws Error: an odd number (shape), more experts than an int can count (overflow).
     [[nodiscard]] static int n_experts(int n_logits) {
-        require(n_logits % 2 == 0, ErrorCode::shape, "ProductKeys: ", n_logits,
-                " logits are not two halves of as many keys");
+        ensure(n_logits % 2 == 0, ErrorCode::shape, "ProductKeys: ", n_logits,
+               " logits are not two halves of as many keys");
         const int n = n_logits / 2;
-        require(n == 0 || n <= INT_MAX / n, ErrorCode::overflow, "ProductKeys: two halves of ", n,
-                " keys are more experts than ", INT_MAX);
+        ensure(n == 0 || n <= INT_MAX / n, ErrorCode::overflow, "ProductKeys: two halves of ", n,
+               " keys are more experts than ", INT_MAX);
         return n * n;
     }
 
@@ -51,11 +51,11 @@ struct ProductKeys {
         while (n * n < n_experts) {
             ++n;
         }
-        require(n * n == n_experts, ErrorCode::range, "ProductKeys: the number of experts is a square, ", n_experts,
-                " is none");
+        ensure(n * n == n_experts, ErrorCode::range, "ProductKeys: the number of experts is a square, ", n_experts,
+               " is none");
         detail::check_top_k("ProductKeys", top_k, n_experts);
-        require(weights <= KeyWeights::relu, ErrorCode::range, "ProductKeys: no weights have the number ",
-                static_cast<int>(weights));
+        ensure(weights <= KeyWeights::relu, ErrorCode::range, "ProductKeys: no weights have the number ",
+               static_cast<int>(weights));
     }
 
     /// Entries of `order` that choose needs for halves of `n` keys.
@@ -81,7 +81,7 @@ struct ProductKeys {
 
 private:
     /// Keys of a half that may be part of a choice.
-    [[nodiscard]] std::size_t kept(std::size_t n) const { return std::min(static_cast<std::size_t>(top_k), n); }
+    [[nodiscard]] std::size_t kept(std::size_t n) const { return (std::min)(static_cast<std::size_t>(top_k), n); }
 
     template <class T>
     void choose(std::span<const T> logits, std::span<ExpertId> experts, std::span<T> expert_weights,

@@ -42,7 +42,7 @@ struct Replay {
     [[nodiscard]] std::size_t counted_most() const {
         Index most = 1;
         for (std::size_t t = 0; t < n_recorded(); ++t) {
-            most = std::max(most, token_offsets[t + 1] - token_offsets[t]);
+            most = (std::max)(most, token_offsets[t + 1] - token_offsets[t]);
         }
         return most;
     }
@@ -53,20 +53,20 @@ struct Replay {
         require_aligned(token_offsets.data(), "Replay", "token_offsets");
         require_aligned(experts.data(), "Replay", "experts");
         require_aligned(weights.data(), "Replay", "weights");
-        require(!token_offsets.empty(), ErrorCode::shape, "Replay: token_offsets is empty, it must begin with 0");
-        require(experts.size() == weights.size(), ErrorCode::shape, "Replay: ", experts.size(), " experts and ",
-                weights.size(), " weights");
-        require(token_offsets.front() == 0 && token_offsets.back() == experts.size(), ErrorCode::range,
-                "Replay: token_offsets go from ", token_offsets.front(), " to ", token_offsets.back(),
-                ", they must go from 0 to ", experts.size(), ", the number of experts");
+        ensure(!token_offsets.empty(), ErrorCode::shape, "Replay: token_offsets is empty, it must begin with 0");
+        ensure(experts.size() == weights.size(), ErrorCode::shape, "Replay: ", experts.size(), " experts and ",
+               weights.size(), " weights");
+        ensure(token_offsets.front() == 0 && token_offsets.back() == experts.size(), ErrorCode::range,
+               "Replay: token_offsets go from ", token_offsets.front(), " to ", token_offsets.back(),
+               ", they must go from 0 to ", experts.size(), ", the number of experts");
         for (std::size_t t = 0; t < n_recorded(); ++t) {
-            require(token_offsets[t] <= token_offsets[t + 1], ErrorCode::range, "Replay: token_offsets descend at ", t);
+            ensure(token_offsets[t] <= token_offsets[t + 1], ErrorCode::range, "Replay: token_offsets descend at ", t);
         }
-        require(most_per_token == 0 || most_per_token >= counted_most(), ErrorCode::range, "Replay: most_per_token is ",
-                most_per_token, ", but a recorded token has ", counted_most(), " experts");
+        ensure(most_per_token == 0 || most_per_token >= counted_most(), ErrorCode::range, "Replay: most_per_token is ",
+               most_per_token, ", but a recorded token has ", counted_most(), " experts");
         for (std::size_t a = 0; a < experts.size(); ++a) {
-            require(experts[a] >= 0 && std::cmp_less(experts[a], n_experts), ErrorCode::range, "Replay: assignment ", a,
-                    " names expert ", experts[a], ", the experts are 0..", n_experts - 1);
+            ensure(experts[a] >= 0 && std::cmp_less(experts[a], n_experts), ErrorCode::range, "Replay: assignment ", a,
+                   " names expert ", experts[a], ", the experts are 0..", n_experts - 1);
         }
     }
 
@@ -78,9 +78,9 @@ struct Replay {
                 continue;
             }
             const std::uint64_t position = out.context(t).position;
-            require(position >= first_position && position - first_position < n_recorded(), ErrorCode::range,
-                    "Replay: the token at position ", position, " was not recorded; ", n_recorded(),
-                    " tokens from position ", first_position, " were");
+            ensure(position >= first_position && position - first_position < n_recorded(), ErrorCode::range,
+                   "Replay: the token at position ", position, " was not recorded; ", n_recorded(),
+                   " tokens from position ", first_position, " were");
             const auto row = static_cast<std::size_t>(position - first_position);
             const Index first = token_offsets[row];
             const Index count = token_offsets[row + 1] - first;

@@ -48,10 +48,10 @@ struct Sinkhorn {
     /// Throws Error(range): a top_k outside 1..n_experts, a tolerance negative or not finite, no iterations.
     void validate(std::size_t n_experts) const {
         detail::check_top_k("Sinkhorn", top_k, n_experts);
-        require(tolerance >= 0 && std::isfinite(tolerance), ErrorCode::range, "Sinkhorn: tolerance is ", tolerance,
-                ", it must be finite and not negative");
-        require(max_iterations >= 1, ErrorCode::range, "Sinkhorn: max_iterations is ", max_iterations,
-                ", it must be at least 1");
+        ensure(tolerance >= 0 && std::isfinite(tolerance), ErrorCode::range, "Sinkhorn: tolerance is ", tolerance,
+               ", it must be finite and not negative");
+        ensure(max_iterations >= 1, ErrorCode::range, "Sinkhorn: max_iterations is ", max_iterations,
+               ", it must be at least 1");
     }
 
     /// `logits` (n_tokens, n_experts). Computed in their type, sums over experts and tokens in ascending order.
@@ -82,7 +82,7 @@ private:
     template <class T>
     static T finite(T logit) {
         // The comparisons are false for NaN.
-        constexpr T most = std::numeric_limits<T>::max();
+        constexpr T most = (std::numeric_limits<T>::max)();
         return logit >= -most ? (logit <= most ? logit : most) : -most;
     }
 

@@ -26,9 +26,9 @@ struct SparseMixer {
 
     /// Throws Error(range): fewer than 2 experts, a jitter negative or not finite.
     void validate(std::size_t n_experts) const {
-        require(n_experts >= 2, ErrorCode::range, "SparseMixer: it chooses 2 experts of ", n_experts);
-        require(jitter >= 0 && std::isfinite(jitter), ErrorCode::range, "SparseMixer: jitter is ", jitter,
-                ", it must be finite and not negative");
+        ensure(n_experts >= 2, ErrorCode::range, "SparseMixer: it chooses 2 experts of ", n_experts);
+        ensure(jitter >= 0 && std::isfinite(jitter), ErrorCode::range, "SparseMixer: jitter is ", jitter,
+               ", it must be finite and not negative");
     }
 
     /// `logits` (n_experts). O(n_experts).
@@ -41,7 +41,7 @@ struct SparseMixer {
             const auto best = static_cast<std::size_t>(chosen[round]);
             const T max = logits[best];
             for (std::size_t e = 0; e < logits.size(); ++e) {
-                const T distance = (max - logits[e]) / std::max(std::abs(logits[e]), max);
+                const T distance = (max - logits[e]) / (std::max)(std::abs(logits[e]), max);
                 const bool masked = distance > T(2) * static_cast<T>(jitter);
                 const bool taken = round == 1 && e == static_cast<std::size_t>(chosen[0]);
                 scores[e] = masked || taken ? -std::numeric_limits<T>::infinity() : logits[e];

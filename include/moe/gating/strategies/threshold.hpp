@@ -47,11 +47,11 @@ struct Threshold {
     /// not one an expert, a limit negative or above the number of experts, a score, a normalisation or a scale that
     /// cannot be.
     void validate(std::size_t n_experts) const {
-        require(!std::isnan(threshold), ErrorCode::range, "Threshold: threshold is NaN");
-        require(thresholds.empty() || thresholds.size() == n_experts, ErrorCode::shape, "Threshold: thresholds has ",
-                thresholds.size(), " values for ", n_experts, " experts");
-        require(thresholds.empty() || threshold == 0, ErrorCode::range, "Threshold: threshold is ", threshold,
-                " and thresholds are given; leave it 0");
+        ensure(!std::isnan(threshold), ErrorCode::range, "Threshold: threshold is NaN");
+        ensure(thresholds.empty() || thresholds.size() == n_experts, ErrorCode::shape, "Threshold: thresholds has ",
+               thresholds.size(), " values for ", n_experts, " experts");
+        ensure(thresholds.empty() || threshold == 0, ErrorCode::range, "Threshold: threshold is ", threshold,
+               " and thresholds are given; leave it 0");
         require_aligned(thresholds.data(), "Threshold", "thresholds");
         detail::check_limit("Threshold", limit, n_experts);
         detail::validate_score(score);
@@ -73,7 +73,7 @@ struct Threshold {
                 out.order[passed++] = static_cast<ExpertId>(e);
             }
         }
-        const std::size_t count = std::min(passed, out.experts.size());
+        const std::size_t count = (std::min)(passed, out.experts.size());
         const auto passing = out.order.first(passed);
         std::partial_sort(passing.begin(), passing.begin() + static_cast<std::ptrdiff_t>(count), passing.end(),
                           detail::Ranking<T>(scores, logits));

@@ -90,26 +90,26 @@ private:
 
 template <class Score>
 void TokenChoice<Score>::validate(std::size_t n_experts) const {
-    require(top_k >= 1, ErrorCode::range, "TokenChoice: top_k is ", top_k, ", it must be at least 1");
-    require(std::cmp_less_equal(top_k, n_experts), ErrorCode::range, "TokenChoice: top_k ", top_k, " exceeds the ",
-            n_experts, " experts");
+    ensure(top_k >= 1, ErrorCode::range, "TokenChoice: top_k is ", top_k, ", it must be at least 1");
+    ensure(std::cmp_less_equal(top_k, n_experts), ErrorCode::range, "TokenChoice: top_k ", top_k, " exceeds the ",
+           n_experts, " experts");
     detail::validate_score(score);
     normalize.validate();
-    require(select_on <= SelectOn::sigmoid, ErrorCode::range, "TokenChoice: select_on has no value ",
-            static_cast<int>(select_on));
-    require(weight_from <= WeightFrom::sigmoid_of_selected, ErrorCode::range, "TokenChoice: weight_from has no value ",
-            static_cast<int>(weight_from));
+    ensure(select_on <= SelectOn::sigmoid, ErrorCode::range, "TokenChoice: select_on has no value ",
+           static_cast<int>(select_on));
+    ensure(weight_from <= WeightFrom::sigmoid_of_selected, ErrorCode::range, "TokenChoice: weight_from has no value ",
+           static_cast<int>(weight_from));
     detail::check_scale("TokenChoice", scale);
     // Infinite or 0 as a float, it would turn logits into NaN.
     using Float = std::numeric_limits<float>;
-    require(logit_softcap == 0 || (logit_softcap >= static_cast<double>(Float::min()) &&
-                                   logit_softcap <= static_cast<double>(Float::max())),
-            ErrorCode::range, "TokenChoice: logit_softcap is ", logit_softcap,
-            ", it must be 0 (off) or positive and finite in float");
-    require(selection_bias.empty() || selection_bias.size() == n_experts, ErrorCode::shape,
-            "TokenChoice: selection_bias has ", selection_bias.size(), " values for ", n_experts, " experts");
-    require(per_expert_scale.empty() || per_expert_scale.size() == n_experts, ErrorCode::shape,
-            "TokenChoice: per_expert_scale has ", per_expert_scale.size(), " values for ", n_experts, " experts");
+    ensure(logit_softcap == 0 || (logit_softcap >= static_cast<double>((Float::min)()) &&
+                                  logit_softcap <= static_cast<double>((Float::max)())),
+           ErrorCode::range, "TokenChoice: logit_softcap is ", logit_softcap,
+           ", it must be 0 (off) or positive and finite in float");
+    ensure(selection_bias.empty() || selection_bias.size() == n_experts, ErrorCode::shape,
+           "TokenChoice: selection_bias has ", selection_bias.size(), " values for ", n_experts, " experts");
+    ensure(per_expert_scale.empty() || per_expert_scale.size() == n_experts, ErrorCode::shape,
+           "TokenChoice: per_expert_scale has ", per_expert_scale.size(), " values for ", n_experts, " experts");
     require_aligned(selection_bias.data(), "TokenChoice", "selection_bias");
     require_aligned(per_expert_scale.data(), "TokenChoice", "per_expert_scale");
     validate_groups(n_experts);
@@ -117,25 +117,25 @@ void TokenChoice<Score>::validate(std::size_t n_experts) const {
 
 template <class Score>
 void TokenChoice<Score>::validate_groups(std::size_t n_experts) const {
-    require(groups.n_groups >= 0, ErrorCode::range, "TokenChoice: n_groups is ", groups.n_groups,
-            ", it must not be negative");
+    ensure(groups.n_groups >= 0, ErrorCode::range, "TokenChoice: n_groups is ", groups.n_groups,
+           ", it must not be negative");
     if (groups.n_groups <= 1) {
-        require(groups.kept <= 1, ErrorCode::range, "TokenChoice: ", groups.kept, " groups kept of ", groups.n_groups,
-                "; without groups, kept stays 1");
+        ensure(groups.kept <= 1, ErrorCode::range, "TokenChoice: ", groups.kept, " groups kept of ", groups.n_groups,
+               "; without groups, kept stays 1");
         return;
     }
     const auto n_groups = static_cast<std::size_t>(groups.n_groups);
-    require(n_experts % n_groups == 0, ErrorCode::range, "TokenChoice: ", n_groups, " groups do not divide ", n_experts,
-            " experts");
-    require(groups.kept >= 1 && groups.kept <= groups.n_groups, ErrorCode::range, "TokenChoice: ", groups.kept,
-            " groups kept of ", n_groups, ", it must be 1..", n_groups);
+    ensure(n_experts % n_groups == 0, ErrorCode::range, "TokenChoice: ", n_groups, " groups do not divide ", n_experts,
+           " experts");
+    ensure(groups.kept >= 1 && groups.kept <= groups.n_groups, ErrorCode::range, "TokenChoice: ", groups.kept,
+           " groups kept of ", n_groups, ", it must be 1..", n_groups);
     const std::size_t members = n_experts / n_groups;
-    require(groups.score_members >= 1 && std::cmp_less_equal(groups.score_members, members), ErrorCode::range,
-            "TokenChoice: score_members is ", groups.score_members, ", a group has ", members, " experts");
+    ensure(groups.score_members >= 1 && std::cmp_less_equal(groups.score_members, members), ErrorCode::range,
+           "TokenChoice: score_members is ", groups.score_members, ", a group has ", members, " experts");
     const std::size_t left = static_cast<std::size_t>(groups.kept) * members;
-    require(std::cmp_less_equal(top_k, left), ErrorCode::range, "TokenChoice: top_k ", top_k, " exceeds the ", left,
-            " experts of the ", groups.kept, " groups kept");
-    require(!std::isnan(groups.fill), ErrorCode::range, "TokenChoice: the fill of the groups is NaN");
+    ensure(std::cmp_less_equal(top_k, left), ErrorCode::range, "TokenChoice: top_k ", top_k, " exceeds the ", left,
+           " experts of the ", groups.kept, " groups kept");
+    ensure(!std::isnan(groups.fill), ErrorCode::range, "TokenChoice: the fill of the groups is NaN");
 }
 
 template <class Score>

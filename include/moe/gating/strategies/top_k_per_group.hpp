@@ -41,13 +41,13 @@ struct TopKPerGroup {
     /// Throws Error(range, shape, alignment): groups that do not divide the experts, more experts a group than it has,
     /// a score, a normalisation or a scale that cannot be.
     void validate(std::size_t n_experts) const {
-        require(n_groups >= 1 && n_experts % static_cast<std::size_t>(n_groups) == 0, ErrorCode::range,
-                "TopKPerGroup: ", n_groups, " groups do not divide ", n_experts, " experts");
+        ensure(n_groups >= 1 && n_experts % static_cast<std::size_t>(n_groups) == 0, ErrorCode::range,
+               "TopKPerGroup: ", n_groups, " groups do not divide ", n_experts, " experts");
         const std::size_t members = n_experts / static_cast<std::size_t>(n_groups);
-        require(top_k >= 1 && std::cmp_less_equal(top_k, members), ErrorCode::range, "TopKPerGroup: top_k is ", top_k,
-                ", it must lie in 1..", members, ", the experts of a group");
-        require(per_expert_scale.empty() || per_expert_scale.size() == n_experts, ErrorCode::shape,
-                "TopKPerGroup: per_expert_scale has ", per_expert_scale.size(), " values for ", n_experts, " experts");
+        ensure(top_k >= 1 && std::cmp_less_equal(top_k, members), ErrorCode::range, "TopKPerGroup: top_k is ", top_k,
+               ", it must lie in 1..", members, ", the experts of a group");
+        ensure(per_expert_scale.empty() || per_expert_scale.size() == n_experts, ErrorCode::shape,
+               "TopKPerGroup: per_expert_scale has ", per_expert_scale.size(), " values for ", n_experts, " experts");
         require_aligned(per_expert_scale.data(), "TopKPerGroup", "per_expert_scale");
         detail::validate_score(score);
         normalize.validate();

@@ -41,11 +41,11 @@ struct TopNThreshold {
 
     /// Throws Error(range): top_n outside 2..n_experts, a threshold negative or not finite.
     void validate(std::size_t n_experts) const {
-        require(top_n >= 2, ErrorCode::range, "TopNThreshold: top_n is ", top_n, ", it must be at least 2");
-        require(std::cmp_less_equal(top_n, n_experts), ErrorCode::range, "TopNThreshold: top_n ", top_n,
-                " exceeds the ", n_experts, " experts");
-        require(threshold >= 0 && std::isfinite(threshold), ErrorCode::range, "TopNThreshold: threshold is ", threshold,
-                ", it must be finite and not negative");
+        ensure(top_n >= 2, ErrorCode::range, "TopNThreshold: top_n is ", top_n, ", it must be at least 2");
+        ensure(std::cmp_less_equal(top_n, n_experts), ErrorCode::range, "TopNThreshold: top_n ", top_n, " exceeds the ",
+               n_experts, " experts");
+        ensure(threshold >= 0 && std::isfinite(threshold), ErrorCode::range, "TopNThreshold: threshold is ", threshold,
+               ", it must be finite and not negative");
     }
 
     /// `logits` (n_experts). Returns 1..top_n.
@@ -72,7 +72,7 @@ struct TopNThreshold {
 
 private:
     [[nodiscard]] bool is_kept(double share, double draw) const {
-        return deterministic ? share > threshold : draw < share / std::max(threshold, 1e-9);
+        return deterministic ? share > threshold : draw < share / (std::max)(threshold, 1e-9);
     }
 };
 

@@ -41,7 +41,7 @@ struct TopP {
     /// Throws Error(range): a mass outside 0..1, a limit negative or above the number of experts, a score, a
     /// normalisation or a scale that cannot be.
     void validate(std::size_t n_experts) const {
-        require(mass >= 0 && mass <= 1, ErrorCode::range, "TopP: mass is ", mass, ", it must lie in 0..1");
+        ensure(mass >= 0 && mass <= 1, ErrorCode::range, "TopP: mass is ", mass, ", it must lie in 0..1");
         detail::check_limit("TopP", limit, n_experts);
         detail::validate_score(score);
         normalize.validate();

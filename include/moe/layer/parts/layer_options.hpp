@@ -41,23 +41,23 @@ struct LayerOptions {
     /// Set-up check for a layer of width `d_model`. Throws Error: a scale that is not finite in T, a weight_at that is
     /// none, an output bias or constants of another width or not aligned to T, mixes of another shape.
     void validate(std::size_t d_model) const {
-        constexpr double most = std::numeric_limits<T>::max();
-        require(weight_at <= WeightAt::input, ErrorCode::range, "MoELayer: weight_at has no value ",
-                static_cast<int>(weight_at));
-        require(routed_scale >= -most && routed_scale <= most, ErrorCode::range, "MoELayer: routed_scale is ",
-                routed_scale, ", it must be finite in the type the layer computes in");
-        require(output_bias.empty() || output_bias.size() == d_model, ErrorCode::shape,
-                "MoELayer: the output bias has ", output_bias.size(), " values for d_model ", d_model);
+        constexpr double most = (std::numeric_limits<T>::max)();
+        ensure(weight_at <= WeightAt::input, ErrorCode::range, "MoELayer: weight_at has no value ",
+               static_cast<int>(weight_at));
+        ensure(routed_scale >= -most && routed_scale <= most, ErrorCode::range, "MoELayer: routed_scale is ",
+               routed_scale, ", it must be finite in the type the layer computes in");
+        ensure(output_bias.empty() || output_bias.size() == d_model, ErrorCode::shape, "MoELayer: the output bias has ",
+               output_bias.size(), " values for d_model ", d_model);
         require_aligned(output_bias.data(), "MoELayer", "the output bias");
         const MatrixView<const T>& constants = null_experts.constants;
-        require(constants.rows() == 0 || constants.cols() == d_model, ErrorCode::shape,
-                "MoELayer: the constant experts have ", constants.cols(), " values for d_model ", d_model);
+        ensure(constants.rows() == 0 || constants.cols() == d_model, ErrorCode::shape,
+               "MoELayer: the constant experts have ", constants.cols(), " values for d_model ", d_model);
         require_aligned(constants.data(), "MoELayer", "the constants of null experts");
         const MatrixView<const T>& mixes = null_experts.mixes;
-        require(mixes.rows() == 0 ||
-                    (mixes.rows() / 2 == constants.rows() && mixes.rows() % 2 == 0 && mixes.cols() == d_model),
-                ErrorCode::shape, "MoELayer: the mixes of constant experts are ", mixes.rows(), " x ", mixes.cols(),
-                ", but ", constants.rows(), " constant experts of d_model ", d_model, " need two rows each");
+        ensure(mixes.rows() == 0 ||
+                   (mixes.rows() / 2 == constants.rows() && mixes.rows() % 2 == 0 && mixes.cols() == d_model),
+               ErrorCode::shape, "MoELayer: the mixes of constant experts are ", mixes.rows(), " x ", mixes.cols(),
+               ", but ", constants.rows(), " constant experts of d_model ", d_model, " need two rows each");
         require_aligned(mixes.data(), "MoELayer", "the mixes of constant experts");
     }
 };

@@ -40,7 +40,7 @@ public:
     /// The most general form. Throws Error naming the shapes that disagree.
     SharedExperts(std::vector<Bank> experts, SharedMode mode, Linear<element_type> gate)
         : experts_(std::move(experts)), mode_(mode), gate_(std::move(gate)) {
-        check();
+        confirm();
     }
 
     [[nodiscard]] const std::vector<Bank>& experts() const noexcept { return experts_; }
@@ -61,24 +61,24 @@ private:
         return experts;
     }
 
-    void check() const {
-        require(mode_ <= SharedMode::average, ErrorCode::range, "SharedExperts: no mode has the number ",
-                static_cast<int>(mode_));
-        require(!experts_.empty(), ErrorCode::missing, "SharedExperts: an empty list of shared experts");
+    void confirm() const {
+        ensure(mode_ <= SharedMode::average, ErrorCode::range, "SharedExperts: no mode has the number ",
+               static_cast<int>(mode_));
+        ensure(!experts_.empty(), ErrorCode::missing, "SharedExperts: an empty list of shared experts");
         for (const Bank& expert : experts_) {
-            require(expert.n_experts() == 1, ErrorCode::shape,
-                    "SharedExperts: each must be a bank of one expert, not of ", expert.n_experts());
-            require(expert.layout().d_model == d_model(), ErrorCode::shape, "SharedExperts: d_model ",
-                    expert.layout().d_model, " of one differs from ", d_model(), " of the first");
-            require(expert.activations().zero_point == activations().zero_point, ErrorCode::range,
-                    "SharedExperts: all must compute in the same way, exact or int8");
+            ensure(expert.n_experts() == 1, ErrorCode::shape,
+                   "SharedExperts: each must be a bank of one expert, not of ", expert.n_experts());
+            ensure(expert.layout().d_model == d_model(), ErrorCode::shape, "SharedExperts: d_model ",
+                   expert.layout().d_model, " of one differs from ", d_model(), " of the first");
+            ensure(expert.activations().zero_point == activations().zero_point, ErrorCode::range,
+                   "SharedExperts: all must compute in the same way, exact or int8");
         }
-        require(gate_.empty() == (mode_ != SharedMode::gated), ErrorCode::missing,
-                mode_ == SharedMode::gated ? "SharedExperts: gated shared experts need gate weights"
-                                           : "SharedExperts: gate weights were given, but the mode is not gated");
-        require(gate_.empty() || (gate_.outputs() == experts_.size() && gate_.inputs() == d_model()), ErrorCode::shape,
-                "SharedExperts: the gate is ", gate_.outputs(), " x ", gate_.inputs(), " but there are ",
-                experts_.size(), " shared experts of d_model ", d_model());
+        ensure(gate_.empty() == (mode_ != SharedMode::gated), ErrorCode::missing,
+               mode_ == SharedMode::gated ? "SharedExperts: gated shared experts need gate weights"
+                                          : "SharedExperts: gate weights were given, but the mode is not gated");
+        ensure(gate_.empty() || (gate_.outputs() == experts_.size() && gate_.inputs() == d_model()), ErrorCode::shape,
+               "SharedExperts: the gate is ", gate_.outputs(), " x ", gate_.inputs(), " but there are ",
+               experts_.size(), " shared experts of d_model ", d_model());
     }
 
     std::vector<Bank> experts_;

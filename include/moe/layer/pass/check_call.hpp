@@ -13,8 +13,8 @@ namespace moe::inline MOE_ABI::detail {
 /// Tokens in, tokens out: both (n_tokens, d_model), aligned to T, not overlapping.
 template <class T>
 void check_tokens(const char* layer, const MatrixView<const T>& x, const MatrixView<T>& y, std::size_t d_model) {
-    require(x.cols() == d_model && y.cols() == d_model && x.rows() == y.rows(), ErrorCode::shape, layer, ": x is ",
-            x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(), ", both must be n_tokens x ", d_model);
+    ensure(x.cols() == d_model && y.cols() == d_model && x.rows() == y.rows(), ErrorCode::shape, layer, ": x is ",
+           x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(), ", both must be n_tokens x ", d_model);
     require_aligned(x.data(), layer, "x");
     require_aligned(y.data(), layer, "y");
     require_disjoint(layer, "x", x, "y", y);
@@ -23,17 +23,17 @@ void check_tokens(const char* layer, const MatrixView<const T>& x, const MatrixV
 /// Padding: a flag for each of the tokens, or none at all.
 template <class T>
 void check_valid(const char* layer, const ForwardOptions<T>& options, std::size_t n_tokens) {
-    require(options.valid.empty() || options.valid.size() == n_tokens, ErrorCode::shape, layer, ": ",
-            options.valid.size(), " flags of valid tokens for ", n_tokens, " tokens");
+    ensure(options.valid.empty() || options.valid.size() == n_tokens, ErrorCode::shape, layer, ": ",
+           options.valid.size(), " flags of valid tokens for ", n_tokens, " tokens");
 }
 
 /// What gates may read of a token beside its logits.
 template <class T>
 void check_facts(const char* layer, const ForwardOptions<T>& options, std::size_t n_tokens) {
-    require(options.token_ids.empty() || options.token_ids.size() == n_tokens, ErrorCode::shape, layer, ": ",
-            options.token_ids.size(), " token ids for ", n_tokens, " tokens");
-    require(options.positions.empty() || options.positions.size() == n_tokens, ErrorCode::shape, layer, ": ",
-            options.positions.size(), " positions for ", n_tokens, " tokens");
+    ensure(options.token_ids.empty() || options.token_ids.size() == n_tokens, ErrorCode::shape, layer, ": ",
+           options.token_ids.size(), " token ids for ", n_tokens, " tokens");
+    ensure(options.positions.empty() || options.positions.size() == n_tokens, ErrorCode::shape, layer, ": ",
+           options.positions.size(), " positions for ", n_tokens, " tokens");
     require_aligned(options.token_ids.data(), layer, "token_ids");
     require_aligned(options.positions.data(), layer, "positions");
 }

@@ -31,7 +31,7 @@ private:
         const PlanView<T>& plan = pass_.plan;
         const NullExperts<T>& null = pass_.layer.options->null_experts;
         const std::size_t first_constant = shape_.n_experts - null.constants.rows();
-        const std::size_t end = std::min(first + mixes_per_task, plan.n_assignments());
+        const std::size_t end = (std::min)(first + mixes_per_task, plan.n_assignments());
         for (std::size_t i = first; i < end; ++i) {
             const auto constant = static_cast<std::size_t>(plan.experts[plan.assignments[i]]) - first_constant;
             const T* const x = pass_.x.row(plan.tokens[i]);
@@ -61,7 +61,7 @@ private:
         for (std::size_t r = 0; scaled && r < count; ++r) {
             scales[r] = plan.weights[plan.assignments[first + r]];
         }
-        experts.compute_hidden(e, {first_panel, std::min(pass_.hidden_chunk, panels - first_panel)}, rows,
+        experts.compute_hidden(e, {first_panel, (std::min)(pass_.hidden_chunk, panels - first_panel)}, rows,
                                std::span<const T>(scales).first(scaled ? count : 0),
                                pass_.memory.hidden.data() + first * shape_.hidden_stride, shape_.hidden_stride,
                                scratch);
@@ -76,7 +76,7 @@ private:
             const std::size_t n_tasks = n_shared_tasks(pass_, shared);
             if (task < n_tasks) {
                 const std::size_t first = task % blocks * max_task_rows;
-                const std::size_t count = std::min(max_task_rows, shape_.n_tokens - first);
+                const std::size_t count = (std::min)(max_task_rows, shape_.n_tokens - first);
                 const bool own_rows = shape_.shared_input_stride > 0;
                 const std::size_t in_stride = shared.input_stride();
                 const RowPointers rows = point_at(scratch, count, [&](std::size_t r) {
@@ -84,7 +84,7 @@ private:
                 });
                 const std::size_t panel = task / blocks * pass_.shared_chunk;
                 return shared.compute_hidden(
-                    0, {panel, std::min(pass_.shared_chunk, shared.layout().hidden_panels() - panel)}, rows, {},
+                    0, {panel, (std::min)(pass_.shared_chunk, shared.layout().hidden_panels() - panel)}, rows, {},
                     hidden + first * stride, stride, scratch);
             }
             task -= n_tasks;
@@ -154,7 +154,7 @@ private:
     }
 
     [[nodiscard]] std::size_t columns(std::size_t panel) const noexcept {
-        return std::min(Panel<T>::width, pass_.x.cols() - panel * Panel<T>::width);
+        return (std::min)(Panel<T>::width, pass_.x.cols() - panel * Panel<T>::width);
     }
 
     /// y = (or stays) plus the bias, plus x where no expert was chosen and that passes it through.
@@ -198,7 +198,7 @@ private:
         const bool weighted = pass_.layer.options->weight_at == WeightAt::output;
         const Range range = pass_.entries(e, tokens.begin, tokens.end);
         for (std::size_t i = range.begin; i < range.end; i += max_task_rows) {
-            const std::size_t count = std::min(max_task_rows, range.end - i);
+            const std::size_t count = (std::min)(max_task_rows, range.end - i);
             const RowPointers rows = point_at(scratch, count, [&](std::size_t r) {
                 return pass_.memory.hidden.data() + (i + r) * shape_.hidden_stride;
             });
@@ -246,7 +246,7 @@ private:
             const ExpertsRef<T> shared = pass_.layer.shared[s];
             const std::size_t stride = shared.hidden_stride();
             for (std::size_t t = tokens.begin; t < tokens.end; t += max_task_rows) {
-                const std::size_t count = std::min(max_task_rows, tokens.end - t);
+                const std::size_t count = (std::min)(max_task_rows, tokens.end - t);
                 const RowPointers rows =
                     point_at(scratch, count, [&](std::size_t r) { return hidden + (t + r) * stride; });
                 OutputRows to;

@@ -48,8 +48,8 @@ private:
     [[nodiscard]] Observer<T>* observer() const noexcept { return pass_.options.observer; }
 
     void check_worker(std::size_t ith, std::size_t nth) const {
-        require(ith < nth && nth <= pass_.shape.n_workers, ErrorCode::range, "ForwardPass: worker ", ith, " of ", nth,
-                ", the pass was prepared for ", pass_.shape.n_workers);
+        ensure(ith < nth && nth <= pass_.shape.n_workers, ErrorCode::range, "ForwardPass: worker ", ith, " of ", nth,
+               ", the pass was prepared for ", pass_.shape.n_workers);
     }
 
     /// Whether a phase is done sooner by the calling thread alone than by waking the others.

@@ -86,10 +86,10 @@ private:
 template <class T>
 void PassLayer<T>::check_input(MatrixView<const T> x, const ForwardOptions<T>& call) const {
     const MatrixView<const T>& input = call.router_input.cols() == 0 ? x : call.router_input;
-    require(input.rows() == x.rows(), ErrorCode::shape, name, ": the router input has ", input.rows(), " rows for ",
-            x.rows(), " tokens");
-    require(!has_logits || input.cols() == router.inputs(), ErrorCode::shape, name, ": the router input has ",
-            input.cols(), " columns but the router weights have ", router.inputs());
+    ensure(input.rows() == x.rows(), ErrorCode::shape, name, ": the router input has ", input.rows(), " rows for ",
+           x.rows(), " tokens");
+    ensure(!has_logits || input.cols() == router.inputs(), ErrorCode::shape, name, ": the router input has ",
+           input.cols(), " columns but the router weights have ", router.inputs());
     detail::check_facts(name, call, x.rows());
     detail::check_valid(name, call, x.rows());
     require_aligned(input.data(), name, "the router input");
@@ -97,16 +97,16 @@ void PassLayer<T>::check_input(MatrixView<const T> x, const ForwardOptions<T>& c
 
 template <class T>
 void PassLayer<T>::check_given(const PlanView<T>& plan, std::size_t n_tokens) const {
-    require(plan.n_tokens == n_tokens && plan.n_experts == n_experts, ErrorCode::shape, name, ": the plan is for ",
-            plan.n_tokens, " tokens and ", plan.n_experts, " experts, the call for ", n_tokens, " tokens and ",
-            n_experts, " experts");
+    ensure(plan.n_tokens == n_tokens && plan.n_experts == n_experts, ErrorCode::shape, name, ": the plan is for ",
+           plan.n_tokens, " tokens and ", plan.n_experts, " experts, the call for ", n_tokens, " tokens and ",
+           n_experts, " experts");
     check_plan(plan);
 }
 
 template <class T>
 PassShape PassLayer<T>::shape(std::size_t n_tokens, std::size_t n_workers, const PlanView<T>* plan,
                               bool route_only) const {
-    require(n_workers > 0, ErrorCode::range, name, ": an executor of 0 threads");
+    ensure(n_workers > 0, ErrorCode::range, name, ": an executor of 0 threads");
     PassShape result;
     result.n_tokens = n_tokens;
     result.n_workers = n_workers;

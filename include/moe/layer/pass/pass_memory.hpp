@@ -38,7 +38,7 @@ struct PassShape {
     [[nodiscard]] bool cuts_router() const noexcept { return router_blocks > 0 && n_tokens <= few_linear_rows; }
 
     /// What the scratch of gates is measured in.
-    [[nodiscard]] std::size_t selection_part() const noexcept { return std::max(n_experts, router_outputs); }
+    [[nodiscard]] std::size_t selection_part() const noexcept { return (std::max)(n_experts, router_outputs); }
 };
 
 /// Scratch of one worker.
@@ -92,7 +92,7 @@ struct PassMemory {
         };
         memory.logits = take(t, shape.router_outputs);
         // as much for many tokens, which do not use it: memory for more tokens is enough for fewer
-        memory.logit_sums = take(checked_multiply(std::min(t, few_linear_rows), shape.router_panels),
+        memory.logit_sums = take(checked_multiply((std::min)(t, few_linear_rows), shape.router_panels),
                                  checked_multiply(shape.router_blocks, Panel<T>::width));
         memory.logits_left = arena.take<Countdown>(shape.router_blocks > 0 ? shape.router_panels : 0);
         memory.shared_weights = take(t, shape.shared_gated ? shape.n_shared : 0);

@@ -40,7 +40,7 @@ private:
                          MatrixView<const T> x, T* y, std::size_t stride, const PanelScratch<T>& scratch) {
         const RowPointers rows =
             point_at(scratch, tokens.count, [&](std::size_t r) { return x.row(tokens.first + r); });
-        linear.compute_panels({first_panel, std::min(together, linear.panels() - first_panel)}, rows,
+        linear.compute_panels({first_panel, (std::min)(together, linear.panels() - first_panel)}, rows,
                               y + tokens.first * stride, stride, scratch);
     }
 
@@ -65,7 +65,7 @@ private:
     void quantize_tokens(std::size_t first) const {
         if constexpr (std::is_same_v<T, float>) {
             const QuantizedRows rows{pass_.x.cols()};
-            const std::size_t end = std::min(first + quantized_tokens, shape_.n_tokens);
+            const std::size_t end = (std::min)(first + quantized_tokens, shape_.n_tokens);
             for (std::size_t t = first; t < end; ++t) {
                 if (shape_.input_stride > 0) {
                     quantize_row(rows, pass_.x.row(t), pass_.layer.experts.activations().zero_point,
@@ -98,7 +98,7 @@ void LogitsPhase<T>::work(std::size_t ith) const {
     TaskQueue& queue = pass_.queue(Phase::logits);
     for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
         const std::size_t first = task % blocks * rows;
-        const Tokens tokens{first, std::min(rows, shape_.n_tokens - std::min(first, shape_.n_tokens))};
+        const Tokens tokens{first, (std::min)(rows, shape_.n_tokens - (std::min)(first, shape_.n_tokens))};
         if (task >= products) {
             quantize_tokens((task - products) * quantized_tokens);
         } else if (task < router && shape_.cuts_router()) {
@@ -198,8 +198,8 @@ void make_plan(PassState<T>& pass) {
         const std::size_t k = shape.max_per_token;
         const auto unset = std::count_if(memory.chosen.begin(), memory.chosen.end(), [](ExpertId e) { return e < 0; });
         const std::size_t n = memory.chosen.size() - static_cast<std::size_t>(unset);
-        require(n <= shape.max_assignments, ErrorCode::range, pass.layer.name, ": the gate chose ", n,
-                " assignments, more than the ", shape.max_assignments, " it announced");
+        ensure(n <= shape.max_assignments, ErrorCode::range, pass.layer.name, ": the gate chose ", n,
+               " assignments, more than the ", shape.max_assignments, " it announced");
         pass.plan = build_plan<T>(MatrixView<const ExpertId>(memory.chosen.data(), shape.n_tokens, k, k),
                                   MatrixView<const T>(memory.chosen_weights.data(), shape.n_tokens, k, k),
                                   shape.n_experts, memory.plan);

@@ -50,8 +50,8 @@ template <class Task>
 void run_tasks(const char* layer, const ExecutorRef& threads, std::size_t n_tasks, std::size_t products, Task&& task) {
     TaskQueue queue;
     const auto work = [&](std::size_t ith, std::size_t nth) {
-        require(ith < nth && nth <= threads.concurrency(), ErrorCode::range, layer, ": worker ", ith, " of ", nth,
-                ", the executor announced ", threads.concurrency());
+        ensure(ith < nth && nth <= threads.concurrency(), ErrorCode::range, layer, ": worker ", ith, " of ", nth,
+               ", the executor announced ", threads.concurrency());
         for (std::size_t i = queue.take(); i < n_tasks; i = queue.take()) {
             task(i, ith);
         }
@@ -85,7 +85,7 @@ public:
     [[nodiscard]] Part part(std::size_t task) const noexcept {
         const std::size_t row = task % blocks() * rows_;
         const std::size_t panel = task / blocks() * panels_;
-        return {row, std::min(rows_, n_rows_ - row), {panel, std::min(panels_, n_panels_ - panel)}};
+        return {row, (std::min)(rows_, n_rows_ - row), {panel, (std::min)(panels_, n_panels_ - panel)}};
     }
 
 private:

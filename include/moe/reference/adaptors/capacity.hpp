@@ -35,7 +35,7 @@ struct CapacityRule {
     Queue queue = Queue::position;
     std::uint64_t seed = 0;
     std::uint64_t first_position = 0;  // of the first token of the batch
-    ExpertId unlimited_from = std::numeric_limits<ExpertId>::max();
+    ExpertId unlimited_from = (std::numeric_limits<ExpertId>::max)();
 };
 
 /// One choice and what it queues by: the lesser key goes first, then the earlier token, then the earlier slot.
@@ -59,7 +59,7 @@ struct QueuedChoice {
     } else if (rule.queue == Queue::token_priority) {
         Vector best = descending(std::numeric_limits<double>::quiet_NaN());
         for (const double weight : choice.weights) {
-            best = std::min(best, descending(weight));
+            best = (std::min)(best, descending(weight));
         }
         queued.key = {static_cast<double>(slot), best[0], best[1]};
     } else if (rule.queue == Queue::random) {

@@ -67,7 +67,7 @@ struct Expert {
 
 /// One hidden value of an expert, from its gate projection g (0 where the form is not gated) and its up projection u.
 [[nodiscard]] inline double hidden_value(const Expert& expert, double g, double u) {
-    const double bounded_g = std::isnan(g) ? g : std::min(g, expert.limit);
+    const double bounded_g = std::isnan(g) ? g : (std::min)(g, expert.limit);
     const double bounded_u = std::isnan(u) ? u : std::clamp(u, -expert.limit, expert.limit);
     if (expert.custom) {
         return is_gated(expert.form) ? expert.custom(g) * u : expert.custom(u);

@@ -43,7 +43,7 @@ namespace moe::inline MOE_ABI::reference {
     for (std::size_t e = 0; e < n_experts; ++e) {
         if (counts[e] < divide_up(n_tokens, n_experts)) {
             ++counts[e];
-            best = std::max(best, benefits[first][e] + best_balanced_sum(benefits, counts, first + 1));
+            best = (std::max)(best, benefits[first][e] + best_balanced_sum(benefits, counts, first + 1));
             --counts[e];
         }
     }
@@ -60,7 +60,7 @@ namespace moe::inline MOE_ABI::reference {
     double size = 1;
     for (const Vector& row : benefits) {
         for (const double b : row) {
-            size = std::max(size, std::abs(b));
+            size = (std::max)(size, std::abs(b));
         }
     }
     const double bonus = 4 * static_cast<double>(n_tokens) * size;

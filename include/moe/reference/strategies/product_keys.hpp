@@ -17,8 +17,8 @@ namespace moe::inline MOE_ABI::reference {
     const Vector first(logits.begin(), middle);
     const Vector second(middle, logits.end());
     std::vector<ExpertId> candidates;
-    for (const ExpertId i : top_k(first, std::min(k, n))) {
-        for (const ExpertId j : top_k(second, std::min(k, n))) {
+    for (const ExpertId i : top_k(first, (std::min)(k, n))) {
+        for (const ExpertId j : top_k(second, (std::min)(k, n))) {
             candidates.push_back(i * static_cast<ExpertId>(n) + j);
         }
     }

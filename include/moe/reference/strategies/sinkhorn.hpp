@@ -26,8 +26,8 @@ struct Balanced {
 
 /// A logit as the choice sees it.
 [[nodiscard]] inline double finite_logit(double l) {
-    constexpr double most = std::numeric_limits<double>::max();
-    return std::isnan(l) ? -most : std::max(-most, std::min(most, l));
+    constexpr double most = (std::numeric_limits<double>::max)();
+    return std::isnan(l) ? -most : (std::max)(-most, (std::min)(most, l));
 }
 
 /// `logits[t]` (n_experts) of each token, all of them valid.

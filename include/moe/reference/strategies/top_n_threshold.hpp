@@ -31,7 +31,7 @@ namespace moe::inline MOE_ABI::reference {
     Choice choice;
     for (std::size_t slot = 0; slot < n; ++slot) {
         const double share = best.weights[slot];
-        const bool wins = random_open_uniform(stream, slot) < share / std::max(threshold, 1e-9);
+        const bool wins = random_open_uniform(stream, slot) < share / (std::max)(threshold, 1e-9);
         if (slot == 0 || (deterministic ? share > threshold : wins)) {
             choice.experts.push_back(best.experts[slot]);
             choice.weights.push_back(share);
