@@ -33,6 +33,8 @@ enum class ErrorCode : unsigned char {
     not_found,     ///< a tensor that is not in the file
     format,        ///< a file of another version, format or byte order than this one reads, or was asked for
     checksum,      ///< the bytes of a file are not those that were written
+    state,         ///< cannot be done now: a phase out of order, a workspace in use, an object that was moved from
+    foreign,       ///< in a status only: an exception of a gate, a bank or an observer that is no `Error`
 };
 
 /// Thrown for every mistake the library detects. `what()` names the function, what was wrong and the values.

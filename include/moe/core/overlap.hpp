@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
+#include <span>
 
 #include "matrix_view.hpp"
 
@@ -35,6 +37,37 @@ template <class A, class B>
     const std::size_t other_columns = a_first ? b.cols() * sizeof(B) : a.cols() * sizeof(A);
     const std::size_t offset = distance % stride;
     return offset < first_columns || other_columns > stride - offset;
+}
+
+/// Memory as bytes, to hold matrices of different types against each other.
+using ByteView = MatrixView<const std::byte>;
+
+/// The bytes of a matrix; of elements that stand one behind the other.
+template <class T>
+[[nodiscard]] ByteView bytes_of(const MatrixView<T>& matrix) {
+    return {reinterpret_cast<const std::byte*>(matrix.data()), matrix.rows(), matrix.cols() * sizeof(T),
+            matrix.stride() * sizeof(T)};
+}
+template <class T>
+[[nodiscard]] ByteView bytes_of(std::span<T> elements) {
+    return {reinterpret_cast<const std::byte*>(elements.data()), elements.empty() ? std::size_t{0} : std::size_t{1},
+            elements.size_bytes(), elements.size_bytes()};
+}
+
+/// Memory and what it is called in an error.
+struct NamedBytes {
+    const char* name;
+    ByteView bytes;
+};
+
+/// The name of the first of `parts` that has bytes in common with `memory`, or null.
+[[nodiscard]] inline const char* overlapped(const ByteView& memory, std::initializer_list<NamedBytes> parts) noexcept {
+    for (const NamedBytes& part : parts) {
+        if (overlaps(memory, part.bytes)) {
+            return part.name;
+        }
+    }
+    return nullptr;
 }
 
 /// Throws Error(layout) if `a` and `b` overlap, naming both shapes and how far apart they begin.

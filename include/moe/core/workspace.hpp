@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -95,8 +96,40 @@ private:
     std::size_t used_ = 0;
 };
 
+class Workspace;
+
+/// The memory of a workspace while a call works in it: it can neither grow, move nor serve another call until the lease
+/// ends. The workspace must outlive it. Movable.
+class WorkspaceLease {
+public:
+    /// None.
+    WorkspaceLease() = default;
+
+    WorkspaceLease(WorkspaceLease&& other) noexcept : workspace_(std::exchange(other.workspace_, nullptr)) {}
+    WorkspaceLease& operator=(WorkspaceLease&& other) noexcept {
+        std::swap(workspace_, other.workspace_);
+        return *this;
+    }
+    WorkspaceLease(const WorkspaceLease&) = delete;
+    WorkspaceLease& operator=(const WorkspaceLease&) = delete;
+    ~WorkspaceLease() { end(); }
+
+    /// An arena over all of the memory.
+    [[nodiscard]] Arena arena() const noexcept;
+
+    void end() noexcept;
+
+private:
+    friend class Workspace;
+
+    explicit WorkspaceLease(Workspace& workspace) noexcept : workspace_(&workspace) {}
+
+    Workspace* workspace_ = nullptr;
+};
+
 /// Scratch memory of one call at a time. Its own memory grows to the largest call it has served and stays; memory of
-/// the caller never grows. Keep one per thread that calls `forward` concurrently.
+/// the caller never grows. Keep one per thread that calls `forward` concurrently: one that serves a call, or a pass
+/// that has been prepared and is not at its end, refuses any other with Error(state).
 class Workspace {
 public:
     Workspace() = default;
@@ -104,15 +137,63 @@ public:
     /// Works in `memory`, which must outlive the workspace. A call that needs more throws Error(capacity).
     explicit Workspace(std::span<std::byte> memory) noexcept : memory_(memory), fixed_(true) {}
 
+    /// The memory moves along; what is left has none. Throws Error(state) while a call works in either of them.
+    Workspace(Workspace&& other) { *this = std::move(other); }
+    Workspace& operator=(Workspace&& other) {
+        ensure_idle();
+        other.ensure_idle();
+        owned_ = std::exchange(other.owned_, AlignedBuffer{});
+        memory_ = std::exchange(other.memory_, {});
+        fixed_ = std::exchange(other.fixed_, false);
+        return *this;
+    }
+    ~Workspace() = default;
+
     /// Bytes available without growing.
-    [[nodiscard]] std::size_t capacity() const noexcept {
-        const std::span<std::byte> usable = usable_memory();
-        return usable.size();
+    [[nodiscard]] std::size_t capacity() const noexcept { return memory().size(); }
+
+    /// Makes at least `bytes` available. Throws Error(capacity) when the memory is the caller's and too small,
+    /// Error(state) while a call works in it, or std::bad_alloc; what was available before stays so.
+    void reserve(std::size_t bytes) {
+        ensure_idle();
+        grow(bytes);
     }
 
-    /// Makes at least `bytes` available. Throws Error(capacity) when the memory is the caller's and too small, or
-    /// std::bad_alloc; what was available before stays so.
-    void reserve(std::size_t bytes) {
+    /// Reserves `bytes` for one call and keeps all others away until the lease ends. Throws what reserve does.
+    [[nodiscard]] WorkspaceLease lease(std::size_t bytes) {
+        if (busy_.exchange(true, std::memory_order_acquire)) {
+            refuse();
+        }
+        WorkspaceLease lease(*this);
+        grow(bytes);
+        return lease;
+    }
+
+    /// An arena over all of the memory. Whatever an earlier arena handed out is void. Throws Error(state) while a call
+    /// works in it.
+    [[nodiscard]] Arena arena() {
+        ensure_idle();
+        return arena_of_all();
+    }
+
+    /// The bytes that calls work in.
+    [[nodiscard]] std::span<const std::byte> memory() const noexcept { return usable_memory(); }
+
+private:
+    friend class WorkspaceLease;
+
+    [[noreturn]] static void refuse() {
+        raise_error(ErrorCode::state,
+                    "Workspace: a call or a prepared pass is at work in it; what runs meanwhile needs "
+                    "a workspace of its own");
+    }
+    void ensure_idle() const {
+        if (busy_.load(std::memory_order_relaxed)) {
+            refuse();
+        }
+    }
+
+    void grow(std::size_t bytes) {
         if (bytes <= capacity()) {
             return;
         }
@@ -122,13 +203,11 @@ public:
         owned_ = AlignedBuffer(bytes);
     }
 
-    /// An arena over all of the memory. Whatever an earlier arena handed out is void.
-    [[nodiscard]] Arena arena() noexcept {
+    [[nodiscard]] Arena arena_of_all() const noexcept {
         const std::span<std::byte> usable = usable_memory();
         return {usable.data(), usable.size()};
     }
 
-private:
     [[nodiscard]] std::span<std::byte> usable_memory() const noexcept {
         if (!fixed_) {
             return {owned_.data(), owned_.size()};
@@ -141,6 +220,15 @@ private:
     AlignedBuffer owned_;
     std::span<std::byte> memory_;
     bool fixed_ = false;
+    std::atomic<bool> busy_{false};  ///< atomic: a second thread in the same workspace is what it is to find
 };
+
+inline Arena WorkspaceLease::arena() const noexcept { return workspace_->arena_of_all(); }
+
+inline void WorkspaceLease::end() noexcept {
+    if (workspace_ != nullptr) {
+        std::exchange(workspace_, nullptr)->busy_.store(false, std::memory_order_release);
+    }
+}
 
 }  // namespace moe::inline MOE_ABI

@@ -86,6 +86,7 @@ private:
     MatrixView<const T> x_;
     MatrixView<T> y_;
     const ExecutorRef& threads_;
+    WorkspaceLease lease_;
     Memory memory_;
 };
 
@@ -93,17 +94,24 @@ template <class T>
 ExpertCall<T>::ExpertCall(const ExpertsRef<T>& expert, MatrixView<const T> x, MatrixView<T> y, Workspace& workspace,
                           const ExecutorRef& threads)
     : expert_(expert), x_(x), y_(y), threads_(threads) {
+    ensure(expert.n_experts() == 1, ErrorCode::state, "Expert: it was moved from");
     const std::size_t d_model = expert.layout().d_model;
     ensure(x.cols() == d_model && y.cols() == d_model && x.rows() == y.rows(), ErrorCode::shape, "Expert: x is ",
            x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(), ", both must be n_tokens x ", d_model);
     require_aligned(x.data(), "Expert", "x");
     require_aligned(y.data(), "Expert", "y");
     require_disjoint("Expert", "x", x, "y", y);
+    const char* const in_workspace = overlapped(bytes_of(workspace.memory()), {{"x", bytes_of(x)}, {"y", bytes_of(y)}});
+    ensure(in_workspace == nullptr, ErrorCode::layout, "Expert: the workspace overlaps ",
+           in_workspace == nullptr ? "" : in_workspace, "; nothing is computed in place");
+    const char* const in_weights = expert.overlapped(bytes_of(y));
+    ensure(in_weights == nullptr, ErrorCode::layout, "Expert: y overlaps ", in_weights == nullptr ? "" : in_weights,
+           "; nothing is computed in place");
     ensure(threads.concurrency() > 0, ErrorCode::range, "Expert: an executor of 0 threads");
     Arena measure;
     (void)lay_out(measure);
-    workspace.reserve(measure.used());
-    Arena arena = workspace.arena();
+    lease_ = workspace.lease(measure.used());
+    Arena arena = lease_.arena();
     memory_ = lay_out(arena);
 }
 

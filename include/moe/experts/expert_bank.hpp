@@ -49,6 +49,17 @@ template <WeightElement W>
     return layout;
 }
 
+template <WeightElement W>
+[[nodiscard]] const char* overlapped_weights(const ExpertWeights<W>& weights, const ByteView& memory) {
+    return weights.gate.overlaps(memory)        ? "the gate projections"
+           : weights.up.overlaps(memory)        ? "the up projections"
+           : weights.down.overlaps(memory)      ? "the down projections"
+           : weights.gate_bias.overlaps(memory) ? "the biases of the gate projections"
+           : weights.up_bias.overlaps(memory)   ? "the biases of the up projections"
+           : weights.down_bias.overlaps(memory) ? "the biases of the down projections"
+                                                : nullptr;
+}
+
 /// Inputs [first, first + depth) of one panel, (depth, width) at `target`, in the compute type or, for packing, the
 /// storage type.
 template <WeightElement W, class Target>
@@ -145,6 +156,11 @@ public:
         return {form_,
                 {one(weights_.gate), one(weights_.up), one(weights_.down), one(weights_.gate_bias),
                  one(weights_.up_bias), one(weights_.down_bias)}};
+    }
+
+    /// The name of what of the weights has bytes in common with `memory`, or null.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        return detail::overlapped_weights(weights_, memory);
     }
 
     // PanelSource.

@@ -32,7 +32,13 @@ public:
           add_output_([](const void* self, std::size_t e, PanelRange panels, RowPointers hidden,
                          std::span<const T> weights, std::span<T* const> y, const PanelScratch<T>& scratch) {
               moe::add_output(*static_cast<const S*>(self), e, panels, hidden, weights, y, scratch);
-          }) {}
+          }) {
+        if constexpr (requires(const ByteView& memory) { source.overlapped(memory); }) {
+            overlapped_ = [](const void* self, const ByteView& memory) -> const char* {
+                return static_cast<const S*>(self)->overlapped(memory);
+            };
+        }
+    }
 
     [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
     [[nodiscard]] const PanelLayout<T>& layout() const noexcept { return layout_; }
@@ -40,6 +46,11 @@ public:
     /// Bytes of a row of hidden activations, and of quantised inputs (0: inputs are used as they are).
     [[nodiscard]] std::size_t hidden_stride() const { return activations_.hidden_stride(layout_); }
     [[nodiscard]] std::size_t input_stride() const { return activations_.input_stride(layout_); }
+
+    /// The name of what of the weights has bytes in common with `memory`, or null: also where the source does not say.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        return overlapped_ != nullptr ? overlapped_(source_, memory) : nullptr;
+    }
 
     /// See moe::compute_hidden and moe::add_output.
     void compute_hidden(std::size_t e, PanelRange panels, RowPointers x, std::span<const T> scales, std::byte* hidden,
@@ -56,6 +67,7 @@ private:
     std::size_t n_experts_ = 0;
     PanelLayout<T> layout_;
     ActivationFormat<T> activations_;
+    const char* (*overlapped_)(const void*, const ByteView&) = nullptr;
     void (*compute_hidden_)(const void*, std::size_t, PanelRange, RowPointers, std::span<const T>, std::byte*,
                             std::size_t, const PanelScratch<T>&) = nullptr;
     void (*add_output_)(const void*, std::size_t, PanelRange, RowPointers, std::span<const T>, std::span<T* const>,

@@ -11,7 +11,7 @@ namespace moe::inline MOE_ABI {
 
 /// What an expert computes between its input and its output projections. A gated form combines two projections,
 /// `form(gate, up)`; a plain form has one, `form(up)`. Forms work on scalars and on vectors, element by element.
-/// Optional: `void validate() const`, called at set-up, reports settings that cannot be, with `moe::fail`.
+/// Optional: `void validate() const`, called at set-up, reports settings that cannot be, with `moe::raise_error`.
 
 namespace detail {
 

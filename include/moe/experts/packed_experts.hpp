@@ -34,8 +34,8 @@ public:
           bytes_(checked_add(weight_bytes_, checked_multiply(n_experts, bias_row_bytes()))) {}
 
     [[nodiscard]] const PanelLayout<value_type>& panels() const noexcept { return panels_; }
-    [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
-    [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+    [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_.get(); }
+    [[nodiscard]] std::size_t bytes() const noexcept { return bytes_.get(); }
 
     [[nodiscard]] std::size_t hidden_panel(std::size_t e, std::size_t panel) const noexcept {
         return e * expert_bytes_ + panel * hidden_bytes_;
@@ -58,12 +58,12 @@ private:
     }
 
     PanelLayout<value_type> panels_;
-    std::size_t n_experts_;
+    Emptied<std::size_t> n_experts_;
     std::size_t hidden_bytes_;
     std::size_t output_bytes_;
     std::size_t expert_bytes_;
     std::size_t weight_bytes_;
-    std::size_t bytes_;
+    Emptied<std::size_t> bytes_;
 };
 
 namespace detail {
@@ -174,8 +174,13 @@ public:
     [[nodiscard]] Compute compute() const noexcept { return compute_; }
 
     /// The packed weights, for writing to a file.
-    [[nodiscard]] std::span<const std::byte> data() const noexcept { return {data_, layout_.bytes()}; }
+    [[nodiscard]] std::span<const std::byte> data() const noexcept { return {data_.get(), layout_.bytes()}; }
     [[nodiscard]] std::size_t bytes() const noexcept { return layout_.bytes(); }
+
+    /// The name of what of the weights has bytes in common with `memory`, or null.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        return overlaps(memory, bytes_of(data())) ? "the packed experts" : nullptr;
+    }
 
     // PanelSource.
 
@@ -208,12 +213,13 @@ private:
     PackedExperts(const ExpertBank<W, Form>& bank, AlignedBuffer owned, std::span<std::byte> memory,
                   const ExecutorRef& executor, Compute compute)
         : form_(bank.form()), layout_(bank.layout(), bank.n_experts()), compute_(compute), owned_(std::move(owned)) {
+        ensure(bank.n_experts() > 0, ErrorCode::state, "PackedExperts: the bank to be packed was moved from");
         static_assert(std::is_same_v<ComputeType<W>, value_type>,
                       "double weights can only be packed as double, all others as anything else");
         std::byte* const target = owned_.size() > 0 ? owned_.data() : memory.data();
         check_memory(target, owned_.size() > 0 ? owned_.size() : memory.size());
         confirm();
-        data_ = target;
+        data_ = Emptied<const std::byte*>(target);
         detail::pack_experts(bank.weights(), layout_, target, executor);
     }
 
@@ -238,18 +244,19 @@ private:
 
     void multiply(RowPointers rows, std::size_t k, std::size_t offset, std::size_t n_panels,
                   const PanelScratch<value_type>& scratch) const {
-        PackedPanel<F>::multiply(rows, k, {data_ + offset, n_panels, PackedPanel<F>::bytes(k)}, scratch, compute_);
+        PackedPanel<F>::multiply(rows, k, {data_.get() + offset, n_panels, PackedPanel<F>::bytes(k)}, scratch,
+                                 compute_);
     }
 
     void copy_bias(std::size_t offset, value_type* row) const noexcept {
-        std::copy_n(reinterpret_cast<const value_type*>(data_ + offset), width, row);
+        std::copy_n(reinterpret_cast<const value_type*>(data_.get() + offset), width, row);
     }
 
     Form form_;
     PackedLayout<F> layout_;
     Compute compute_;
     AlignedBuffer owned_;
-    const std::byte* data_ = nullptr;
+    Emptied<const std::byte*> data_;
 };
 
 // In the storage type of the bank, unless another format is named.

@@ -5,8 +5,10 @@
 #include <utility>
 #include <vector>
 
+#include "../core/emptied.hpp"
 #include "../core/error.hpp"
 #include "../core/index.hpp"
+#include "../core/overlap.hpp"
 #include "../formats/element.hpp"
 #include "../kernels/pack.hpp"
 
@@ -51,13 +53,13 @@ public:
         check_shape();
         for (std::size_t e = 0; e < table_.size(); ++e) {
             ensure(table_[e] != nullptr, ErrorCode::null_pointer, "separate: null weights for expert ", e, " of ",
-                   n_experts_);
+                   n_experts_.get());
         }
         (void)checked_multiply(matrix_extent(), sizeof(W));
     }
 
-    [[nodiscard]] bool empty() const noexcept { return n_experts_ == 0; }
-    [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
+    [[nodiscard]] bool empty() const noexcept { return n_experts_.get() == 0; }
+    [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_.get(); }
     [[nodiscard]] std::size_t outputs() const noexcept { return outputs_; }
     [[nodiscard]] std::size_t inputs() const noexcept { return inputs_; }
 
@@ -96,9 +98,9 @@ public:
 
     /// Expert `e` alone.
     [[nodiscard]] WeightStack expert(std::size_t e) const {
-        ensure(e < n_experts_, ErrorCode::range, "WeightStack: expert ", e, " of ", n_experts_);
+        ensure(e < n_experts_.get(), ErrorCode::range, "WeightStack: expert ", e, " of ", n_experts_.get());
         WeightStack result = *this;
-        result.n_experts_ = 1;
+        result.n_experts_ = Emptied<std::size_t>(1);
         if (result.table_.empty()) {
             result.data_ += e * expert_stride_;
         } else {
@@ -107,14 +109,20 @@ public:
         return result;
     }
 
+    /// Whether `memory` has bytes in common with the weights. O(1) for stacks it stays clear of, else O(n_experts).
+    [[nodiscard]] bool overlaps(const ByteView& memory) const;
+
 private:
+    /// The memory of expert `e`.
+    [[nodiscard]] ByteView bytes_of_expert(std::size_t e) const;
+
     /// Elements from the first to the last of one matrix.
     [[nodiscard]] std::size_t matrix_extent() const {
         return checked_add(checked_multiply(outputs_ - 1, output_stride_), inputs_);
     }
 
     void check_shape() const {
-        ensure(n_experts_ > 0 && outputs_ > 0 && inputs_ > 0, ErrorCode::shape, "WeightStack: ", n_experts_,
+        ensure(n_experts_.get() > 0 && outputs_ > 0 && inputs_ > 0, ErrorCode::shape, "WeightStack: ", n_experts_.get(),
                " experts of ", outputs_, " x ", inputs_, "; every size must be at least 1");
         ensure(outputs_ == 1 || output_stride_ >= inputs_, ErrorCode::stride, "WeightStack: the row stride ",
                output_stride_, " is smaller than the ", inputs_, " columns of a row");
@@ -123,12 +131,43 @@ private:
     const W* data_ = nullptr;
     std::vector<const W*> table_;
     std::size_t expert_stride_ = 0;
-    std::size_t n_experts_ = 0;
+    Emptied<std::size_t> n_experts_;
     std::size_t outputs_ = 0;
     std::size_t inputs_ = 0;
     std::size_t output_stride_ = 0;
     std::size_t input_stride_ = 1;
 };
+
+template <WeightElement W>
+bool WeightStack<W>::overlaps(const ByteView& memory) const {
+    if (empty()) {
+        return false;
+    }
+    if (table_.empty()) {
+        const std::size_t extent = (outputs_ - 1) * output_stride_ + (inputs_ - 1) * input_stride_ +
+                                   (n_experts_.get() - 1) * expert_stride_ + 1;
+        if (!moe::overlaps(memory, bytes_of(std::span(data_, extent)))) {
+            return false;
+        }
+    }
+    for (std::size_t e = 0; e < n_experts_.get(); ++e) {
+        if (moe::overlaps(memory, bytes_of_expert(e))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+template <WeightElement W>
+ByteView WeightStack<W>::bytes_of_expert(std::size_t e) const {
+    const W* const base = table_.empty() ? data_ + e * expert_stride_ : table_[e];
+    // rows are what lies further apart
+    const bool by_output = outputs_ > 1 && (inputs_ == 1 || output_stride_ >= input_stride_);
+    const std::size_t rows = by_output ? outputs_ : inputs_;
+    const std::size_t stride = by_output ? output_stride_ : input_stride_;
+    const std::size_t cols = by_output ? (inputs_ - 1) * input_stride_ : (outputs_ - 1) * output_stride_;
+    return bytes_of(view(base, rows, cols + 1, stride));
+}
 
 /// Experts one behind the other: (n_experts, rows, cols), row-major, contiguous unless strides (in elements) are given.
 template <WeightElement W>

@@ -36,6 +36,7 @@ public:
         return gate().max_assignments(n_tokens, n_experts);
     }
     void validate(std::size_t n_experts) const { gate().validate(n_experts); }
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return gate().overlapped(memory); }
 
     /// Throws Error(missing) if the gate held is a batch gate.
     template <class T>
@@ -62,6 +63,7 @@ private:
         [[nodiscard]] virtual std::size_t max_per_token(std::size_t n_tokens, std::size_t n_experts) const = 0;
         [[nodiscard]] virtual std::size_t max_assignments(std::size_t n_tokens, std::size_t n_experts) const = 0;
         virtual void validate(std::size_t n_experts) const = 0;
+        [[nodiscard]] virtual const char* overlapped(const ByteView& memory) const = 0;
         virtual std::size_t select_token(std::span<const float>, TokenContext, BasicSelection<float>) const = 0;
         virtual std::size_t select_token(std::span<const double>, TokenContext, BasicSelection<double>) const = 0;
         virtual void select_batch(MatrixView<const float>, BatchSelection<float>) const = 0;
@@ -85,6 +87,9 @@ private:
             return gate_max_assignments(held, n_tokens, n_experts);
         }
         void validate(std::size_t n_experts) const override { validate_gate(held, n_experts); }
+        [[nodiscard]] const char* overlapped(const ByteView& memory) const override {
+            return gate_overlapped(held, memory);
+        }
 
         std::size_t select_token(std::span<const float> logits, TokenContext context,
                                  BasicSelection<float> out) const override {

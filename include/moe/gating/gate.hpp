@@ -10,6 +10,7 @@
 #include "../core/error.hpp"
 #include "../core/index.hpp"
 #include "../core/matrix_view.hpp"
+#include "../core/overlap.hpp"
 #include "narrow.hpp"
 #include "selection.hpp"
 
@@ -67,6 +68,10 @@ concept CountsExperts = requires(const G& gate, int n_logits) {
     { gate.n_experts(n_logits) } -> Count;
 };
 template <class G>
+concept NamesOverlap = requires(const G& gate, const ByteView& memory) {
+    { gate.overlapped(memory) } -> std::same_as<const char*>;
+};
+template <class G>
 concept StatesLogitNeed = requires {
     requires std::same_as<const bool, decltype(G::needs_logits)>;
 };
@@ -82,9 +87,10 @@ concept StatesLogitNeed = requires {
 /// `out.weights` from the front and may use the memory of `out.scratch` and `out.order`; it may take a
 /// `moe::TokenContext` between its two parameters. Any integer type counts. A gate written for float serves a double
 /// layer too: its logits are rounded, its weights widened. Optional: `void validate(std::size_t n_experts) const`,
-/// called at set-up, reports settings that cannot be, with `moe::fail`; `static constexpr bool needs_logits = false`
-/// for a gate that reads none (`logits` may then be empty); `int n_experts(int n_logits) const` for a gate that reads
-/// another number of logits than there are experts.
+/// called at set-up, reports settings that cannot be, with `moe::raise_error`; `const char* overlapped(const
+/// moe::ByteView& memory) const` names the memory it keeps views of that overlaps `memory`, or gives null; `static
+/// constexpr bool needs_logits = false` for a gate that reads none (`logits` may then be empty); `int n_experts(int
+/// n_logits) const` for a gate that reads another number of logits than there are experts.
 template <class G, class T = float>
 concept TokenGate = (detail::BoundedAlways<G> || detail::BoundedByExperts<G>)&&(detail::SelectsToken<G, T> ||
                                                                                 detail::SelectsToken<G, float>);
@@ -178,6 +184,17 @@ template <class G>
         return G::needs_logits;
     } else {
         return true;
+    }
+}
+
+/// The name of what the gate keeps views of that has bytes in common with `memory`, or null: also for a gate that does
+/// not say.
+template <class G>
+[[nodiscard]] const char* gate_overlapped([[maybe_unused]] const G& gate, [[maybe_unused]] const ByteView& memory) {
+    if constexpr (detail::NamesOverlap<G>) {
+        return gate.overlapped(memory);
+    } else {
+        return nullptr;
     }
 }
 

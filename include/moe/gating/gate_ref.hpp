@@ -23,6 +23,9 @@ public:
           }),
           max_assignments_([](const void* self, std::size_t n_tokens, std::size_t n_experts) {
               return gate_max_assignments(*static_cast<const G*>(self), n_tokens, n_experts);
+          }),
+          overlapped_([](const void* self, const ByteView& memory) {
+              return gate_overlapped(*static_cast<const G*>(self), memory);
           }) {
         if constexpr (TokenGate<G, T> || erases_gates<G>) {
             select_token_ = [](const void* self, std::span<const T> logits, TokenContext context,
@@ -45,6 +48,7 @@ public:
     [[nodiscard]] std::size_t max_assignments(std::size_t n_tokens, std::size_t n_experts) const {
         return max_assignments_(gate_, n_tokens, n_experts);
     }
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return overlapped_(gate_, memory); }
     [[nodiscard]] std::size_t select_token(std::span<const T> logits, TokenContext context,
                                            const BasicSelection<T>& out) const {
         return select_token_(gate_, logits, context, out);
@@ -58,6 +62,7 @@ private:
     bool is_batch_gate_ = false;
     std::size_t (*max_per_token_)(const void*, std::size_t, std::size_t) = nullptr;
     std::size_t (*max_assignments_)(const void*, std::size_t, std::size_t) = nullptr;
+    const char* (*overlapped_)(const void*, const ByteView&) = nullptr;
     std::size_t (*select_token_)(const void*, std::span<const T>, TokenContext, BasicSelection<T>) = nullptr;
     void (*select_batch_)(const void*, MatrixView<const T>, BatchSelection<T>) = nullptr;
 };

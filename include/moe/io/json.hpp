@@ -101,9 +101,9 @@ private:
 ///     void other_number(std::string_view);  // any other, as it is written
 ///     void literal();                       // true, false, null
 ///
-/// which may `fail`. Throws, in a message that begins with `context` and names the byte, Error(syntax) for what is not
-/// JSON, Error(header) for a string that is not UTF-8, Error(overflow) for a number that no double can hold, if the
-/// handler lets it pass.
+/// which may raise an error. Throws, in a message that begins with `context` and names the byte, Error(syntax) for what
+/// is not JSON, Error(header) for a string that is not UTF-8, Error(overflow) for a number that no double can hold, if
+/// the handler lets it pass.
 template <class Handler>
 void read_json(std::string_view text, std::string_view context, Handler& handler) {
     // nlohmann's lexer takes a zero byte for the end of the text: whatever follows would be neither read nor refused.

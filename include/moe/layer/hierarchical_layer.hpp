@@ -48,10 +48,25 @@ public:
         }
     }
 
-    [[nodiscard]] std::size_t d_model() const noexcept { return groups_.front().d_model(); }
+    [[nodiscard]] std::size_t d_model() const noexcept { return groups_.empty() ? 0 : groups_.front().d_model(); }
     [[nodiscard]] std::size_t n_groups() const noexcept { return groups_.size(); }
     [[nodiscard]] const RouterType& router() const noexcept { return routing_.router(); }
     [[nodiscard]] const std::vector<Group>& groups() const noexcept { return groups_; }
+
+    /// The name of what of the weights has bytes in common with `memory`, or null. Groups that do not say have none.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        if (const char* const read = routing_.overlapped(memory)) {
+            return read;
+        }
+        if constexpr (requires(const Group& group) { group.overlapped(memory); }) {
+            for (const Group& group : groups_) {
+                if (const char* const read = group.overlapped(memory)) {
+                    return read;
+                }
+            }
+        }
+        return nullptr;
+    }
 
     /// y = (or +=, see ForwardOptions) the layer applied to x; both (n_tokens, d_model), not overlapping. Token ids and
     /// positions reach the groups too; router_input is for the router alone; padding reaches no group; an observer
@@ -115,17 +130,21 @@ private:
                 arena.take<std::uint64_t>(n_tokens)};
     }
 
-    [[nodiscard]] Memory reserve(Workspace& workspace, std::size_t n_tokens, std::size_t n_workers) const {
-        workspace.reserve(workspace_bytes(n_tokens, n_workers));
-        Arena arena = workspace.arena();
-        return lay_out(arena, n_tokens, n_workers);
+    void confirm(const MatrixView<const T>& x, const MatrixView<T>& y, const ForwardOptions<T>& options,
+                 const Workspace& workspace) const {
+        ensure(!groups_.empty(), ErrorCode::state, "HierarchicalLayer: the layer was moved from");
+        detail::check_tokens("HierarchicalLayer", x, y, d_model());
+        detail::check_apart("HierarchicalLayer", x, y, options, workspace);
+        detail::refuse_overlap("HierarchicalLayer", "y", overlapped(bytes_of(y)));
     }
 
     void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
              const ForwardOptions<T>& options) const {
-        detail::check_tokens("HierarchicalLayer", x, y, d_model());
+        confirm(x, y, options, workspace);
         require_disjoint("HierarchicalLayer", "the router input", options.router_input, "y", y);
-        const Memory memory = reserve(workspace, x.rows(), threads.concurrency());
+        const WorkspaceLease lease = workspace.lease(workspace_bytes(x.rows(), threads.concurrency()));
+        Arena arena = lease.arena();
+        const Memory memory = lay_out(arena, x.rows(), threads.concurrency());
         Workspace own(memory.routing);
         ForwardPass<detail::RouteOnly<RouterType>> pass =
             routing_.prepare_route(x, own, threads.concurrency(), options);
@@ -134,13 +153,15 @@ private:
     }
     void run(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y, Workspace& workspace,
              const ExecutorRef& threads, const ForwardOptions<T>& options) const {
-        detail::check_tokens("HierarchicalLayer", x, y, d_model());
+        confirm(x, y, options, workspace);
         ensure(plan.n_tokens == x.rows() && plan.n_experts == n_groups(), ErrorCode::shape,
                "HierarchicalLayer: the plan is for ", plan.n_tokens, " tokens and ", plan.n_experts,
                " groups, the call for ", x.rows(), " tokens and ", n_groups(), " groups");
         check_plan(plan);
         detail::check_facts("HierarchicalLayer", options, x.rows());
-        run({x, y, plan, options, threads, reserve(workspace, x.rows(), threads.concurrency())});
+        const WorkspaceLease lease = workspace.lease(workspace_bytes(x.rows(), threads.concurrency()));
+        Arena arena = lease.arena();
+        run({x, y, plan, options, threads, lay_out(arena, x.rows(), threads.concurrency())});
     }
 
     void run(const Call& call) const {

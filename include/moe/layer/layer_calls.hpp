@@ -22,9 +22,12 @@ public:
     /// Which kernel each product uses and why, for people: see LayerDescription.
     [[nodiscard]] LayerDescription describe() const { return moe::describe(self()); }
 
+    /// The name of what of the layer's weights and options has bytes in common with `memory`, or null.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return pass_layer().overlapped(memory); }
+
     /// y = (or +=, see ForwardOptions) the layer applied to x; both (n_tokens, d_model), not overlapping (column
-    /// windows of one matrix may lie side by side). Throws Error on shapes that disagree and on y overlapping x or the
-    /// router's input, before anything is written. Allocates nothing once `workspace` has grown.
+    /// windows of one matrix may lie side by side). Throws Error on shapes that disagree and on memory that overlaps
+    /// (include/moe/README.md), before anything is written. Allocates nothing once `workspace` has grown.
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
@@ -59,6 +62,7 @@ public:
         detail::check_tokens(layer.name, x, y, d_model());
         layer.check_input(x, options);
         require_disjoint(layer.name, "the router input", options.router_input, "y", y);
+        layer.check_memory(x, y, nullptr, options, workspace);
         return {layer, x, y, nullptr, workspace, n_workers, options};
     }
     [[nodiscard]] ForwardPass<Layer> prepare(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y,
@@ -67,6 +71,7 @@ public:
         const PassLayer<T> layer = pass_layer();
         detail::check_tokens(layer.name, x, y, d_model());
         layer.check_given(plan, x.rows());
+        layer.check_memory(x, y, &plan, options, workspace);
         return {layer, x, y, &plan, workspace, n_workers, options};
     }
 
@@ -75,6 +80,7 @@ public:
                                                    const ForwardOptions<T>& options = {}) const {
         const PassLayer<T> layer = pass_layer();
         layer.check_input(x, options);
+        layer.check_memory(x, {}, nullptr, options, workspace);
         return {layer, x, {}, nullptr, workspace, n_workers, options};
     }
 
@@ -100,9 +106,19 @@ private:
         }
     }
 
+    /// Not where they were moved to another layer.
+    [[nodiscard]] bool has_experts() const noexcept {
+        if constexpr (requires { requires Layer::routes_only; }) {
+            return true;
+        } else {
+            return self().experts().n_experts() > 0;
+        }
+    }
+
     /// The layer as a pass sees it.
     [[nodiscard]] PassLayer<T> pass_layer() const {
         const auto& router = self().router();
+        ensure(router.n_experts() > 0 && has_experts(), ErrorCode::state, name(), ": the layer was moved from");
         PassLayer<T> layer;
         layer.name = name();
         layer.n_experts = n_experts();

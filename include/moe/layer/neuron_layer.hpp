@@ -54,6 +54,13 @@ public:
     [[nodiscard]] const ProductKeyRouter<RouterElement>& router() const noexcept { return router_; }
     [[nodiscard]] const ProductKeys& gate() const noexcept { return gate_; }
 
+    /// The name of what of the weights has bytes in common with `memory`, or null.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        return router_.overlaps(memory) ? "the weights of the router"
+                                        : moe::overlapped(memory, {{"the rows of down", bytes_of(down_)},
+                                                                   {"the rows of up", bytes_of(up_)}});
+    }
+
     /// y = (or +=, see ForwardOptions) the layer applied to x; both (n_tokens, d_model), not overlapping. Of the
     /// options: accumulate, router_input, valid (padding adds nothing); an observer hears of the phases logits, gating,
     /// hidden and output, but there is no plan to see. Throws Error on shapes that disagree, before anything is
@@ -112,9 +119,9 @@ private:
     void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
              const ForwardOptions<T>& options) const {
         const Call call{x, y, options.router_input.cols() == 0 ? x : options.router_input, options, threads};
-        confirm(call);
-        workspace.reserve(workspace_bytes(x.rows(), threads.concurrency()));
-        Arena arena = workspace.arena();
+        confirm(call, workspace);
+        const WorkspaceLease lease = workspace.lease(workspace_bytes(x.rows(), threads.concurrency()));
+        Arena arena = lease.arena();
         const Memory memory = lay_out(arena, x.rows(), threads.concurrency());
         observed(options, Phase::logits, [&] {
             router_.compute(call.router_input, memory.queries.data(), memory.logits.data(), memory.scratch, threads);
@@ -124,8 +131,9 @@ private:
         observed(options, Phase::output, [&] { add_outputs(call, memory); });
     }
 
-    void confirm(const Call& call) const {
+    void confirm(const Call& call, const Workspace& workspace) const {
         const MatrixView<const T>& x = call.x;
+        ensure(!router_.empty(), ErrorCode::state, "NeuronLayer: the layer was moved from");
         detail::check_tokens("NeuronLayer", x, call.y, d_model());
         ensure(call.router_input.rows() == x.rows() && call.router_input.cols() == router_.inputs(), ErrorCode::shape,
                "NeuronLayer: the router input is ", call.router_input.rows(), " x ", call.router_input.cols(),
@@ -133,6 +141,8 @@ private:
         detail::check_valid("NeuronLayer", call.options, x.rows());
         require_aligned(call.router_input.data(), "NeuronLayer", "the router input");
         require_disjoint("NeuronLayer", "the router input", call.router_input, "y", call.y);
+        detail::check_apart("NeuronLayer", x, call.y, call.options, workspace);
+        detail::refuse_overlap("NeuronLayer", "y", overlapped(bytes_of(call.y)));
     }
 
     template <class Work>

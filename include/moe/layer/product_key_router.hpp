@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <utility>
 #include <vector>
@@ -39,12 +40,20 @@ public:
         }
     }
 
+    /// Only where it was moved from.
+    [[nodiscard]] bool empty() const noexcept { return first_.empty(); }
     [[nodiscard]] std::size_t n_heads() const noexcept { return n_heads_; }
     [[nodiscard]] std::size_t n_keys() const noexcept { return n_keys_; }  ///< of a half
     [[nodiscard]] std::size_t inputs() const noexcept { return first_.inputs(); }
     [[nodiscard]] std::size_t n_logits() const noexcept { return n_heads_ * 2 * n_keys_; }  ///< a token
     /// Values of a token between the two products; 0 where there is one.
     [[nodiscard]] std::size_t n_queries() const noexcept { return keys_.empty() ? 0 : first_.outputs(); }
+
+    /// Whether `memory` has bytes in common with the weights.
+    [[nodiscard]] bool overlaps(const ByteView& memory) const {
+        return first_.overlaps(memory) ||
+               std::any_of(keys_.begin(), keys_.end(), [&](const Linear<W>& keys) { return keys.overlaps(memory); });
+    }
 
     /// The same with its weights copied into panels: equal bits, faster.
     template <Executor E = SerialExecutor>

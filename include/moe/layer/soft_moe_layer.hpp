@@ -137,9 +137,9 @@ private:
     void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
              const ForwardOptions<T>& options) const {
         Call call{x, y, options.router_input.cols() == 0 ? x : options.router_input, options, threads, {}, {}};
-        confirm(call);
-        workspace.reserve(workspace_bytes(x.rows(), threads.concurrency()));
-        Arena arena = workspace.arena();
+        confirm(call, workspace);
+        const WorkspaceLease lease = workspace.lease(workspace_bytes(x.rows(), threads.concurrency()));
+        Arena arena = lease.arena();
         call.memory = lay_out(arena, x.rows(), threads.concurrency());
         call.tokens = valid_tokens(call);
         if (!call.tokens.empty()) {
@@ -181,8 +181,9 @@ private:
         return view(static_cast<Value*>(values.data()), n_slots(), d_model());
     }
 
-    void confirm(const Call& call) const {
+    void confirm(const Call& call, const Workspace& workspace) const {
         const MatrixView<const T>& x = call.x;
+        ensure(!slots_.empty(), ErrorCode::state, "SoftMoELayer: the layer was moved from");
         detail::check_tokens("SoftMoELayer", x, call.y, d_model());
         ensure(call.router_input.rows() == x.rows() && call.router_input.cols() == slots_.inputs(), ErrorCode::shape,
                "SoftMoELayer: what is compared with the slots is ", call.router_input.rows(), " x ",
@@ -193,6 +194,9 @@ private:
                " tokens do not fit the index type");
         require_aligned(call.router_input.data(), "SoftMoELayer", "the router input");
         require_disjoint("SoftMoELayer", "the router input", call.router_input, "y", call.y);
+        detail::check_apart("SoftMoELayer", x, call.y, call.options, workspace);
+        detail::refuse_overlap("SoftMoELayer", "y",
+                               slots_.overlaps(bytes_of(call.y)) ? "the slots" : experts_.overlapped(bytes_of(call.y)));
     }
 
     [[nodiscard]] static bool is_valid(const Call& call, std::size_t t) {

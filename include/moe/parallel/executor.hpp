@@ -72,6 +72,17 @@ private:
 /// Tasks 0..n-1 of one parallel region, taken in order by whichever worker is free.
 class TaskQueue {
 public:
+    TaskQueue() = default;
+    /// Between regions.
+    TaskQueue(TaskQueue&& other) noexcept : next_(other.next_.load(std::memory_order_relaxed)) {}
+    TaskQueue& operator=(TaskQueue&& other) noexcept {
+        next_.store(other.next_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+        return *this;
+    }
+    TaskQueue(const TaskQueue&) = delete;
+    TaskQueue& operator=(const TaskQueue&) = delete;
+    ~TaskQueue() = default;
+
     /// The next task, or `n_tasks` (or more) when none is left.
     [[nodiscard]] std::size_t take() noexcept { return next_.fetch_add(1, std::memory_order_relaxed); }
 

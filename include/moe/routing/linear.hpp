@@ -38,6 +38,13 @@ public:
     /// Whether the weights are panels of its own, or gathered from the user's memory at every use.
     [[nodiscard]] bool is_packed() const noexcept { return panels_ != nullptr; }
 
+    /// Whether `memory` has bytes in common with what a product reads: weights or their panels, and biases.
+    [[nodiscard]] bool overlaps(const ByteView& memory) const {
+        return moe::overlaps(memory, bytes_of(bias_)) ||
+               (is_packed() ? moe::overlaps(memory, bytes_of(std::span(panels_->data(), panels_->size())))
+                            : weight_.overlaps(memory));
+    }
+
     /// y (n_rows, the outputs of some panels) = x (n_rows, inputs) * weight + bias, stored where these outputs stand in
     /// rows of `stride` that begin at `y`.
     void compute_panels(PanelRange panels, RowPointers x, T* y, std::size_t stride,
@@ -158,6 +165,9 @@ public:
           outputs_(linear.outputs()),
           inputs_(linear.inputs()),
           is_packed_(linear.is_packed()),
+          overlaps_([](const void* self, const ByteView& memory) {
+              return static_cast<const Linear<W>*>(self)->overlaps(memory);
+          }),
           compute_panels_([](const void* self, PanelRange panels, RowPointers x, T* y, std::size_t stride,
                              const PanelScratch<T>& scratch) {
               static_cast<const Linear<W>*>(self)->compute_panels(panels, x, y, stride, scratch);
@@ -175,6 +185,9 @@ public:
     [[nodiscard]] std::size_t inputs() const noexcept { return inputs_; }
     [[nodiscard]] std::size_t panels() const noexcept { return divide_up(outputs_, Panel<T>::width); }
     [[nodiscard]] bool is_packed() const noexcept { return is_packed_; }
+    [[nodiscard]] bool overlaps(const ByteView& memory) const {
+        return linear_ != nullptr && overlaps_(linear_, memory);
+    }
 
     void compute_panels(PanelRange panels, RowPointers x, T* y, std::size_t stride,
                         const PanelScratch<T>& scratch) const {
@@ -194,6 +207,7 @@ private:
     std::size_t outputs_ = 0;
     std::size_t inputs_ = 0;
     bool is_packed_ = false;
+    bool (*overlaps_)(const void*, const ByteView&) = nullptr;
     void (*compute_panels_)(const void*, PanelRange, RowPointers, T*, std::size_t, const PanelScratch<T>&) = nullptr;
     void (*compute_blocks_)(const void*, std::size_t, std::size_t, std::size_t, RowPointers, T*,
                             const PanelScratch<T>&) = nullptr;

@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "../core/emptied.hpp"
 #include "../core/matrix_view.hpp"
 #include "../gating/diagnose.hpp"
 #include "../gating/gate.hpp"
@@ -43,7 +44,7 @@ public:
     Router(WeightStack<W> weight, std::span<const W> bias, G gate)
         : linear_(std::move(weight), bias), gate_(std::move(gate)) {
         if constexpr (has_gate) {
-            n_experts_ = gate_n_experts(gate_, linear_.outputs());
+            n_experts_ = Emptied<std::size_t>(gate_n_experts(gate_, linear_.outputs()));
         }
         confirm();
     }
@@ -54,7 +55,7 @@ public:
         confirm();
     }
 
-    [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
+    [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_.get(); }
     [[nodiscard]] const Linear<W>& linear() const noexcept { return linear_; }
 
     /// The same router with its weights copied into panels. Equal bits.
@@ -76,13 +77,13 @@ public:
 private:
     void confirm() const {
         if constexpr (has_gate) {
-            validate_gate(gate_, n_experts_);
+            validate_gate(gate_, n_experts_.get());
         }
     }
 
     Linear<W> linear_;
     G gate_;
-    std::size_t n_experts_ = 0;
+    Emptied<std::size_t> n_experts_;
 };
 
 // The bias is left out of the deduction, so that a vector or an array of the weights' type may be given as one.

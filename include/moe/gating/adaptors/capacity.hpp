@@ -61,6 +61,9 @@ struct Capacity {
     }
     [[nodiscard]] std::size_t max_assignments(int n_tokens, int n_experts) const;
 
+    /// See gate_overlapped.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return gate_overlapped(gate, memory); }
+
     /// Throws Error: whatever the gate or the limit refuses, an order that is none, an unlimited_from beyond the
     /// experts.
     void validate(std::size_t n_experts) const;

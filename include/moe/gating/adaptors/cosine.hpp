@@ -47,6 +47,12 @@ struct Cosine {
         return gate_max_per_token(gate, 1, static_cast<std::size_t>(n_experts));
     }
 
+    /// See gate_overlapped.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        const char* const own = moe::overlapped(memory, {{"the centroids", bytes_of(centroids)}});
+        return own != nullptr ? own : gate_overlapped(gate, memory);
+    }
+
     /// Throws Error(range, shape, alignment): no centroids or not one an expert, a gate inside that does not read one
     /// logit an expert, a temperature that cannot be; else what the gate inside refuses.
     void validate(std::size_t n_experts) const {

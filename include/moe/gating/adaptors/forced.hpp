@@ -40,6 +40,12 @@ struct Forced {
     }
     [[nodiscard]] std::size_t max_per_token() const { return experts.cols(); }
 
+    /// See gate_overlapped.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        const char* const own = moe::overlapped(memory, {{"the forced experts", bytes_of(experts)}});
+        return own != nullptr ? own : gate_overlapped(gate, memory);
+    }
+
     /// Throws Error(range, alignment): no rows, more columns than experts, an expert that cannot be (reads all rows up
     /// to their no_expert); else what the gate inside refuses.
     void validate(std::size_t n_experts) const {

@@ -48,6 +48,9 @@ struct Masked {
         return gate_max_per_token(gate, 1, static_cast<std::size_t>(n_experts));
     }
 
+    /// See gate_overlapped.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return gate_overlapped(gate, memory); }
+
     /// Throws Error(shape) unless `allowed` has one entry an expert; else what the gate inside refuses.
     void validate(std::size_t n_experts) const {
         ensure(allowed.size() == n_experts, ErrorCode::shape, "Masked: allowed has ", allowed.size(), " entries for ",

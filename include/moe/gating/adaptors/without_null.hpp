@@ -39,6 +39,9 @@ struct WithoutNull {
         return gate_max_per_token(gate, 1, static_cast<std::size_t>(n_experts));
     }
 
+    /// See gate_overlapped.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return gate_overlapped(gate, memory); }
+
     /// Throws Error(range): first_null outside 1..n_experts, more null experts than there are behind it; else what the
     /// gate inside refuses.
     void validate(std::size_t n_experts) const {

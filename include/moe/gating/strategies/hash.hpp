@@ -33,6 +33,11 @@ struct Hash {
 
     [[nodiscard]] std::size_t max_per_token() const { return table.cols(); }
 
+    /// See gate_overlapped.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        return moe::overlapped(memory, {{"the table of token ids", bytes_of(table)}});
+    }
+
     /// Throws Error(range, alignment): an empty table or one not aligned to its type, more columns than experts, an
     /// expert that cannot be (reads the whole table), a scale that is not finite.
     void validate(std::size_t n_experts) const {

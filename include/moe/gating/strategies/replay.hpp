@@ -47,6 +47,13 @@ struct Replay {
         return most;
     }
 
+    /// See gate_overlapped.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        return moe::overlapped(memory, {{"the recorded offsets", bytes_of(token_offsets)},
+                                        {"the recorded experts", bytes_of(experts)},
+                                        {"the recorded weights", bytes_of(weights)}});
+    }
+
     /// Throws Error: arrays that cannot be those of a plan (shape, range, alignment), an expert beyond `n_experts`
     /// (range). O(n_assignments).
     void validate(std::size_t n_experts) const {

@@ -43,6 +43,11 @@ struct Threshold {
 
     [[nodiscard]] int max_per_token(int n_experts) const { return limit > 0 ? limit : n_experts; }
 
+    /// See gate_overlapped.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        return moe::overlapped(memory, {{"the thresholds", bytes_of(thresholds)}});
+    }
+
     /// Throws Error(range, shape, alignment): a threshold that is NaN or given beside thresholds, thresholds that are
     /// not one an expert, a limit negative or above the number of experts, a score, a normalisation or a scale that
     /// cannot be.

@@ -63,6 +63,12 @@ struct TokenChoice {
 
     [[nodiscard]] int max_per_token() const { return top_k; }
 
+    /// See gate_overlapped.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        return moe::overlapped(memory, {{"the selection bias", bytes_of(selection_bias)},
+                                        {"per_expert_scale", bytes_of(per_expert_scale)}});
+    }
+
     /// Throws Error for settings that cannot be; the text names the values.
     void validate(std::size_t n_experts) const;
 

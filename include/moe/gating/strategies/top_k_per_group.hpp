@@ -38,6 +38,11 @@ struct TopKPerGroup {
         return static_cast<std::size_t>(n_groups) * static_cast<std::size_t>(top_k);
     }
 
+    /// See gate_overlapped.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        return moe::overlapped(memory, {{"per_expert_scale", bytes_of(per_expert_scale)}});
+    }
+
     /// Throws Error(range, shape, alignment): groups that do not divide the experts, more experts a group than it has,
     /// a score, a normalisation or a scale that cannot be.
     void validate(std::size_t n_experts) const {

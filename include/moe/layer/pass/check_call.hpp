@@ -5,6 +5,7 @@
 #include "../../core/alignment.hpp"
 #include "../../core/error.hpp"
 #include "../../core/overlap.hpp"
+#include "../../core/workspace.hpp"
 #include "../parts/layer_options.hpp"
 
 /// What every layer asks of the matrices and options of a call. They throw Error that names `layer`, O(1).
@@ -36,6 +37,31 @@ void check_facts(const char* layer, const ForwardOptions<T>& options, std::size_
            options.positions.size(), " positions for ", n_tokens, " tokens");
     require_aligned(options.token_ids.data(), layer, "token_ids");
     require_aligned(options.positions.data(), layer, "positions");
+}
+
+/// Throws Error(layout) unless `name` is null: what `memory`, called `what`, has bytes in common with.
+inline void refuse_overlap(const char* layer, const char* what, const char* name) {
+    ensure(name == nullptr, ErrorCode::layout, layer, ": ", what, " overlaps ", name == nullptr ? "" : name,
+           "; nothing is computed in place");
+}
+
+/// What a call reads and writes lies outside the memory of its workspace, which it would overwrite; nor is y what the
+/// options point to.
+template <class T>
+void check_apart(const char* layer, const MatrixView<const T>& x, const MatrixView<T>& y,
+                 const ForwardOptions<T>& options, const Workspace& workspace) {
+    const ByteView ids = bytes_of(options.token_ids);
+    const ByteView valid = bytes_of(options.valid);
+    const ByteView positions = bytes_of(options.positions);
+    refuse_overlap(layer, "the workspace",
+                   overlapped(bytes_of(workspace.memory()), {{"x", bytes_of(x)},
+                                                             {"y", bytes_of(y)},
+                                                             {"the router input", bytes_of(options.router_input)},
+                                                             {"token_ids", ids},
+                                                             {"valid", valid},
+                                                             {"positions", positions}}));
+    refuse_overlap(layer, "y",
+                   overlapped(bytes_of(y), {{"token_ids", ids}, {"valid", valid}, {"positions", positions}}));
 }
 
 }  // namespace moe::inline MOE_ABI::detail

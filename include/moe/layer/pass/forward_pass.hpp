@@ -5,6 +5,8 @@
 
 #include "ffn_phases.hpp"
 #include "pass_state.hpp"
+#include "phase_order.hpp"
+#include "phase_status.hpp"
 #include "routing_phases.hpp"
 #include "tasks.hpp"
 
@@ -14,31 +16,31 @@ namespace moe::inline MOE_ABI {
 /// its own gets it from MoELayer::prepare and calls run_phase(phase, ith, nth) from each of them, with a barrier after
 /// every phase. Workers take tasks from a queue; who computes what never changes a bit of the result.
 ///
+/// A pass is run once: every phase in order, also where a plan was given, by every worker 0 .. nth - 1. What is left
+/// out, done twice or begun too early is an Error(state) that names it. It holds its workspace until all have ended the
+/// last phase, or it is destroyed. Movable while no phase runs, so that a host keeps it between callbacks.
+///
 /// Each element of y is written by one task, which adds the experts of the token in ascending order of expert id (of
 /// one id, in slot order), then the shared experts: no buffer of single outputs, and one fixed order for any batch.
 template <class T>
 class BasicForwardPass {
 public:
     /// Lays out the workspace (the only allocation, if it must grow). `plan` null: route; else use that one. A `y`
-    /// without columns: only route. To be run once; a given plan must outlive the pass.
+    /// without columns: only route. A given plan must outlive the pass.
     BasicForwardPass(const PassLayer<T>& layer, MatrixView<const T> x, MatrixView<T> y, const PlanView<T>* plan,
                      Workspace& workspace, std::size_t n_workers, const ForwardOptions<T>& options);
 
     [[nodiscard]] std::size_t n_workers() const noexcept { return pass_.shape.n_workers; }
+    /// Once Phase::plan is done, until the workspace serves another call.
     [[nodiscard]] const PlanView<T>& plan() const noexcept { return pass_.plan; }
 
     /// The work of worker `ith` of `nth` in one phase, 1 <= nth <= n_workers(). Any number of threads may run the same
-    /// phase; all must be done before one starts the next. Errors of the gate or an observer are thrown here.
-    void run_phase(Phase phase, std::size_t ith, std::size_t nth) {
-        check_worker(ith, nth);
-        if (ith == 0 && observer() != nullptr) {
-            observer()->on_phase_begin(phase);
-        }
-        work(phase, ith);
-        if (ith == 0 && observer() != nullptr) {
-            finish_observed(phase);
-        }
-    }
+    /// phase; all must be done before one starts the next. Errors of the gate or an observer are thrown here, and after
+    /// one the pass is over: whoever goes on gets an Error that repeats it.
+    void run_phase(Phase phase, std::size_t ith, std::size_t nth);
+
+    /// The same for threads that no exception may leave, as those of a host written in C.
+    [[nodiscard]] PhaseStatus try_run_phase(Phase phase, std::size_t ith, std::size_t nth) noexcept;
 
     /// Phases first to last, each on all workers of `executor`; the last two in one parallel region where nobody
     /// observes when one ends: who has nothing left to do in one begins the next.
@@ -47,10 +49,25 @@ public:
 private:
     [[nodiscard]] Observer<T>* observer() const noexcept { return pass_.options.observer; }
 
-    void check_worker(std::size_t ith, std::size_t nth) const {
-        ensure(ith < nth && nth <= pass_.shape.n_workers, ErrorCode::range, "ForwardPass: worker ", ith, " of ", nth,
-               ", the pass was prepared for ", pass_.shape.n_workers);
-    }
+    /// A worker is in a phase for as long as this lives; the last to leave the last phase frees the workspace.
+    class InPhase {
+    public:
+        InPhase(BasicForwardPass& pass, Phase phase, std::size_t ith, std::size_t nth, bool overlapping = false)
+            : pass_(pass), phase_(phase) {
+            pass_.order_.begin(phase, ith, nth, overlapping);
+        }
+        InPhase(const InPhase&) = delete;
+        InPhase& operator=(const InPhase&) = delete;
+        ~InPhase() {
+            if (pass_.order_.end(phase_) && phase_ == Phase::output) {
+                pass_.lease_.end();
+            }
+        }
+
+    private:
+        BasicForwardPass& pass_;
+        Phase phase_;
+    };
 
     /// Whether a phase is done sooner by the calling thread alone than by waking the others.
     [[nodiscard]] bool is_serial(Phase phase) const noexcept;
@@ -62,9 +79,13 @@ private:
         }
     }
 
+    void run_observed(Phase phase, std::size_t ith);
     void work(Phase phase, std::size_t ith);
 
     PassState<T> pass_;
+    WorkspaceLease lease_;
+    detail::PhaseOrder order_;
+    detail::FirstFailure failure_;
 };
 
 template <class T>
@@ -82,9 +103,10 @@ BasicForwardPass<T>::BasicForwardPass(const PassLayer<T>& layer, MatrixView<cons
             .queues = {}} {
     Arena measure;
     (void)PassMemory<T>::lay_out(measure, pass_.shape);
-    workspace.reserve(measure.used());
-    Arena arena = workspace.arena();
+    lease_ = workspace.lease(measure.used());
+    Arena arena = lease_.arena();
     pass_.memory = PassMemory<T>::lay_out(arena, pass_.shape);
+    order_ = {pass_.memory.phases_begun, y.cols() == 0 ? Phase::plan : Phase::output};
     for (Countdown& left : pass_.memory.logits_left) {
         std::construct_at(&left, detail::router_parts(pass_.shape));
     }
@@ -94,26 +116,61 @@ BasicForwardPass<T>::BasicForwardPass(const PassLayer<T>& layer, MatrixView<cons
 }
 
 template <class T>
+void BasicForwardPass<T>::run_phase(Phase phase, std::size_t ith, std::size_t nth) {
+    failure_.ensure_none();
+    const InPhase in_phase(*this, phase, ith, nth);
+#if MOE_EXCEPTIONS
+    try {
+        run_observed(phase, ith);
+    } catch (...) {
+        failure_.keep(PhaseStatus::of_exception());
+        throw;
+    }
+#else
+    run_observed(phase, ith);
+#endif
+}
+
+template <class T>
+PhaseStatus BasicForwardPass<T>::try_run_phase(Phase phase, std::size_t ith, std::size_t nth) noexcept {
+#if MOE_EXCEPTIONS
+    try {
+        run_phase(phase, ith, nth);
+    } catch (...) {
+        return PhaseStatus::of_exception();
+    }
+#else
+    run_phase(phase, ith, nth);
+#endif
+    return {};
+}
+
+template <class T>
 void BasicForwardPass<T>::run(const ExecutorRef& executor, Phase first, Phase last) {
     for (int p = static_cast<int>(first); p <= static_cast<int>(last); ++p) {
         const auto phase = static_cast<Phase>(p);
-        if (phase == Phase::hidden && last == Phase::output && observer() == nullptr && !is_serial(phase)) {
-            return executor.run([&](std::size_t ith, std::size_t nth) {
-                check_worker(ith, nth);
-                work(Phase::hidden, ith);
-                work(Phase::output, ith);
-            });
+        const bool both = phase == Phase::hidden && last == Phase::output && observer() == nullptr;
+        if (is_serial(phase)) {
+            const InPhase in_phase(*this, phase, 0, 1);
+            run_observed(phase, 0);
+            continue;
         }
         if (observer() != nullptr) {
             observer()->on_phase_begin(phase);
         }
-        if (is_serial(phase)) {
-            work(phase, 0);
-        } else {
-            executor.run([&](std::size_t ith, std::size_t nth) {
-                check_worker(ith, nth);  // an executor of somebody else may have grown since it was asked
+        executor.run([&](std::size_t ith, std::size_t nth) {
+            {
+                const InPhase in_phase(*this, phase, ith, nth);
                 work(phase, ith);
-            });
+            }
+            if (both) {
+                const InPhase in_phase(*this, Phase::output, ith, nth, true);
+                work(Phase::output, ith);
+            }
+        });
+        order_.ensure_ended(both ? Phase::output : phase, "the executor returned");
+        if (both) {
+            return;
         }
         if (observer() != nullptr) {
             finish_observed(phase);
@@ -141,6 +198,19 @@ bool BasicForwardPass<T>::is_serial(Phase phase) const noexcept {
         hidden += shape.n_tokens * pass_.layer.shared[s].layout().d_ff;
     }
     return 2 * hidden * pass_.x.cols() < few_products;
+}
+
+/// Worker 0 tells the observer.
+template <class T>
+void BasicForwardPass<T>::run_observed(Phase phase, std::size_t ith) {
+    const bool observed = ith == 0 && observer() != nullptr;
+    if (observed) {
+        observer()->on_phase_begin(phase);
+    }
+    work(phase, ith);
+    if (observed) {
+        finish_observed(phase);
+    }
 }
 
 template <class T>

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "../../core/alignment.hpp"
@@ -72,6 +73,15 @@ struct PassLayer {
     /// The same for a plan made elsewhere.
     void check_given(const PlanView<T>& plan, std::size_t n_tokens) const;
 
+    /// Throws Error(layout) where memory of the call overlaps that is read and written: y or the workspace with what
+    /// the layer, the plan or the options point to, or with each other, or the workspace with x. As overlapped().
+    void check_memory(MatrixView<const T> x, MatrixView<T> y, const PlanView<T>* plan, const ForwardOptions<T>& call,
+                      const Workspace& workspace) const;
+
+    /// The name of what of the layer has bytes in common with `memory`, or null. O(1) for packed and stacked weights,
+    /// O(n_experts) for separate ones.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const;
+
     /// How much memory a pass needs. `plan` null: it is to be made.
     [[nodiscard]] PassShape shape(std::size_t n_tokens, std::size_t n_workers, const PlanView<T>* plan,
                                   bool route_only) const;
@@ -101,6 +111,50 @@ void PassLayer<T>::check_given(const PlanView<T>& plan, std::size_t n_tokens) co
            plan.n_tokens, " tokens and ", plan.n_experts, " experts, the call for ", n_tokens, " tokens and ",
            n_experts, " experts");
     check_plan(plan);
+}
+
+template <class T>
+const char* PassLayer<T>::overlapped(const ByteView& memory) const {
+    if (router.overlaps(memory)) {
+        return "the weights or biases of the router";
+    }
+    if (const char* const read = has_gate ? gate.overlapped(memory) : nullptr) {
+        return read;
+    }
+    if (const char* const read = experts.overlapped(memory)) {
+        return read;
+    }
+    for (std::size_t s = 0; s < shared.size(); ++s) {
+        if (shared[s].overlapped(memory) != nullptr) {
+            return "the weights of a shared expert";
+        }
+    }
+    if (shared.gate().overlaps(memory)) {
+        return "the gate of the shared experts";
+    }
+    return moe::overlapped(memory, {{"the output bias", bytes_of(options->output_bias)},
+                                    {"the constants", bytes_of(options->null_experts.constants)},
+                                    {"the mixes", bytes_of(options->null_experts.mixes)}});
+}
+
+template <class T>
+void PassLayer<T>::check_memory(MatrixView<const T> x, MatrixView<T> y, const PlanView<T>* plan,
+                                const ForwardOptions<T>& call, const Workspace& workspace) const {
+    detail::check_apart(name, x, y, call, workspace);
+    const std::pair<const char*, ByteView> written[] = {{"y", bytes_of(y)},
+                                                        {"the workspace", bytes_of(workspace.memory())}};
+    for (const auto& [what, memory] : written) {
+        if (plan != nullptr) {
+            detail::refuse_overlap(name, what,
+                                   moe::overlapped(memory, {{"the plan", bytes_of(plan->token_offsets)},
+                                                            {"the plan", bytes_of(plan->experts)},
+                                                            {"the plan", bytes_of(plan->weights)},
+                                                            {"the plan", bytes_of(plan->expert_offsets)},
+                                                            {"the plan", bytes_of(plan->tokens)},
+                                                            {"the plan", bytes_of(plan->assignments)}}));
+        }
+        detail::refuse_overlap(name, what, overlapped(memory));
+    }
 }
 
 template <class T>

@@ -10,6 +10,7 @@
 #include "../../parallel/countdown.hpp"
 #include "../../routing/plan.hpp"
 #include "../../routing/router.hpp"
+#include "phase_order.hpp"
 
 namespace moe::inline MOE_ABI {
 
@@ -58,13 +59,14 @@ struct WorkerMemory {
 /// about n_tokens * (max_per_token * hidden_stride + n_experts * sizeof(T)) bytes.
 template <class T>
 struct PassMemory {
-    std::span<T> logits;               ///< (n_tokens, n_logits)
-    std::span<T> logit_sums;           ///< (router_panels, router_blocks, few tokens, Panel<T>::width)
-    std::span<Countdown> logits_left;  ///< (router_panels): parts of a panel that are cut into blocks
-    std::span<T> shared_weights;       ///< (n_tokens, n_shared)
-    std::span<T> mixed;                ///< (max_assignments, 2), by expert: the shares of x and constant, if mixed
-    std::span<ExpertId> chosen;        ///< (n_tokens, max_per_token)
-    std::span<T> chosen_weights;       ///< (n_tokens, max_per_token)
+    std::span<detail::PhaseOrder::Begun> phases_begun;  ///< (n_workers)
+    std::span<T> logits;                                ///< (n_tokens, n_logits)
+    std::span<T> logit_sums;                            ///< (router_panels, router_blocks, few tokens, Panel<T>::width)
+    std::span<Countdown> logits_left;                   ///< (router_panels): parts of a panel that are cut into blocks
+    std::span<T> shared_weights;                        ///< (n_tokens, n_shared)
+    std::span<T> mixed;           ///< (max_assignments, 2), by expert: the shares of x and constant, if mixed
+    std::span<ExpertId> chosen;   ///< (n_tokens, max_per_token)
+    std::span<T> chosen_weights;  ///< (n_tokens, max_per_token)
     std::span<T> batch_scratch;
     std::span<ExpertId> batch_order;
     PlanStorage<T> plan;
@@ -90,6 +92,7 @@ struct PassMemory {
         const auto take_bytes = [&arena](std::size_t rows, std::size_t stride) {
             return arena.take<std::byte>(checked_multiply(rows, stride));
         };
+        memory.phases_begun = arena.take<detail::PhaseOrder::Begun>(shape.n_workers);
         memory.logits = take(t, shape.router_outputs);
         // as much for many tokens, which do not use it: memory for more tokens is enough for fewer
         memory.logit_sums = take(checked_multiply((std::min)(t, few_linear_rows), shape.router_panels),
