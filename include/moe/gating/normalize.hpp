@@ -32,14 +32,20 @@ struct Normalize {
     /// w / (sum |w|^p)^(1/p), as DBRX with p = 1; an infinite p divides by the largest |w|.
     [[nodiscard]] static constexpr Normalize lp(double p) { return {Kind::lp, p}; }
 
-    /// Throws Error(range): a kind that is none, eps or minimum negative or not finite, p not above 0.
+    /// Throws Error(range): a kind that is none, eps or minimum negative, not finite or so small that it is 0 in float,
+    /// p not above 0 in float.
     void validate() const {
         ensure(kind <= Kind::lp, ErrorCode::range, "Normalize: no kind has the number ", static_cast<int>(kind));
         if (kind == Kind::lp) {
             ensure(value > 0, ErrorCode::range, "Normalize: the p of lp is ", value, ", it must be above 0");
+            ensure(static_cast<float>(value) > 0, ErrorCode::range, "Normalize: the p of lp is ", value,
+                   ", which is 0 in float");
         } else {
             ensure(value >= 0 && value <= (std::numeric_limits<double>::max)(), ErrorCode::range,
                    "Normalize: the eps or minimum of a sum is ", value, ", it must be finite and not negative");
+            ensure(value == 0 || static_cast<float>(value) > 0, ErrorCode::range,
+                   "Normalize: the eps or minimum of a sum is ", value,
+                   ", which is 0 in float; give 0 or 1.5e-45 at least");
         }
     }
 

@@ -13,6 +13,11 @@ namespace moe::inline MOE_ABI {
 /// A score function turns the logits of one token into scores, (n_experts) each; `logits` and `scores` may be the same
 /// memory. A user's own is a struct with this operator; T is float or double. `static constexpr bool needs_logits =
 /// false` says that it reads none; `void validate() const`, called at set-up, reports settings that cannot be.
+///
+/// `static constexpr bool strictly_increasing = true` says that of two logits of a token the greater has the greater
+/// score. Gates then rank experts by the logits, which is what exact arithmetic would do: in floating point scores
+/// saturate, the sigmoids of 20 and 40 are both 1 in float. `static constexpr bool elementwise = true` says the same of
+/// logits of different tokens: each score depends on its own logit alone.
 template <class S, class T = float>
 concept ScoreFunction = requires(const S& score, std::span<const T> logits, std::span<T> scores) {
     score(logits, scores);
@@ -20,6 +25,7 @@ concept ScoreFunction = requires(const S& score, std::span<const T> logits, std:
 
 /// exp(l_e) / sum exp(l_j), with the maximum subtracted first so that nothing overflows.
 struct Softmax {
+    static constexpr bool strictly_increasing = true;
     template <std::floating_point T>
     void operator()(std::span<const T> logits, std::span<T> scores) const {
         if (logits.empty()) {
@@ -56,6 +62,8 @@ template <std::floating_point T>
 
 /// 1 / (1 + exp(-l)).
 struct Sigmoid {
+    static constexpr bool strictly_increasing = true;
+    static constexpr bool elementwise = true;
     template <std::floating_point T>
     void operator()(std::span<const T> logits, std::span<T> scores) const {
         std::transform(logits.begin(), logits.end(), scores.begin(), detail::sigmoid<T>);
@@ -64,6 +72,8 @@ struct Sigmoid {
 
 /// sqrt(log(1 + exp(l))), the score of DeepSeek-V4.
 struct SqrtSoftplus {
+    static constexpr bool strictly_increasing = true;
+    static constexpr bool elementwise = true;
     template <std::floating_point T>
     void operator()(std::span<const T> logits, std::span<T> scores) const {
         std::transform(logits.begin(), logits.end(), scores.begin(),
@@ -81,6 +91,8 @@ struct ReluScore {
 
 /// The logits themselves.
 struct Identity {
+    static constexpr bool strictly_increasing = true;
+    static constexpr bool elementwise = true;
     template <std::floating_point T>
     void operator()(std::span<const T> logits, std::span<T> scores) const {
         std::copy(logits.begin(), logits.end(), scores.begin());
@@ -131,6 +143,35 @@ void validate_score(const S& score) {
     if constexpr (requires { score.validate(); }) {
         score.validate();
     }
+}
+
+/// See ScoreFunction.
+template <class S>
+[[nodiscard]] constexpr bool is_strictly_increasing([[maybe_unused]] const S& score) {
+    if constexpr (std::same_as<S, RuntimeScore>) {
+        return score.kind != ScoreKind::uniform && score.kind != ScoreKind::relu;
+    } else if constexpr (requires { requires std::same_as<const bool, decltype(S::strictly_increasing)>; }) {
+        return S::strictly_increasing;
+    } else {
+        return false;
+    }
+}
+template <class S>
+[[nodiscard]] constexpr bool is_elementwise([[maybe_unused]] const S& score) {
+    if constexpr (std::same_as<S, RuntimeScore>) {
+        return score.kind != ScoreKind::softmax;
+    } else if constexpr (requires { requires std::same_as<const bool, decltype(S::elementwise)>; }) {
+        return S::elementwise;
+    } else {
+        return false;
+    }
+}
+
+/// What the experts of a token are ranked by where no bias is added: its logits, or its scores where these are not
+/// strictly increasing, or no logits are read.
+template <class S, class T>
+[[nodiscard]] std::span<const T> ranked_by(const S& score, std::span<const T> logits, std::span<const T> scores) {
+    return is_strictly_increasing(score) && !logits.empty() ? logits : scores;
 }
 
 template <class S>

@@ -147,20 +147,21 @@ struct Choice {
     return sums;
 }
 
-/// The selection scores of the experts of all groups but the best `groups_kept` become `group_fill`.
-[[nodiscard]] inline Vector masked_by_group(const TokenChoiceRule& rule, Vector q, const Vector& raw_logits) {
+/// Which experts belong to the best `groups_kept` groups.
+[[nodiscard]] inline std::vector<bool> in_kept_groups(const TokenChoiceRule& rule, const Vector& q,
+                                                      const Vector& raw_logits) {
     if (rule.n_groups <= 1) {
-        return q;
+        return std::vector<bool>(q.size(), true);
     }
-    std::vector<bool> keep(rule.n_groups, false);
-    for (const ExpertId g : top_k(group_scores(rule, q, raw_logits), rule.groups_kept)) {
-        keep[static_cast<std::size_t>(g)] = true;
-    }
+    std::vector<bool> keep(q.size(), false);
     const std::size_t members = q.size() / rule.n_groups;
-    for (std::size_t e = 0; e < q.size(); ++e) {
-        q[e] = keep[e / members] ? q[e] : rule.group_fill;
+    for (const ExpertId g : top_k(group_scores(rule, q, raw_logits), rule.groups_kept)) {
+        for (std::size_t e = static_cast<std::size_t>(g) * members; e < (static_cast<std::size_t>(g) + 1) * members;
+             ++e) {
+            keep[e] = true;
+        }
     }
-    return q;
+    return keep;
 }
 
 [[nodiscard]] inline Vector normalized(const TokenChoiceRule& rule, Vector weights) {
@@ -182,16 +183,36 @@ struct Choice {
     return weights;
 }
 
-/// top_k of q, with those excluded behind all others.
-[[nodiscard]] inline std::vector<ExpertId> top_k_of_allowed(const Vector& q, const Vector& raw_logits, std::size_t k) {
-    std::vector<ExpertId> order;
-    for (const bool behind : {false, true}) {
-        for (const ExpertId e : top_k(q, q.size())) {
-            if (excluded(raw_logits[static_cast<std::size_t>(e)]) == behind) {
-                order.push_back(e);
-            }
-        }
+/// Whether the score of a greater logit is greater: always, of exact numbers. Of doubles it may be the same.
+[[nodiscard]] inline bool increases(Score score) { return score != Score::relu; }
+
+/// top_k of q; of equal ones, if `ties_by_logit`, that of the greater logit first; with those not `kept` behind all
+/// others, in the order of their index, and those excluded behind these.
+[[nodiscard]] inline std::vector<ExpertId> top_k_of_allowed(const Vector& q, const Vector& raw_logits, std::size_t k,
+                                                            bool ties_by_logit, const std::vector<bool>& kept = {}) {
+    Vector place(q.size(), 0);  // among the logits
+    const std::vector<ExpertId> by_logit = top_k(raw_logits, raw_logits.size());
+    for (std::size_t i = 0; i < by_logit.size(); ++i) {
+        place[static_cast<std::size_t>(by_logit[i])] = static_cast<double>(i);
     }
+    const auto level = [&](std::size_t e) { return excluded(raw_logits[e]) ? 2 : (kept.empty() || kept[e] ? 0 : 1); };
+    std::vector<ExpertId> order(q.size());
+    std::iota(order.begin(), order.end(), ExpertId{0});
+    std::stable_sort(order.begin(), order.end(), [&](ExpertId a, ExpertId b) {
+        const auto x = static_cast<std::size_t>(a);
+        const auto y = static_cast<std::size_t>(b);
+        if (level(x) != level(y)) {
+            return level(x) < level(y);
+        }
+        if (!kept.empty() && !kept[x] && !kept[y]) {
+            return false;
+        }
+        const bool equal = q[x] == q[y] || (std::isnan(q[x]) && std::isnan(q[y]));
+        if (equal) {
+            return ties_by_logit && place[x] < place[y];
+        }
+        return std::isnan(q[y]) || q[x] > q[y];
+    });
     order.resize(k);
     return order;
 }
@@ -223,8 +244,18 @@ struct Choice {
 
 /// The experts of one token, in order of selection score, and their weights.
 [[nodiscard]] inline Choice route(const TokenChoiceRule& rule, const Vector& raw_logits) {
-    const Vector q = selection_scores(rule, softcapped(rule, raw_logits));
-    return weighed(rule, raw_logits, top_k_of_allowed(masked_by_group(rule, q, raw_logits), raw_logits, rule.top_k));
+    Vector q = selection_scores(rule, softcapped(rule, raw_logits));
+    std::vector<bool> kept = in_kept_groups(rule, q, raw_logits);
+    const bool filled = rule.n_groups > 1 && std::isfinite(rule.group_fill);
+    if (filled) {
+        for (std::size_t e = 0; e < q.size(); ++e) {
+            q[e] = kept[e] ? q[e] : rule.group_fill;
+        }
+        kept.clear();  // all take part
+    }
+    const bool by_logit =
+        rule.selection_bias.empty() && !filled && (rule.select_on != Base::score || increases(rule.score));
+    return weighed(rule, raw_logits, top_k_of_allowed(q, raw_logits, rule.top_k, by_logit, kept));
 }
 
 }  // namespace moe::inline MOE_ABI::reference

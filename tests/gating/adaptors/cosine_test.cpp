@@ -144,7 +144,7 @@ TEST_CASE("Cosine around a threshold of sigmoids is the top-any gate of DynMoE",
         }
         ++compared;
         const reference::Vector scores = reference::scores_of(reference::Score::sigmoid, logits);
-        const Ids expected = reference::above_threshold(scores, logits, reference::Vector(n, 0.5), 0, true);
+        const Ids expected = reference::above_threshold(scores, logits, reference::Vector(n, 0.5), 0, true, true);
         REQUIRE(choose<float>(gate, c.z, n).experts == expected);
     }
     CHECK(compared > 100);

@@ -78,11 +78,14 @@ template <class T>
 bool as_defined(const moe::ExpertChoice<moe::RuntimeScore>& gate, const Batch<T>& batch) {
     const auto chosen = choose_batch<T>(gate, batch.logits, batch.n_tokens, batch.n_experts, batch.facts);
     const auto scores = scores_of<T>(gate.score, batch);
+    const bool by_logit =
+        gate.score.kind == moe::ScoreKind::sigmoid || gate.score.kind == moe::ScoreKind::sqrt_softplus;
+    const auto logits = by_logit ? scores_of<T>(moe::Identity{}, batch) : std::vector<reference::Vector>{};
     const std::size_t capacity =
         reference::expert_choice_capacity(scores.size(), batch.n_experts, gate.capacity_factor);
     const std::size_t cap =
         gate.max_per_token_cap == 0 ? batch.n_experts : static_cast<std::size_t>(gate.max_per_token_cap);
-    const std::vector<reference::Choice> expected = reference::expert_choice(scores, capacity, cap);
+    const std::vector<reference::Choice> expected = reference::expert_choice(scores, capacity, cap, logits);
     std::size_t next = 0;
     bool same = true;
     for (std::size_t t = 0; t < batch.n_tokens; ++t) {

@@ -50,8 +50,9 @@ void compare_many(std::uint64_t seed) {
         const reference::Vector scores = moe_test::scores_in<T>(gate.score, logits);
         const reference::Vector least =
             thresholds.empty() ? reference::Vector(n, gate.threshold) : moe_test::wide(thresholds);
-        reference::Choice expected{
-            reference::above_threshold(scores, moe_test::wide(logits), least, limit, gate.keep_best), {}};
+        reference::Choice expected{reference::above_threshold(scores, moe_test::wide(logits), least, limit,
+                                                              gate.keep_best, moe_test::ties_by_logit(gate.score)),
+                                   {}};
         expected.weights = reference::chosen_weights(weights, expected.experts, scores);
         const std::vector<T> row_logits = moe_test::in_type<T>(logits);
         INFO("row " << row << ", E " << n << ", score " << static_cast<int>(gate.score.kind) << ", threshold "

@@ -261,4 +261,53 @@ TEST_CASE("a score chosen at run time is the score of that name", "[scores]") {
     CHECK_THAT(message_of([&] { (void)with(static_cast<moe::ScoreKind>(99)); }), moe_test::contains("99"));
 }
 
+TEST_CASE("an eps, a minimum or a p that is 0 in float is refused: it would divide by 0", "[token_choice]") {
+    for (const double tiny : {1e-46, 7e-46, 1e-300}) {
+        for (const moe::Normalize& normalize :
+             {moe::Normalize::sum(tiny), moe::Normalize::clamped_sum(tiny), moe::Normalize::lp(tiny)}) {
+            CHECK_THAT(refusal(moe::TokenChoice<>{.normalize = normalize}, 8), moe_test::contains("in float"));
+        }
+    }
+    CHECK(refusal(moe::TokenChoice<>{.normalize = moe::Normalize::sum(1.5e-45)}, 8) == "no error");
+    std::vector<float> weights(2, 0.0F);
+    moe::Normalize::sum(1.5e-45)(std::span<float>(weights));
+    CHECK(weights == std::vector<float>(2, 0.0F));
+}
+
+using Ids = std::vector<moe::ExpertId>;
+
+TEST_CASE("scores that saturate are told apart by their logits, where no bias is added", "[token_choice]") {
+    const std::vector<float> saturated{18, 30, 25, 40};  // their sigmoids are all 1 in float
+    CHECK(choose(moe::TokenChoice<moe::Sigmoid>{.top_k = 3}, saturated).experts == Ids{3, 1, 2});
+    CHECK(choose(moe::TokenChoice<moe::RuntimeScore>{.score = {moe::ScoreKind::sigmoid}, .top_k = 1}, saturated)
+              .experts == Ids{3});
+    CHECK(choose(moe::TokenChoice<>{.top_k = 2, .select_on = moe::SelectOn::sigmoid}, saturated).experts == Ids{3, 1});
+    CHECK(choose(moe::TokenChoice<moe::Sigmoid>{.top_k = 2, .logit_softcap = 1}, saturated).experts == Ids{3, 1});
+    // the softmax of all but the first is 0
+    CHECK(choose(moe::TokenChoice<>{.top_k = 3}, std::vector<float>{0, -300, -200, -250}).experts == Ids{0, 2, 3});
+    CHECK(choose(moe::TokenChoice<moe::SqrtSoftplus>{.top_k = 2}, std::vector<float>{-200, -190, -195}).experts ==
+          Ids{1, 2});
+    // groups of two: those of the greater sums take part, inside them the greater logit comes first
+    moe::TokenChoice<moe::Sigmoid> grouped{.top_k = 2, .groups = {.n_groups = 2, .kept = 1}};
+    CHECK(choose(grouped, std::vector<float>{-1, 40, 20, 30}).experts == Ids{3, 2});
+    // what exact arithmetic ties stays in order of the index: ReLU, equal logits, a bias
+    CHECK(choose(moe::TokenChoice<moe::ReluScore>{.top_k = 2}, std::vector<float>{-3, -2, -1}).experts == Ids{0, 1});
+    CHECK(choose(moe::TokenChoice<moe::Sigmoid>{.top_k = 2}, std::vector<float>{20, 40, 40}).experts == Ids{1, 2});
+    const std::vector<float> bias(4, 0.5F);
+    CHECK(choose(moe::TokenChoice<moe::Sigmoid>{.top_k = 1, .selection_bias = bias}, saturated).experts == Ids{0});
+}
+
+TEST_CASE("masked groups rank below everything but excluded experts", "[token_choice]") {
+    const float inf = std::numeric_limits<float>::infinity();
+    const std::vector<float> bias{0, 0, 0, 0, 0, 0, -inf, -inf};
+    moe::TokenChoice<moe::Sigmoid> gate{.top_k = 3, .selection_bias = bias, .groups = {.n_groups = 2, .kept = 1}};
+    const std::vector<float> logits{-1, -2, -3, -4, 4, 3, 2, 1};
+    CHECK(choose(gate, logits).experts == Ids{4, 5, 6});
+    gate.selection_bias = {};
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    gate.top_k = 4;
+    CHECK(choose(gate, std::vector<float>{-1, -2, -3, -4, 4, 3, nan, 1}).experts == Ids{4, 5, 7, 6});
+    CHECK(choose(gate, std::vector<float>{-4, -2, -3, -1, 4, 3, -inf, -inf}).experts == Ids{4, 5, 0, 1});
+}
+
 }  // namespace moe_test::token_choice_test

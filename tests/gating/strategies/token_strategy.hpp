@@ -30,6 +30,11 @@ inline moe::RuntimeScore random_score(Dice& dice) {
     return {dice.pick(Kind::softmax, Kind::softmax, Kind::sigmoid, Kind::sqrt_softplus, Kind::relu)};
 }
 
+/// What the definition calls a score that exact numbers never tie.
+inline bool ties_by_logit(const moe::RuntimeScore& score) {
+    return score.kind != moe::ScoreKind::relu && score.kind != moe::ScoreKind::uniform;
+}
+
 /// A normalisation, and the same in the words of the definition.
 inline moe::Normalize random_normalize(Dice& dice, reference::TokenChoiceRule& rule) {
     rule.norm_value = dice.pick(0.0, 1e-20, 0.25);

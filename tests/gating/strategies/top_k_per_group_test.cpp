@@ -51,7 +51,9 @@ void compare_many(std::uint64_t seed) {
                                                   .per_expert_scale = per_expert};
         gate.normalize = moe_test::random_normalize(dice, weights);
         const reference::Vector scores = moe_test::scores_in<T>(gate.score, logits);
-        reference::Choice expected{reference::top_k_per_group(scores, moe_test::wide(logits), n_groups, k), {}};
+        reference::Choice expected{reference::top_k_per_group(scores, moe_test::wide(logits), n_groups, k,
+                                                              moe_test::ties_by_logit(gate.score)),
+                                   {}};
         expected.weights = reference::chosen_weights(weights, expected.experts, scores);
         const std::vector<T> row_logits = moe_test::in_type<T>(logits);
         INFO("row " << row << ", E " << n << ", score " << static_cast<int>(gate.score.kind) << ", groups " << n_groups

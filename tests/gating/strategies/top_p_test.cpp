@@ -38,7 +38,9 @@ void compare_many(std::uint64_t seed) {
                                           .scale = weights.scale};
         gate.normalize = moe_test::random_normalize(dice, weights);
         const reference::Vector scores = moe_test::scores_in<T>(gate.score, logits);
-        reference::Choice expected{reference::top_p(scores, moe_test::wide(logits), gate.mass, limit), {}};
+        reference::Choice expected{
+            reference::top_p(scores, moe_test::wide(logits), gate.mass, limit, moe_test::ties_by_logit(gate.score)),
+            {}};
         expected.weights = reference::chosen_weights(weights, expected.experts, scores);
         const std::vector<T> row_logits = moe_test::in_type<T>(logits);
         INFO("row " << row << ", E " << logits.size() << ", score " << static_cast<int>(gate.score.kind) << ", mass "
@@ -91,8 +93,8 @@ TEST_CASE("TopP with mass 1 takes the set that Dense takes where no score is 0",
 TEST_CASE("TopP takes one expert of a token without a sum", "[top_p]") {
     constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
     constexpr float inf = std::numeric_limits<float>::infinity();
-    CHECK(choose<float>(moe::TopP<>{.mass = 0.9}, {1, not_a_number, 2}).experts == Ids{0});
-    CHECK(choose<float>(moe::TopP<>{.mass = 0.9}, {-inf, not_a_number, 2}).experts == Ids{1});
+    CHECK(choose<float>(moe::TopP<>{.mass = 0.9}, {1, not_a_number, 2}).experts == Ids{2});
+    CHECK(choose<float>(moe::TopP<>{.mass = 0.9}, {-inf, not_a_number, 2}).experts == Ids{2});
     CHECK(choose<float>(moe::TopP<>{.mass = 1}, {-inf, -inf}).experts == Ids{0});
     CHECK(choose<float>(moe::TopP<>{.mass = 0}, {5}).experts == Ids{0});
     CHECK(choose<float>(moe::TopP<>{.mass = 1}, {-inf, 1, -inf}).experts == Ids{1});

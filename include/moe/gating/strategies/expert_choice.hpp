@@ -27,6 +27,8 @@ namespace moe::inline MOE_ABI {
 ///     expert e takes the C first tokens by s(t, e) descending    ties to the lower token, NaN last
 ///     w(t, e) = s(t, e)
 ///
+/// Scores that saturate are compared by their logits, where each depends on its own logit alone (ScoreFunction).
+///
 /// A token's experts stand in ascending order; it may have none, or all. `max_per_token_cap` bounds their number
 /// (section 3.3 of the paper). The paper solves a linear program there; here pairs (t, e) are passed once in the order
 /// s descending, token ascending, expert ascending, and a pair is taken while its expert and its token have room. Then
@@ -87,6 +89,8 @@ class ExpertChoice<Score>::Batch {
 public:
     Batch(const BatchSelection<T>& out, const Score& score, MatrixView<const T> logits)
         : out_(out),
+          score_(score),
+          by_logit_(detail::is_elementwise(score) && detail::is_strictly_increasing(score) && !logits.empty()),
           n_tokens_(out.experts.rows()),
           scores_(out.scratch.first(n_tokens_ * out.n_experts)),
           counts_(out.order.first(n_tokens_)),
@@ -96,7 +100,12 @@ public:
         for (std::size_t t = 0; t < n_tokens_; ++t) {
             if (out.is_valid(t)) {
                 valid_[n_valid++] = static_cast<ExpertId>(t);
-                score(logits.empty() ? std::span<const T>{} : std::span<const T>(logits.row_span(t)), row);
+                const std::span<const T> of_token = logits.empty() ? std::span<const T>{} : logits.row_span(t);
+                if (by_logit_) {
+                    std::copy(of_token.begin(), of_token.end(), row.begin());
+                } else {
+                    score(of_token, row);
+                }
                 for (std::size_t e = 0; e < row.size(); ++e) {
                     scores_[e * n_tokens_ + t] = row[e];
                 }
@@ -173,6 +182,10 @@ public:
             for (std::size_t slot = 0; slot < chosen.size(); ++slot) {
                 out_.weights(token, slot) = score_at(t, static_cast<std::size_t>(chosen[slot]));
             }
+            if (by_logit_) {
+                const std::span<T> weights = out_.weights.row_span(token).first(chosen.size());
+                score_(std::span<const T>(weights), weights);
+            }
         }
     }
 
@@ -203,6 +216,8 @@ private:
     }
 
     const BatchSelection<T>& out_;
+    const Score& score_;
+    bool by_logit_;               // scores_ are still logits, whose order is theirs where they do not saturate
     std::size_t n_tokens_;        // padding included
     std::span<T> scores_;         // (n_experts, n_tokens)
     std::span<ExpertId> counts_;  // (n_tokens) how many experts a token has

@@ -27,7 +27,8 @@ namespace moe::inline MOE_ABI {
 /// choice: each token is judged by itself. With `keep_best` and Sigmoid inside a Cosine gate it is the top-any gating
 /// of DynMoE (Guo et al. 2024, 2405.14297).
 ///
-/// Experts in order of their score, descending, ties to the lower expert, those whose logit is -infinity last; a NaN
+/// Experts in order of their score, descending, ties of scores that saturate to the greater logit
+/// (ScoreFunction), others to the lower expert, those whose logit is -infinity last; a NaN
 /// exceeds nothing. Weights are scores, normalised and scaled.
 template <class Score = Sigmoid>
 struct Threshold {
@@ -79,13 +80,14 @@ struct Threshold {
             }
         }
         const std::size_t count = (std::min)(passed, out.experts.size());
+        const std::span<const T> ranked = detail::ranked_by<Score, T>(score, logits, scores);
         const auto passing = out.order.first(passed);
         std::partial_sort(passing.begin(), passing.begin() + static_cast<std::ptrdiff_t>(count), passing.end(),
-                          detail::Ranking<T>(scores, logits));
+                          detail::Ranking<T>(ranked, logits));
         std::copy_n(passing.begin(), count, out.experts.begin());
         const bool keeps = count == 0 && keep_best;
         if (keeps) {
-            detail::top_k<T>(scores, logits, out.experts.first(1));
+            detail::top_k<T>(ranked, logits, out.experts.first(1));
         }
         const std::size_t chosen = keeps ? 1 : count;
         detail::gather_weights<T>(scores, out.experts.first(chosen), normalize, scale, out.weights);

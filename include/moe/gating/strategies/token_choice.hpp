@@ -24,7 +24,8 @@ struct Groups {
     int n_groups = 1;                                        ///< 1 (or 0): no groups
     int kept = 1;                                            ///< groups that take part
     int score_members = 2;                                   ///< a group's score: the sum of its so many best experts
-    double fill = -std::numeric_limits<double>::infinity();  ///< 0 lets masked experts win against negative scores
+    double fill = -std::numeric_limits<double>::infinity();  ///< -infinity: they rank below all others; 0 lets them win
+                                                             ///< against negative scores
 };
 
 /// What the choice of experts looks at.
@@ -39,9 +40,13 @@ enum class WeightFrom : unsigned char { score, softmax_of_selected, sigmoid_of_s
 ///     l <- c tanh(l / c)                              if c = logit_softcap is not 0
 ///     s = score(l),  q = s, l or sigmoid(l)           (select_on)
 ///     q <- q + selection_bias,  q <- groups(q)        the bias moves the choice, never a weight
-///     chosen = top_k of q                             descending, ties to the lower expert, NaN last
+///     chosen = top_k of q                             descending, NaN last
 ///     w = s, softmax or sigmoid of l over the chosen  (weight_from)
 ///     w <- normalize(w) * scale * per_expert_scale
+///
+/// Where no bias is added and no group filled with a finite score, experts are ranked by l instead of a q that
+/// increases with it (see ScoreFunction): the order of exact arithmetic, also where q saturates. Ties go to the lower
+/// expert.
 ///
 /// An expert whose logit is -infinity (before the softcap) is ranked behind all others, whatever its bias and the fill
 /// of its group, and adds nothing to the score of its group; a group of such experts only is ranked as if NaN. So a
@@ -86,9 +91,9 @@ private:
     template <class T>
     [[nodiscard]] std::span<const T> softcapped(std::span<const T> logits, std::span<T> memory) const;
     void validate_groups(std::size_t n_experts) const;
+    [[nodiscard]] bool ranks_by_logit() const;
     template <class T>
-    void limit_groups(std::span<T> keys, std::span<const T> raw, std::span<T> group_scores,
-                      std::span<ExpertId> order) const;
+    void limit_groups(std::span<T> keys, std::span<const T> raw, std::span<T> levels, std::span<ExpertId> order) const;
     template <class T>
     void weigh_chosen(std::span<const ExpertId> chosen, std::span<const T> logits, std::span<const T> scores,
                       std::span<T> weights) const;
@@ -166,11 +171,16 @@ int TokenChoice<Score>::select(std::span<const T> logits, BasicSelection<T> out)
     for (std::size_t e = 0; e < selection_bias.size(); ++e) {
         keys[e] += static_cast<T>(selection_bias[e]);
     }
-    if (groups.n_groups > 1) {
-        limit_groups(keys, raw, memory(3), out.order);
-    }
     const auto chosen = out.experts.first(static_cast<std::size_t>(top_k));
-    detail::top_k<T>(keys, raw, chosen);
+    if (groups.n_groups > 1) {
+        const std::span<T> levels = memory(3);
+        limit_groups(keys, raw, levels, out.order);
+        detail::top_k_by(n_experts, chosen, [&](std::size_t a, std::size_t b) {
+            return levels[a] != levels[b] ? levels[a] < levels[b] : detail::precedes(keys[a], keys[b]);
+        });
+    } else {
+        detail::top_k<T>(ranks_by_logit() ? raw : std::span<const T>(keys), raw, chosen);
+    }
     weigh_chosen<T>(chosen, logits, scores, out.weights.first(chosen.size()));
     return top_k;
 }
@@ -201,10 +211,21 @@ std::span<const T> TokenChoice<Score>::softcapped(std::span<const T> logits, std
     return memory;
 }
 
+/// Whether what the choice looks at increases with the logit, strictly in exact arithmetic.
+template <class Score>
+bool TokenChoice<Score>::ranks_by_logit() const {
+    const bool filled = groups.n_groups > 1 && std::isfinite(groups.fill);
+    return selection_bias.empty() && !filled && (select_on != SelectOn::score || detail::is_strictly_increasing(score));
+}
+
+/// Makes `keys` what the experts are ranked by, inside their level: 0 those that take part, 1 those of masked groups, 2
+/// those whose logit is -infinity.
 template <class Score>
 template <class T>
-void TokenChoice<Score>::limit_groups(std::span<T> keys, std::span<const T> raw, std::span<T> group_scores,
+void TokenChoice<Score>::limit_groups(std::span<T> keys, std::span<const T> raw, std::span<T> levels,
                                       std::span<ExpertId> order) const {
+    const std::span<T> group_scores = levels;  // first these, then those
+    const std::span<const T> ranked = ranks_by_logit() ? raw : std::span<const T>(keys);
     const auto n_groups = static_cast<std::size_t>(groups.n_groups);
     const std::size_t members = keys.size() / n_groups;
     const auto group = [&](std::size_t g) { return keys.subspan(g * members, members); };
@@ -214,7 +235,7 @@ void TokenChoice<Score>::limit_groups(std::span<T> keys, std::span<const T> raw,
         const auto excluded = [&](ExpertId member) {
             return detail::excludes(members_raw[static_cast<std::size_t>(member)]);
         };
-        detail::top_k<T>(group(g), members_raw, best);
+        detail::top_k<T>(ranked.subspan(g * members, members), members_raw, best);
         group_scores[g] = excluded(best[0]) ? std::numeric_limits<T>::quiet_NaN() : T(0);
         for (const ExpertId member : best) {
             if (!excluded(member)) {
@@ -225,9 +246,17 @@ void TokenChoice<Score>::limit_groups(std::span<T> keys, std::span<const T> raw,
     // Ranking all groups, not only those kept, lists those to be masked behind them.
     const auto ranking = order.first(n_groups);
     detail::top_k<T>(group_scores.first(n_groups), ranking);
+    std::copy(ranked.begin(), ranked.end(), keys.begin());
+    std::fill(levels.begin(), levels.end(), T(0));
     for (const ExpertId masked : ranking.subspan(static_cast<std::size_t>(groups.kept))) {
-        const std::span<T> out = group(static_cast<std::size_t>(masked));
-        std::fill(out.begin(), out.end(), static_cast<T>(groups.fill));
+        const std::size_t first = static_cast<std::size_t>(masked) * members;
+        std::fill_n(keys.begin() + static_cast<std::ptrdiff_t>(first), members, static_cast<T>(groups.fill));
+        if (groups.fill == -std::numeric_limits<double>::infinity()) {
+            std::fill_n(levels.begin() + static_cast<std::ptrdiff_t>(first), members, T(1));
+        }
+    }
+    for (std::size_t e = 0; e < raw.size(); ++e) {
+        levels[e] = detail::excludes(raw[e]) ? T(2) : levels[e];
     }
 }
 

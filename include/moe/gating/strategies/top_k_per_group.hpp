@@ -21,8 +21,9 @@ namespace moe::inline MOE_ABI {
 /// equal work from every token. Pangu Pro: softmax over all, 8 groups, one expert each, not normalised, times a scale
 /// of each expert.
 ///
-/// Experts group by group, inside a group in order of the score: descending, ties to the lower expert, NaN and then
-/// those whose logit is -infinity last. w = normalize(s of the chosen) * scale * per_expert_scale.
+/// Experts group by group, inside a group in order of the score: descending, ties of scores that saturate to the
+/// greater logit (ScoreFunction), others to the lower expert, NaN and then those whose logit is -infinity last. w =
+/// normalize(s of the chosen) * scale * per_expert_scale.
 template <class Score = Softmax>
 struct TopKPerGroup {
     Score score{};
@@ -65,13 +66,14 @@ struct TopKPerGroup {
     int select(std::span<const T> logits, BasicSelection<T> out) const {
         const std::span<T> scores = out.scratch.first(out.order.size());
         score(logits, scores);
+        const std::span<const T> ranked = detail::ranked_by<Score, T>(score, logits, scores);
         const std::size_t members = scores.size() / static_cast<std::size_t>(n_groups);
         const auto k = static_cast<std::size_t>(top_k);
         const std::span<ExpertId> chosen = out.experts.first(max_per_token());
         for (std::size_t g = 0; g < static_cast<std::size_t>(n_groups); ++g) {
             const std::size_t first = g * members;
             const std::span<ExpertId> best = chosen.subspan(g * k, k);
-            detail::top_k<T>(scores.subspan(first, members), logits.empty() ? logits : logits.subspan(first, members),
+            detail::top_k<T>(ranked.subspan(first, members), logits.empty() ? logits : logits.subspan(first, members),
                              best);
             for (ExpertId& member : best) {
                 member += static_cast<ExpertId>(first);

@@ -22,10 +22,11 @@ namespace moe::inline MOE_ABI {
 ///
 ///     chosen = the shortest beginning with  sum of the chosen >= mass * sum of all
 ///
-/// but at least one expert, at most `limit`, and none of score 0 behind the first; mass 1 takes all others. A softmax
-/// sums to 1, so that `mass` is the p of the paper; for other scores, which must not be negative, it is a share. Both
-/// sums are made in double, that of all in order of the index. Experts in order of the score, those whose logit is
-/// -infinity last; weights are scores, normalised and scaled. A sum that is NaN is reached at once.
+/// (ties of scores that saturate go to the greater logit: see ScoreFunction) but at least one expert, at most `limit`,
+/// and none of score 0 behind the first; mass 1 takes all others. A softmax sums to 1, so that `mass` is the p of the
+/// paper; for other scores, which must not be negative, it is a share. Both sums are made in double, that of all in
+/// order of the index. Experts in order of the score, those whose logit is -infinity last; weights are scores,
+/// normalised and scaled. A sum that is NaN is reached at once.
 template <class Score = Softmax>
 struct TopP {
     Score score{};
@@ -58,7 +59,7 @@ struct TopP {
         const double wanted = mass < 1 ? mass * all : std::numeric_limits<double>::infinity();
 
         // A heap, since most tokens are content with few of many experts.
-        const detail::Ranking<T> ranking(scores, logits);
+        const detail::Ranking<T> ranking(detail::ranked_by<Score, T>(score, logits, scores), logits);
         const auto behind = [&](ExpertId a, ExpertId b) { return ranking(b, a); };
         std::iota(out.order.begin(), out.order.end(), ExpertId{0});
         std::make_heap(out.order.begin(), out.order.end(), behind);

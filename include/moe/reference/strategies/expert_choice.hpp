@@ -22,18 +22,30 @@ namespace moe::inline MOE_ABI::reference {
 }
 
 /// `scores[t]` (n_experts) of each token, all of them valid: experts of token t in ascending order, and their scores.
-/// All pairs in the order of score, then token, then expert; a pair is taken while its expert and its token have room.
+/// All pairs in the order of score, then (if `logits`, as many, are given) logit, then token, then expert; a pair is
+/// taken while its expert and its token have room.
 [[nodiscard]] inline std::vector<Choice> expert_choice(const std::vector<Vector>& scores, std::size_t capacity,
-                                                       std::size_t max_per_token) {
+                                                       std::size_t max_per_token,
+                                                       const std::vector<Vector>& logits = {}) {
     const std::size_t n_experts = scores.empty() ? 0 : scores[0].size();
     Vector pairs;
     for (const Vector& row : scores) {
         pairs.insert(pairs.end(), row.begin(), row.end());
     }
+    Vector pair_logits;
+    for (const Vector& row : logits) {
+        pair_logits.insert(pair_logits.end(), row.begin(), row.end());
+    }
+    std::vector<ExpertId> order = logits.empty() ? top_k(pairs, pairs.size()) : top_k(pair_logits, pairs.size());
+    std::stable_sort(order.begin(), order.end(), [&](ExpertId a, ExpertId b) {
+        const double x = pairs[static_cast<std::size_t>(a)];
+        const double y = pairs[static_cast<std::size_t>(b)];
+        return (std::isnan(y) && !std::isnan(x)) || x > y;
+    });
     std::vector<std::vector<bool>> takes(scores.size(), std::vector<bool>(n_experts, false));
     std::vector<std::size_t> of_token(scores.size(), 0);
     std::vector<std::size_t> of_expert(n_experts, 0);
-    for (const ExpertId pair : top_k(pairs, pairs.size())) {
+    for (const ExpertId pair : order) {
         const std::size_t t = static_cast<std::size_t>(pair) / n_experts;
         const std::size_t e = static_cast<std::size_t>(pair) % n_experts;
         if (of_token[t] < max_per_token && of_expert[e] < capacity) {
