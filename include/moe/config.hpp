@@ -6,6 +6,11 @@
 /// the file is compiled for, so that two files of one program with different flags never share an inline function:
 /// the linker keeps one copy of each symbol, and the wrong one would run an instruction the machine may not have.
 
+#if !defined(__cplusplus) || __cplusplus < 202002L
+// After an #error the compiler would go on, into all that it does not know yet; at a file that is not there it stops.
+#include <moe needs C++20: compile with -std=c++20 or newer>
+#endif
+
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) ||                               \
     defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
 #error "moe needs floating point as it is: no -ffast-math, no -Ofast, which lose NaN and reorder sums"

@@ -30,7 +30,7 @@ Derived dense_type(const Eigen::DenseBase<Derived>&);
 
 /// The matrix or expression that M, maybe a reference to it or a class derived from it, is.
 template <class M>
-using EigenType = decltype(dense_type(std::declval<M>()));
+using EigenType = decltype(detail::dense_type(std::declval<M>()));
 
 template <class Matrix>
 inline constexpr bool owns_memory = std::is_base_of_v<Eigen::PlainObjectBase<Matrix>, Matrix>;
@@ -72,8 +72,9 @@ template <class Matrix>
 template <class Matrix>
 [[nodiscard]] auto weight_stack(const std::vector<const typename Matrix::Scalar*>& matrices, const Matrix& first) {
     const WeightStack<typename Matrix::Scalar> stack(matrices, static_cast<std::size_t>(first.outerSize()),
-                                                     static_cast<std::size_t>(first.innerSize()), outer_stride(first));
-    return Matrix::IsRowMajor ? stack : transpose(stack);
+                                                     static_cast<std::size_t>(first.innerSize()),
+                                                     detail::outer_stride(first));
+    return Matrix::IsRowMajor ? stack : moe::transpose(stack);
 }
 
 /// `x` as a matrix of T.
@@ -143,7 +144,7 @@ void forward(const Layer& layer, const Eigen::DenseBase<Derived>& x, Matrix&& y,
              const E& executor = {}, const ForwardOptions<typename Layer::value_type>& options = {}) {
     using T = typename Layer::value_type;
     const detail::Rows<T> input(detail::as_matrix<T>(x));
-    layer.forward(view(input), view(y), workspace, executor, options);
+    layer.forward(moe::view(input), moe::view(y), workspace, executor, options);
 }
 
 /// The same into a new matrix, with a workspace of its own.
@@ -153,7 +154,7 @@ template <class Layer, class Derived, Executor E = SerialExecutor>
     using T = typename Layer::value_type;
     RowMatrix<T> y = RowMatrix<T>::Zero(x.rows(), x.cols());
     Workspace workspace;
-    forward(layer, x, y, workspace, executor, options);
+    moe::forward(layer, x, y, workspace, executor, options);
     return y;
 }
 
@@ -166,7 +167,7 @@ template <class Layer, class Derived, Executor E = SerialExecutor>
     const detail::Rows<T> input(detail::as_matrix<T>(x));
     RowMatrix<T> y = RowMatrix<T>::Zero(x.rows(), x.cols());
     Workspace workspace;
-    layer.forward(view(input), plan, view(y), workspace, executor, options);
+    layer.forward(moe::view(input), plan, moe::view(y), workspace, executor, options);
     return y;
 }
 
@@ -178,7 +179,7 @@ template <class Layer, class Derived, Executor E = SerialExecutor>
     const detail::Rows<T> input(detail::as_matrix<T>(x));
     RoutingPlan<T> plan;
     Workspace workspace;
-    layer.route(view(input), plan, workspace, executor, options);
+    layer.route(moe::view(input), plan, workspace, executor, options);
     return plan;
 }
 

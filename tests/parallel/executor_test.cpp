@@ -9,6 +9,7 @@
 
 #include "moe/parallel/openmp.hpp"
 #include "support/catch.hpp"
+#include "support/errors.hpp"
 #include "support/executors.hpp"
 
 namespace moe_test::executor_test {
@@ -126,6 +127,45 @@ TEST_CASE("OpenMpExecutor of one thread makes no team, which would allocate", "[
     CHECK(level == 1);
 }
 #endif
+
+namespace {
+
+template <class Number>
+struct Counted {
+    Number number;
+    [[nodiscard]] Number concurrency() const { return number; }
+    void run(moe::ParallelWork work) const { work(0, 1); }
+};
+
+struct Idle {
+    static std::size_t concurrency() { return 4; }
+    static void run(moe::ParallelWork) {}
+};
+
+template <class E>
+void check_refused(const E& executor, const std::string& number) {
+    const auto error = moe_test::error_of([&] { (void)moe::ExecutorRef(executor); });
+    CHECK(error.code == moe::ErrorCode::range);
+    CHECK_THAT(error.text, moe_test::contains("executor: concurrency() is " + number));
+}
+
+}  // namespace
+
+TEST_CASE("an executor of a number of threads that cannot be is named", "[executor][errors]") {
+    check_refused(Counted<int>{-1}, "-1,");
+    check_refused(Counted<int>{0}, "0,");
+    check_refused(Counted<long>{-1}, "-1,");
+    check_refused(Counted<std::size_t>{static_cast<std::size_t>(-1)}, "-1,");
+    check_refused(Counted<unsigned>{static_cast<unsigned>(-1)}, "4294967295,");
+    CHECK(moe::ExecutorRef(Counted<int>{3}).concurrency() == 3);
+}
+
+TEST_CASE("an executor that runs nobody is named, for else what was to be computed would be what it was before",
+          "[executor][errors]") {
+    const auto error = moe_test::error_of([] { moe::ExecutorRef(Idle{}).run([](std::size_t, std::size_t) {}); });
+    CHECK(error.code == moe::ErrorCode::missing);
+    CHECK_THAT(error.text, moe_test::contains("without calling work(ith, nth)") && moe_test::contains("1..4"));
+}
 
 TEST_CASE("a task queue hands out every task once", "[executor]") {
     constexpr std::size_t n_tasks = 5000;

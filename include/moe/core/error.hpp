@@ -54,10 +54,18 @@ private:
 }  // namespace moe::inline MOE_ABI
 
 #if !MOE_EXCEPTIONS
+extern "C" {
+
 /// Called instead of throwing when built with `-fno-exceptions`. The library only declares it: a program that defines
 /// it gets the report, in one that does not the error aborts. It must not return (the program is aborted if it does).
 /// `code` is an `ErrorCode`.
-extern "C" __attribute__((weak)) void moe_error_handler(int code, const char* message);
+__attribute__((weak)) void moe_error_handler(int code, const char* message);
+
+/// The last mistake of this thread, cut to what fits: see moe::last_error(). One for a program, whatever the flags of
+/// its files; a debugger shows it by this name, and C code may say `extern _Thread_local char moe_last_error[512];`. It
+/// is the only global of the library, and only in programs that have no exceptions to carry the text.
+inline constinit thread_local char moe_last_error[512] = {};
+}
 #endif
 
 namespace moe::inline MOE_ABI {
@@ -79,7 +87,27 @@ inline void append(std::string& text, double value) {
     text.append(digits.data(), std::to_chars(digits.data(), end, value, std::chars_format::general, 9).ptr);
 }
 
+#if !MOE_EXCEPTIONS
+/// Hands the report to whoever can have it, the program's handler or, at SIGABRT, last_error().
+[[noreturn]] inline void report(ErrorCode code, const std::string& message) {
+    moe_last_error[message.copy(moe_last_error, sizeof moe_last_error - 1)] = '\0';
+    // In a variable: compilers warn of a comparison with the address of a function that the same file defines.
+    void (*const handler)(int, const char*) = moe_error_handler;
+    if (handler != nullptr) {
+        handler(static_cast<int>(code), message.c_str());
+    }
+    std::abort();
+}
+#endif
+
 }  // namespace detail
+
+#if !MOE_EXCEPTIONS
+/// What the last mistake of this thread was, the text that Error::what() has where there are exceptions; empty if there
+/// was none. Written before moe_error_handler is called and before the program is aborted, so that a handler of SIGABRT
+/// can show it. Only where exceptions are off; nothing is printed.
+[[nodiscard]] inline const char* last_error() noexcept { return moe_last_error; }
+#endif
 
 /// Reports a mistake: throws `Error`, or calls `moe_error_handler` where exceptions are off. The parts (strings and
 /// numbers) are joined into the message. Never returns.
@@ -90,10 +118,7 @@ template <class... Parts>
 #if MOE_EXCEPTIONS
     throw Error(code, message);
 #else
-    if (moe_error_handler != nullptr) {
-        moe_error_handler(static_cast<int>(code), message.c_str());
-    }
-    std::abort();
+    detail::report(code, message);
 #endif
 }
 

@@ -34,7 +34,7 @@ struct float16 {
 
 /// Exact: every binary16 value, subnormals included, is a float32.
 [[nodiscard]] constexpr float to_float(float16 value) noexcept {
-    const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000U) << 16U;
+    const std::uint32_t sign = (value.bits & 0x8000U) << 16U;
     const std::uint32_t exponent = (value.bits >> 10U) & 0x1FU;
     const std::uint32_t fraction = value.bits & 0x3FFU;
     if (exponent == 0x1FU) {  // infinity, or a NaN made quiet as hardware does

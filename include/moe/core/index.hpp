@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -35,5 +36,20 @@ using Index = std::uint32_t;
 
 [[nodiscard]] constexpr std::size_t divide_up(std::size_t a, std::size_t b) noexcept { return a / b + (a % b != 0); }
 [[nodiscard]] constexpr std::size_t round_up(std::size_t a, std::size_t b) noexcept { return divide_up(a, b) * b; }
+
+namespace detail {
+
+/// A number known to fit. A plain cast is one too many for -Wuseless-cast where the type is std::size_t already, as
+/// that of a 64-bit number is on some systems.
+template <std::unsigned_integral Number>
+[[nodiscard]] constexpr std::size_t to_size(Number value) noexcept {
+    if constexpr (std::same_as<Number, std::size_t>) {
+        return value;
+    } else {
+        return static_cast<std::size_t>(value);
+    }
+}
+
+}  // namespace detail
 
 }  // namespace moe::inline MOE_ABI

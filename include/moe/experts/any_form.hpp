@@ -61,7 +61,7 @@ decltype(auto) visit_form(const AnyForm& any, Visitor&& visitor) {
 }
 
 inline void AnyForm::validate() const {
-    visit_form(*this, [](const auto& form) { validate_form(form); });
+    visit_form(*this, [](const auto& form) { moe::validate_form(form); });
 }
 
 /// A form, static or chosen at run time.

@@ -107,7 +107,6 @@ ExpertCall<T>::ExpertCall(const ExpertsRef<T>& expert, MatrixView<const T> x, Ma
     const char* const in_weights = expert.overlapped(bytes_of(y));
     ensure(in_weights == nullptr, ErrorCode::layout, "Expert: y overlaps ", in_weights == nullptr ? "" : in_weights,
            "; nothing is computed in place");
-    ensure(threads.concurrency() > 0, ErrorCode::range, "Expert: an executor of 0 threads");
     Arena measure;
     (void)lay_out(measure);
     lease_ = workspace.lease(measure.used());

@@ -139,7 +139,7 @@ public:
     /// Throws Error(shape, missing) when a matrix the form needs is absent or the shapes disagree, naming them, and
     /// whatever the form's own validation refuses.
     ExpertBank(Form form, ExpertWeights<W> weights) : form_(form), weights_(std::move(weights)) {
-        validate_form(form_);
+        moe::validate_form(form_);
         layout_ = detail::check_weights(form_.gated(), weights_);
     }
 

@@ -36,19 +36,19 @@ void apply_form_to_rows(const Form& any_form, const PanelLayout<T>& layout, cons
                         std::byte* hidden, std::size_t stride) {
     const std::size_t columns = layout.hidden_columns();
     const std::size_t first = panel * columns;
-    visit_form(any_form, [&](const auto& form) {
+    moe::visit_form(any_form, [&](const auto& form) {
         for (std::size_t r = 0; r < n_rows; ++r, sums += Panel<T>::width, hidden += stride) {
             const T scale = scales.empty() ? T(1) : scales[r];
             if constexpr (std::is_same_v<T, float>) {
                 if (format.quantized()) {
                     std::array<float, Panel<float>::width> values;
-                    apply_form(form, columns, sums, scale, bias, values.data());
+                    detail::apply_form(form, columns, sums, scale, bias, values.data());
                     quantize_columns(QuantizedRows{layout.d_ff}, first, columns, values.data(), format.zero_point,
                                      hidden);
                     continue;
                 }
             }
-            apply_form(form, columns, sums, scale, bias, reinterpret_cast<T*>(hidden) + first);
+            detail::apply_form(form, columns, sums, scale, bias, reinterpret_cast<T*>(hidden) + first);
         }
     });
 }

@@ -36,7 +36,7 @@ struct Gated {
     [[nodiscard]] static constexpr bool gated() noexcept { return true; }
     template <class V>
     [[nodiscard]] V operator()(const V& gate, const V& up) const {
-        return activate(activation, gate) * up;
+        return moe::activate(activation, gate) * up;
     }
 };
 
@@ -48,7 +48,7 @@ struct Plain {
     [[nodiscard]] static constexpr bool gated() noexcept { return false; }
     template <class V>
     [[nodiscard]] V operator()(const V& up) const {
-        return activate(activation, up);
+        return moe::activate(activation, up);
     }
 };
 
@@ -85,7 +85,7 @@ struct ClampedBefore {
 
     template <class V>
     [[nodiscard]] V operator()(const V& gate, const V& up) const {
-        return activate(activation, math::at_most(gate, limit)) * math::at_least(math::at_most(up, limit), -limit);
+        return moe::activate(activation, math::at_most(gate, limit)) * math::at_least(math::at_most(up, limit), -limit);
     }
 };
 
@@ -102,7 +102,7 @@ struct ClampedAfter {
 
     template <class V>
     [[nodiscard]] V operator()(const V& gate, const V& up) const {
-        return math::at_most(activate(activation, gate), limit) * math::at_least(math::at_most(up, limit), -limit);
+        return math::at_most(moe::activate(activation, gate), limit) * math::at_least(math::at_most(up, limit), -limit);
     }
 };
 

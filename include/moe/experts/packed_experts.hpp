@@ -154,7 +154,7 @@ public:
     PackedExperts(Form form, const PackedLayout<F>& layout, std::span<const std::byte> packed,
                   Compute compute = Compute::exact)
         : form_(form), layout_(layout), compute_(compute), data_(packed.data()) {
-        validate_form(form_);
+        moe::validate_form(form_);
         ensure(form_.gated() == this->layout().gated, ErrorCode::shape, "PackedExperts: the experts were packed as ",
                this->layout().gated ? "gated" : "plain", " ones, the form is ", form_.gated() ? "gated" : "plain");
         check_memory(packed.data(), packed.size());

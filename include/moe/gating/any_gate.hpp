@@ -78,17 +78,17 @@ private:
         [[nodiscard]] bool is_batch_gate() const override { return moe::is_batch_gate(held); }
         [[nodiscard]] bool needs_logits() const override { return moe::needs_logits(held); }
         [[nodiscard]] std::size_t n_experts(std::size_t n_logits) const override {
-            return gate_n_experts(held, n_logits);
+            return moe::gate_n_experts(held, n_logits);
         }
         [[nodiscard]] std::size_t max_per_token(std::size_t n_tokens, std::size_t n_experts) const override {
-            return gate_max_per_token(held, n_tokens, n_experts);
+            return moe::gate_max_per_token(held, n_tokens, n_experts);
         }
         [[nodiscard]] std::size_t max_assignments(std::size_t n_tokens, std::size_t n_experts) const override {
-            return gate_max_assignments(held, n_tokens, n_experts);
+            return moe::gate_max_assignments(held, n_tokens, n_experts);
         }
-        void validate(std::size_t n_experts) const override { validate_gate(held, n_experts); }
+        void validate(std::size_t n_experts) const override { moe::validate_gate(held, n_experts); }
         [[nodiscard]] const char* overlapped(const ByteView& memory) const override {
-            return gate_overlapped(held, memory);
+            return moe::gate_overlapped(held, memory);
         }
 
         std::size_t select_token(std::span<const float> logits, TokenContext context,

@@ -235,7 +235,7 @@ template <class G>
     if constexpr (erases_gates<G>) {
         return gate.max_assignments(n_tokens, n_experts);
     } else {
-        const std::size_t most = checked_multiply(n_tokens, gate_max_per_token(gate, n_tokens, n_experts));
+        const std::size_t most = checked_multiply(n_tokens, moe::gate_max_per_token(gate, n_tokens, n_experts));
         if constexpr (detail::BoundsAssignments<G>) {
             const auto bound =
                 gate.max_assignments(detail::to_int(n_tokens, "tokens"), detail::to_int(n_experts, "experts"));
@@ -258,7 +258,7 @@ void validate_gate(const G& gate, std::size_t n_experts) {
         if constexpr (detail::Validates<G>) {
             gate.validate(n_experts);
         }
-        (void)gate_max_per_token(gate, 1, n_experts);
+        (void)moe::gate_max_per_token(gate, 1, n_experts);
     }
 }
 

@@ -19,13 +19,13 @@ public:
     explicit GateRef(const G& gate)
         : gate_(&gate),
           max_per_token_([](const void* self, std::size_t n_tokens, std::size_t n_experts) {
-              return gate_max_per_token(*static_cast<const G*>(self), n_tokens, n_experts);
+              return moe::gate_max_per_token(*static_cast<const G*>(self), n_tokens, n_experts);
           }),
           max_assignments_([](const void* self, std::size_t n_tokens, std::size_t n_experts) {
-              return gate_max_assignments(*static_cast<const G*>(self), n_tokens, n_experts);
+              return moe::gate_max_assignments(*static_cast<const G*>(self), n_tokens, n_experts);
           }),
           overlapped_([](const void* self, const ByteView& memory) {
-              return gate_overlapped(*static_cast<const G*>(self), memory);
+              return moe::gate_overlapped(*static_cast<const G*>(self), memory);
           }) {
         if constexpr (TokenGate<G, T> || erases_gates<G>) {
             select_token_ = [](const void* self, std::span<const T> logits, TokenContext context,

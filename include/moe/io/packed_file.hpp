@@ -99,7 +99,7 @@ public:
         });
         ensure(form.gated() == gated(), ErrorCode::format, context_, ": it holds ", gated() ? "gated" : "plain",
                " experts, the form given is ", form.gated() ? "gated" : "plain");
-        validate_form(form);
+        moe::validate_form(form);
         return {std::move(form), detail::stored_layout<F>(header_), data_, compute};
     }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "../core/error.hpp"
+#include "../core/index.hpp"
 #include "dtype.hpp"
 #include "json.hpp"
 #include "tensor_view.hpp"
@@ -134,7 +135,7 @@ public:
             other_number(std::to_string(value));
             return;
         }
-        const auto size = static_cast<std::size_t>(value);
+        const std::size_t size = to_size(value);
         switch (next_) {
             case Next::dimension: add_dimension(size); break;
             case Next::offset: add_offset(size); break;

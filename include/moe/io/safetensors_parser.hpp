@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../core/error.hpp"
+#include "../core/index.hpp"
 #include "safetensors_header.hpp"
 #include "tensor_view.hpp"
 #include "text.hpp"
@@ -54,7 +55,7 @@ private:
             raise_error(ErrorCode::truncated, context_, ": the header of ", length, " bytes is cut off after ",
                         rest.size());
         }
-        const std::string_view text(reinterpret_cast<const char*>(rest.data()), static_cast<std::size_t>(length));
+        const std::string_view text(reinterpret_cast<const char*>(rest.data()), to_size(length));
         if (text.front() != '{') {
             raise_error(ErrorCode::header, context_, ": the header begins with ", in_quotes(text.substr(0, 1)),
                         ", not with '{'");

@@ -20,14 +20,15 @@ public:
 
     RouterWithGate(const RouterType& router, G gate) : linear_(&router.linear()), gate_(std::move(gate)) {
         if constexpr (has_gate) {
-            ensure(!linear_->empty() || !needs_logits(gate_), ErrorCode::missing,
+            ensure(!linear_->empty() || !moe::needs_logits(gate_), ErrorCode::missing,
                    "with_gate: this gate reads logits, but the router of the layer has no weights");
             // How many logits the layer's own gate reads is of no account to one that reads none.
-            const std::size_t n = needs_logits(gate_) ? gate_n_experts(gate_, linear_->outputs()) : router.n_experts();
+            const std::size_t n =
+                moe::needs_logits(gate_) ? moe::gate_n_experts(gate_, linear_->outputs()) : router.n_experts();
             ensure(n == router.n_experts(), ErrorCode::shape, "with_gate: this gate chooses among ", n,
                    " experts, the layer's among ", router.n_experts());
             n_experts_ = n;
-            validate_gate(gate_, n);
+            moe::validate_gate(gate_, n);
         }
     }
 
@@ -36,7 +37,7 @@ public:
     [[nodiscard]] const G& gate() const noexcept { return gate_; }
     [[nodiscard]] bool has_logits() const {
         if constexpr (has_gate) {
-            return needs_logits(gate_);
+            return moe::needs_logits(gate_);
         } else {
             return true;
         }

@@ -43,7 +43,7 @@ public:
         ensure(down.rows() == up.rows() && down.cols() == up.cols() && !down.empty(), ErrorCode::shape,
                "NeuronLayer: down is ", down.rows(), " x ", down.cols(), " and up is ", up.rows(), " x ", up.cols(),
                "; both must be n_experts x d_model");
-        const std::size_t chosen_among = gate_n_experts(gate_, 2 * router_.n_keys());
+        const std::size_t chosen_among = moe::gate_n_experts(gate_, 2 * router_.n_keys());
         ensure(chosen_among == down.rows(), ErrorCode::shape, "NeuronLayer: the router's halves of ", router_.n_keys(),
                " keys choose among ", chosen_among, " experts, but there are ", down.rows());
         validate_gate(gate_, chosen_among);
@@ -183,7 +183,8 @@ private:
                                   return;
                               }
                               for_each_row(memory, task * k, k, down_, 0, d_model(), [&](std::size_t i, const W* row) {
-                                  memory.weights[i] *= activate(activation_, dot_row(row, call.x.row(t), d_model()));
+                                  memory.weights[i] *=
+                                      moe::activate(activation_, dot_row(row, call.x.row(t), d_model()));
                               });
                           });
     }

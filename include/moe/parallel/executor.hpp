@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <exception>
 
+#include "../core/error.hpp"
 #include "../core/function_ref.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -27,25 +28,41 @@ struct SerialExecutor {
     static void run(ParallelWork work) { work(0, 1); }
 };
 
+namespace detail {
+
+/// More workers than any machine runs: such a number is a negative one.
+inline constexpr std::size_t max_concurrency = std::size_t{1} << 20U;
+
+[[nodiscard]] inline std::size_t checked_concurrency(std::size_t concurrency) {
+    ensure(concurrency >= 1 && concurrency <= max_concurrency, ErrorCode::range, "executor: concurrency() is ",
+           static_cast<std::ptrdiff_t>(concurrency), ", it must lie in 1..", max_concurrency);
+    return concurrency;
+}
+
+}  // namespace detail
+
 /// Any executor by reference, so that the code behind it is compiled once.
 class ExecutorRef {
 public:
+    /// Throws Error(range) for a concurrency of 0, a negative one, or one of more than a million.
     template <class E>
         requires(!std::same_as<E, ExecutorRef> && Executor<E>)
     ExecutorRef(const E& executor)  // NOLINT: implicit, an executor is passed as it is
         : executor_(&executor),
-          concurrency_(static_cast<std::size_t>(executor.concurrency())),
+          concurrency_(detail::checked_concurrency(static_cast<std::size_t>(executor.concurrency()))),
           run_([](const void* object, ParallelWork work) { static_cast<const E*>(object)->run(work); }) {}
 
     [[nodiscard]] std::size_t concurrency() const noexcept { return concurrency_; }
 
     /// Runs `work` on the executor. An exception of a worker is kept (the first one) and rethrown here when all are
-    /// done.
+    /// done. Throws Error(missing) if the executor returns and has called nobody: what was to be computed is not.
     void run(ParallelWork work) const {
+        std::atomic<bool> started{false};
 #if MOE_EXCEPTIONS
         std::exception_ptr first;
         std::atomic_flag failed;
         auto guarded = [&](std::size_t ith, std::size_t nth) {
+            started.store(true, std::memory_order_relaxed);
             try {
                 work(ith, nth);
             } catch (...) {
@@ -59,8 +76,15 @@ public:
             std::rethrow_exception(first);
         }
 #else
-        run_(executor_, work);
+        auto counted = [&](std::size_t ith, std::size_t nth) {
+            started.store(true, std::memory_order_relaxed);
+            work(ith, nth);
+        };
+        run_(executor_, counted);
 #endif
+        ensure(started.load(std::memory_order_relaxed), ErrorCode::missing,
+               "executor: run(work) returned without calling work(ith, nth), for every ith below an nth of 1..",
+               concurrency_);
     }
 
 private:

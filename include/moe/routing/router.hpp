@@ -44,7 +44,7 @@ public:
     Router(WeightStack<W> weight, std::span<const W> bias, G gate)
         : linear_(std::move(weight), bias), gate_(std::move(gate)) {
         if constexpr (has_gate) {
-            n_experts_ = Emptied<std::size_t>(gate_n_experts(gate_, linear_.outputs()));
+            n_experts_ = Emptied<std::size_t>(moe::gate_n_experts(gate_, linear_.outputs()));
         }
         confirm();
     }
@@ -68,7 +68,7 @@ public:
     [[nodiscard]] const G& gate() const noexcept { return gate_; }
     [[nodiscard]] bool has_logits() const {
         if constexpr (has_gate) {
-            return needs_logits(gate_);
+            return moe::needs_logits(gate_);
         } else {
             return true;
         }
@@ -77,7 +77,7 @@ public:
 private:
     void confirm() const {
         if constexpr (has_gate) {
-            validate_gate(gate_, n_experts_.get());
+            moe::validate_gate(gate_, n_experts_.get());
         }
     }
 

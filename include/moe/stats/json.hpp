@@ -52,7 +52,7 @@ template <std::ranges::input_range Range>
 [[nodiscard]] std::string json_value(const Range& values) {
     std::string text = "[";
     for (const auto& value : values) {
-        text += (text.size() > 1 ? "," : "") + json_value(value);
+        text += (text.size() > 1 ? "," : "") + detail::json_value(value);
     }
     return text + "]";
 }
@@ -62,7 +62,7 @@ template <class T>
 [[nodiscard]] std::string json_value(const MatrixView<T>& values) {
     std::string text = "[";
     for (std::size_t r = 0; r < values.rows(); ++r) {
-        text += (r > 0 ? "," : "") + json_value(values.row_span(r));
+        text += (r > 0 ? "," : "") + detail::json_value(values.row_span(r));
     }
     return text + "]";
 }
@@ -75,7 +75,7 @@ public:
         text_ += text_.size() > 1 ? ",\"" : "\"";
         text_ += name;
         text_ += "\":";
-        text_ += json_value(std::forward<Value>(value));
+        text_ += detail::json_value(std::forward<Value>(value));
         return *this;
     }
     [[nodiscard]] std::string text() const { return text_ + "}"; }
@@ -129,7 +129,7 @@ template <class T>
         .add("mean_selected_mass", stats.mean_selected_mass())
         .add("mean_selection_margin", stats.mean_selection_margin())
         .add("drift", stats.drift())
-        .add("load_summary", detail::JsonText{to_json(load_summary(stats.load()))})
+        .add("load_summary", detail::JsonText{to_json(moe::load_summary(stats.load()))})
         .add("load", stats.load())
         .add("experts_per_token", stats.experts_per_token())
         .add("drops_by_slot", stats.drops_by_slot())

@@ -64,8 +64,8 @@ template <LoadCounts A, LoadCounts B, class Term>
 [[nodiscard]] double sum_over_loads(const char* name, const A& a, const B& b, Term&& term) {
     ensure(std::size(a) == std::size(b), ErrorCode::shape, name, ": loads of ", std::size(a), " and ", std::size(b),
            " experts");
-    const double total_a = load_total(a);
-    const double total_b = load_total(b);
+    const double total_a = moe::load_total(a);
+    const double total_b = moe::load_total(b);
     double sum = 0;
     for (std::size_t e = 0; e < std::size(a); ++e) {
         sum += term(static_cast<double>(std::data(a)[e]) / total_a, static_cast<double>(std::data(b)[e]) / total_b);
@@ -78,7 +78,7 @@ template <LoadCounts A, LoadCounts B, class Term>
 /// n; NaN for no experts.
 template <LoadCounts R>
 [[nodiscard]] double mean_load(const R& counts) {
-    return load_total(counts) / static_cast<double>(std::size(counts));
+    return moe::load_total(counts) / static_cast<double>(std::size(counts));
 }
 
 /// min n_e; NaN for no experts.
@@ -99,27 +99,27 @@ template <LoadCounts R>
 /// balancing", 2408.15664). Of the counts of a whole run it is their MaxVio_global, averaged over batches MaxVio_batch.
 template <LoadCounts R>
 [[nodiscard]] double max_violation(const R& counts) {
-    return max_load(counts) / mean_load(counts) - 1;
+    return moe::max_load(counts) / moe::mean_load(counts) - 1;
 }
 
 /// AvgVio = mean |n_e - n| / n: 0 in balance, 2 (E - 1) / E when one expert takes all. The companion of MaxVio.
 template <LoadCounts R>
 [[nodiscard]] double avg_violation(const R& counts) {
-    const double mean = mean_load(counts);
-    return detail::sum_over(counts, [mean](double count) { return std::abs(count - mean); }) / load_total(counts);
+    const double mean = moe::mean_load(counts);
+    return detail::sum_over(counts, [mean](double count) { return std::abs(count - mean); }) / moe::load_total(counts);
 }
 
 /// MinVio = 1 - min n_e / n: 0 in balance, 1 when an expert gets nothing. The companion of MaxVio.
 template <LoadCounts R>
 [[nodiscard]] double min_violation(const R& counts) {
-    return 1 - min_load(counts) / mean_load(counts);
+    return 1 - moe::min_load(counts) / moe::mean_load(counts);
 }
 
 /// Coefficient of variation, sqrt(mean (n_e - n)^2) / n, with the variance of a whole population: 0 in balance,
 /// sqrt(E - 1) when one expert takes all. Its square is the loss of Shazeer et al. 2017 (1701.06538, eq. 7 and 11).
 template <LoadCounts R>
 [[nodiscard]] double load_variation(const R& counts) {
-    const double mean = mean_load(counts);
+    const double mean = moe::mean_load(counts);
     const double squares = detail::sum_over(counts, [mean](double count) { return (count - mean) * (count - mean); });
     return std::sqrt(squares / static_cast<double>(std::size(counts))) / mean;
 }
@@ -128,7 +128,7 @@ template <LoadCounts R>
 /// single expert, which is always in balance. (Shannon 1948, normalised.)
 template <LoadCounts R>
 [[nodiscard]] double load_entropy(const R& counts) {
-    const double total = load_total(counts);
+    const double total = moe::load_total(counts);
     if (!(total > 0)) {
         return detail::undefined();
     }
@@ -142,7 +142,7 @@ template <LoadCounts R>
 /// exp(-sum f_e log f_e): how many experts in balance would have the entropy of this load; 1 to E.
 template <LoadCounts R>
 [[nodiscard]] double effective_experts(const R& counts) {
-    return std::exp(load_entropy(counts) * std::log(static_cast<double>(std::size(counts))));
+    return std::exp(moe::load_entropy(counts) * std::log(static_cast<double>(std::size(counts))));
 }
 
 /// Gini coefficient, sum_i sum_j |n_i - n_j| / (2 E^2 n): 0 in balance, (E - 1) / E when one expert takes all (Gini
@@ -155,7 +155,7 @@ template <LoadCounts R>
     for (std::size_t i = 0; i < sorted.size(); ++i) {
         sum += (2 * static_cast<double>(i + 1) - n_experts - 1) * sorted[i];
     }
-    return sum / (n_experts * load_total(counts));
+    return sum / (n_experts * moe::load_total(counts));
 }
 
 /// The middle count, of an even number the mean of the two in the middle; NaN for no experts. O(E log E), allocates.
@@ -177,7 +177,7 @@ template <LoadCounts R>
 [[nodiscard]] double share_of_most_used(const R& counts, std::size_t n) {
     const std::vector<double> sorted = detail::ascending(counts);
     const auto first = sorted.end() - static_cast<std::ptrdiff_t>((std::min)(n, sorted.size()));
-    return std::accumulate(first, sorted.end(), 0.0) / load_total(counts);
+    return std::accumulate(first, sorted.end(), 0.0) / moe::load_total(counts);
 }
 
 /// Share of all assignments that the `n` least used experts take. O(E log E), allocates.
@@ -185,7 +185,7 @@ template <LoadCounts R>
 [[nodiscard]] double share_of_least_used(const R& counts, std::size_t n) {
     const std::vector<double> sorted = detail::ascending(counts);
     const auto last = sorted.begin() + static_cast<std::ptrdiff_t>((std::min)(n, sorted.size()));
-    return std::accumulate(sorted.begin(), last, 0.0) / load_total(counts);
+    return std::accumulate(sorted.begin(), last, 0.0) / moe::load_total(counts);
 }
 
 /// N / sum ceil(n_e / M) M: the part of the rows of a matrix product that are tokens, if each expert's are filled up to
@@ -195,7 +195,7 @@ template <LoadCounts R>
 [[nodiscard]] double padding_efficiency(const R& counts, std::size_t tile_rows) {
     ensure(tile_rows > 0, ErrorCode::range, "padding_efficiency: tiles of 0 rows");
     const auto rows = static_cast<double>(tile_rows);
-    return load_total(counts) /
+    return moe::load_total(counts) /
            detail::sum_over(counts, [rows](double count) { return std::ceil(count / rows) * rows; });
 }
 
@@ -242,21 +242,21 @@ template <LoadCounts R>
 [[nodiscard]] LoadSummary load_summary(const R& counts) {
     const std::size_t fifth = divide_up(std::size(counts), 5);
     return {.n_experts = std::size(counts),
-            .total = load_total(counts),
-            .min = min_load(counts),
-            .median = median_load(counts),
-            .max = max_load(counts),
-            .mean = mean_load(counts),
-            .variation = load_variation(counts),
-            .max_violation = max_violation(counts),
-            .avg_violation = avg_violation(counts),
-            .min_violation = min_violation(counts),
-            .entropy = load_entropy(counts),
-            .effective_experts = effective_experts(counts),
-            .gini = load_gini(counts),
-            .dead_experts = dead_experts(counts),
-            .top_share = share_of_most_used(counts, fifth),
-            .bottom_share = share_of_least_used(counts, fifth)};
+            .total = moe::load_total(counts),
+            .min = moe::min_load(counts),
+            .median = moe::median_load(counts),
+            .max = moe::max_load(counts),
+            .mean = moe::mean_load(counts),
+            .variation = moe::load_variation(counts),
+            .max_violation = moe::max_violation(counts),
+            .avg_violation = moe::avg_violation(counts),
+            .min_violation = moe::min_violation(counts),
+            .entropy = moe::load_entropy(counts),
+            .effective_experts = moe::effective_experts(counts),
+            .gini = moe::load_gini(counts),
+            .dead_experts = moe::dead_experts(counts),
+            .top_share = moe::share_of_most_used(counts, fifth),
+            .bottom_share = moe::share_of_least_used(counts, fifth)};
 }
 
 }  // namespace moe::inline MOE_ABI

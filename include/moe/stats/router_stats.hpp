@@ -155,7 +155,7 @@ public:
         return counts;
     }
     /// load_distance (total variation) of the two windows; NaN while one is empty. Allocates.
-    [[nodiscard]] double drift() const { return load_distance(previous_window(), current_window()); }
+    [[nodiscard]] double drift() const { return moe::load_distance(previous_window(), current_window()); }
 
     // ---- together with others
 

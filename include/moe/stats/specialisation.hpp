@@ -91,10 +91,10 @@ public:
         double class_entropy = 0;
         double joint = 0;
         for (std::size_t c = 0; c < n_classes_; ++c) {
-            total += load_total(counts().row_span(c));
+            total += moe::load_total(counts().row_span(c));
         }
         for (std::size_t c = 0; c < n_classes_; ++c) {
-            class_entropy -= detail::times_log(load_total(counts().row_span(c)) / total);
+            class_entropy -= detail::times_log(moe::load_total(counts().row_span(c)) / total);
             joint += detail::sum_over(counts().row_span(c), [total](double n) { return detail::times_log(n / total); });
         }
         double expert_entropy = 0;

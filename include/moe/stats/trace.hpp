@@ -30,7 +30,7 @@ public:
         }
         for (const std::uint64_t number :
              {std::uint64_t{detail::trace_version}, std::uint64_t{detail::trace_byte_order},
-              static_cast<std::uint64_t>(trace_weights<T>), static_cast<std::uint64_t>(n_experts)}) {
+              static_cast<std::uint64_t>(trace_weights<T>), std::uint64_t{n_experts}}) {
             detail::append_little_endian(bytes_, number, 4);
         }
     }

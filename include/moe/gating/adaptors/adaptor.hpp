@@ -22,9 +22,9 @@ concept AdaptableSomewhere = Adaptable<G, float> || Adaptable<G, double>;
 /// Set-up check of the gate inside. Throws Error(missing) if an AnyGate holds a batch gate, else as validate_gate does.
 template <class G>
 void validate_inner(const char* adaptor, const G& gate, std::size_t n_experts) {
-    ensure(!is_batch_gate(gate), ErrorCode::missing, adaptor,
+    ensure(!moe::is_batch_gate(gate), ErrorCode::missing, adaptor,
            ": the gate inside chooses for whole batches, it must choose token by token");
-    validate_gate(gate, n_experts);
+    moe::validate_gate(gate, n_experts);
 }
 
 /// Parts of scratch a gate may use by itself; the others are for adaptors.

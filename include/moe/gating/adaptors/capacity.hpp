@@ -54,15 +54,15 @@ struct Capacity {
     static constexpr bool needs_logits = detail::reads_logits<Inner>;
 
     [[nodiscard]] std::size_t n_experts(int n_logits) const {
-        return gate_n_experts(gate, static_cast<std::size_t>(n_logits));
+        return moe::gate_n_experts(gate, static_cast<std::size_t>(n_logits));
     }
     [[nodiscard]] std::size_t max_per_token(int n_tokens, int n_experts) const {
-        return gate_max_per_token(gate, static_cast<std::size_t>(n_tokens), static_cast<std::size_t>(n_experts));
+        return moe::gate_max_per_token(gate, static_cast<std::size_t>(n_tokens), static_cast<std::size_t>(n_experts));
     }
     [[nodiscard]] std::size_t max_assignments(int n_tokens, int n_experts) const;
 
     /// See gate_overlapped.
-    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return gate_overlapped(gate, memory); }
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return moe::gate_overlapped(gate, memory); }
 
     /// Throws Error: whatever the gate or the limit refuses, an order that is none, an unlimited_from beyond the
     /// experts.
@@ -88,19 +88,19 @@ template <class Inner>
 std::size_t Capacity<Inner>::max_assignments(int n_tokens, int n_experts) const {
     const auto tokens = static_cast<std::size_t>(n_tokens);
     const auto experts = static_cast<std::size_t>(n_experts);
-    const std::size_t chosen = gate_max_assignments(gate, tokens, experts);
+    const std::size_t chosen = moe::gate_max_assignments(gate, tokens, experts);
     if (n_limited(experts) < experts || tokens == 0) {
         return chosen;
     }
     const std::size_t size = group == 0 ? tokens : (std::min)(group, tokens);
-    const std::size_t places = limit.places(size, gate_max_per_token(gate, tokens, experts), experts);
+    const std::size_t places = limit.places(size, moe::gate_max_per_token(gate, tokens, experts), experts);
     const std::size_t queues = divide_up(tokens, size) * experts;
     return places >= divide_up(chosen, queues) ? chosen : queues * places;
 }
 
 template <class Inner>
 void Capacity<Inner>::validate(std::size_t n_experts) const {
-    validate_gate(gate, n_experts);
+    moe::validate_gate(gate, n_experts);
     limit.validate();
     renormalize.validate();
     ensure(order <= CapacityOrder::random, ErrorCode::range, "Capacity: order has no value ", static_cast<int>(order));
@@ -134,9 +134,9 @@ void Capacity<Inner>::select(MatrixView<const T> logits, BatchSelection<T> out) 
 template <class Inner>
 template <class T>
 void Capacity<Inner>::choose(MatrixView<const T> logits, const BatchSelection<T>& out) const {
-    if (is_batch_gate(gate)) {
+    if (moe::is_batch_gate(gate)) {
         if constexpr (!TokenGate<Inner, T>) {
-            select_batch<T>(gate, logits, out);
+            moe::select_batch<T>(gate, logits, out);
         }
         return;
     }
@@ -147,9 +147,10 @@ void Capacity<Inner>::choose(MatrixView<const T> logits, const BatchSelection<T>
             std::size_t count = 0;
             if (out.is_valid(t)) {
                 const std::span<const T> row = logits.empty() ? std::span<const T>() : logits.row_span(t);
-                count = select_token<T>(gate, row, out.context(t),
-                                        {experts, out.weights.row_span(t), out.scratch.first(selection_parts * widest),
-                                         out.order.first(out.n_experts)});
+                count =
+                    moe::select_token<T>(gate, row, out.context(t),
+                                         {experts, out.weights.row_span(t), out.scratch.first(selection_parts * widest),
+                                          out.order.first(out.n_experts)});
             }
             std::fill(experts.begin() + static_cast<std::ptrdiff_t>(count), experts.end(), no_expert);
         }

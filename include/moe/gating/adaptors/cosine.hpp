@@ -44,13 +44,13 @@ struct Cosine {
         return centroids.rows();
     }
     [[nodiscard]] std::size_t max_per_token(int n_experts) const {
-        return gate_max_per_token(gate, 1, static_cast<std::size_t>(n_experts));
+        return moe::gate_max_per_token(gate, 1, static_cast<std::size_t>(n_experts));
     }
 
     /// See gate_overlapped.
     [[nodiscard]] const char* overlapped(const ByteView& memory) const {
         const char* const own = moe::overlapped(memory, {{"the centroids", bytes_of(centroids)}});
-        return own != nullptr ? own : gate_overlapped(gate, memory);
+        return own != nullptr ? own : moe::gate_overlapped(gate, memory);
     }
 
     /// Throws Error(range, shape, alignment): no centroids or not one an expert, a gate inside that does not read one
@@ -65,7 +65,7 @@ struct Cosine {
         // As small as float can still divide by: a cosine of 1 must not become infinite.
         ensure(std::isfinite(min_temperature) && min_temperature >= 1e-30, ErrorCode::range,
                "Cosine: min_temperature is ", min_temperature, ", it must be finite and at least 1e-30");
-        const std::size_t read = gate_n_experts(gate, n_experts);
+        const std::size_t read = moe::gate_n_experts(gate, n_experts);
         ensure(read == n_experts, ErrorCode::shape, "Cosine: the gate inside makes ", read, " experts of ", n_experts,
                " logits; it must read one logit an expert");
         detail::validate_inner("Cosine", gate, n_experts);
@@ -76,7 +76,7 @@ struct Cosine {
         requires detail::Adaptable<G, T>
     int select(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
         const std::span<const T> inner = logits_of(logits, out);
-        return static_cast<int>(select_token<T>(gate, inner, context, out));
+        return static_cast<int>(moe::select_token<T>(gate, inner, context, out));
     }
 
     /// See WeighingGate.
@@ -84,7 +84,7 @@ struct Cosine {
         requires WeighingGate<G, T>
     void weigh(std::span<const T> logits, std::span<const ExpertId> experts, BasicSelection<T> out) const {
         const std::span<const T> inner = logits_of(logits, out);
-        weigh_experts<T>(gate, inner, experts, out);
+        moe::weigh_experts<T>(gate, inner, experts, out);
     }
 
 private:

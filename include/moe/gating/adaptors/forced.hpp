@@ -9,6 +9,7 @@
 
 #include "../../core/alignment.hpp"
 #include "../../core/error.hpp"
+#include "../../core/index.hpp"
 #include "../../core/matrix_view.hpp"
 #include "../selection.hpp"
 #include "../weigh.hpp"
@@ -36,14 +37,14 @@ struct Forced {
     static constexpr bool needs_logits = detail::reads_logits<G>;
 
     [[nodiscard]] std::size_t n_experts(int n_logits) const {
-        return gate_n_experts(gate, static_cast<std::size_t>(n_logits));
+        return moe::gate_n_experts(gate, static_cast<std::size_t>(n_logits));
     }
     [[nodiscard]] std::size_t max_per_token() const { return experts.cols(); }
 
     /// See gate_overlapped.
     [[nodiscard]] const char* overlapped(const ByteView& memory) const {
         const char* const own = moe::overlapped(memory, {{"the forced experts", bytes_of(experts)}});
-        return own != nullptr ? own : gate_overlapped(gate, memory);
+        return own != nullptr ? own : moe::gate_overlapped(gate, memory);
     }
 
     /// Throws Error(range, alignment): no rows, more columns than experts, an expert that cannot be (reads all rows up
@@ -72,11 +73,11 @@ struct Forced {
             ensure(context.position >= first_position && context.position - first_position < experts.rows(),
                    ErrorCode::range, "Forced: the token at position ", context.position, " has no row, there are ",
                    experts.rows(), " from position ", first_position, " on");
-            t = static_cast<std::size_t>(context.position - first_position);
+            t = detail::to_size(context.position - first_position);
         }
         const std::span<const ExpertId> row = chosen_in(t);
         std::copy(row.begin(), row.end(), out.experts.begin());
-        weigh_experts<T>(gate, logits, row, out);
+        moe::weigh_experts<T>(gate, logits, row, out);
         return static_cast<int>(row.size());
     }
 

@@ -37,7 +37,7 @@ struct Masked {
     /// Throws Error(shape) unless the gate inside reads one logit an expert: put the mask inside a gate that does not,
     /// such as Cosine, whose logits are those of the gate inside.
     [[nodiscard]] std::size_t n_experts(int n_logits) const {
-        const std::size_t n = gate_n_experts(gate, static_cast<std::size_t>(n_logits));
+        const std::size_t n = moe::gate_n_experts(gate, static_cast<std::size_t>(n_logits));
         ensure(std::cmp_equal(n, n_logits), ErrorCode::shape, "Masked: the gate inside reads ", n_logits,
                " logits for ", n, " experts; a mask of experts needs one logit an expert");
         ensure(detail::reads_logits_of_experts<G>, ErrorCode::shape, "Masked: the gate inside reads ", n_logits,
@@ -45,11 +45,11 @@ struct Masked {
         return n;
     }
     [[nodiscard]] std::size_t max_per_token(int n_experts) const {
-        return gate_max_per_token(gate, 1, static_cast<std::size_t>(n_experts));
+        return moe::gate_max_per_token(gate, 1, static_cast<std::size_t>(n_experts));
     }
 
     /// See gate_overlapped.
-    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return gate_overlapped(gate, memory); }
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return moe::gate_overlapped(gate, memory); }
 
     /// Throws Error(shape) unless `allowed` has one entry an expert; else what the gate inside refuses.
     void validate(std::size_t n_experts) const {
@@ -69,7 +69,7 @@ struct Masked {
             }
             logits = masked;
         }
-        const std::size_t count = select_token<T>(gate, logits, context, out);
+        const std::size_t count = moe::select_token<T>(gate, logits, context, out);
         return static_cast<int>(detail::keep_experts(
             out, count, renormalize, [&](ExpertId e) { return allowed[static_cast<std::size_t>(e)] != 0; }));
     }

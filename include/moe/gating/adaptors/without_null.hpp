@@ -33,14 +33,14 @@ struct WithoutNull {
     static constexpr bool needs_logits = detail::reads_logits<G>;
 
     [[nodiscard]] std::size_t n_experts(int n_logits) const {
-        return gate_n_experts(gate, static_cast<std::size_t>(n_logits));
+        return moe::gate_n_experts(gate, static_cast<std::size_t>(n_logits));
     }
     [[nodiscard]] std::size_t max_per_token(int n_experts) const {
-        return gate_max_per_token(gate, 1, static_cast<std::size_t>(n_experts));
+        return moe::gate_max_per_token(gate, 1, static_cast<std::size_t>(n_experts));
     }
 
     /// See gate_overlapped.
-    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return gate_overlapped(gate, memory); }
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return moe::gate_overlapped(gate, memory); }
 
     /// Throws Error(range): first_null outside 1..n_experts, more null experts than there are behind it; else what the
     /// gate inside refuses.
@@ -57,7 +57,7 @@ struct WithoutNull {
     template <std::floating_point T>
         requires detail::Adaptable<G, T>
     int select(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
-        const std::size_t count = select_token<T>(gate, logits, context, out);
+        const std::size_t count = moe::select_token<T>(gate, logits, context, out);
         return static_cast<int>(detail::keep_experts(out, count, renormalize, [&](ExpertId e) {
             return e < first_null || (n_null > 0 && e - first_null >= n_null);
         }));

@@ -9,6 +9,7 @@
 
 #include "../../core/alignment.hpp"
 #include "../../core/error.hpp"
+#include "../../core/index.hpp"
 #include "../selection.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -88,7 +89,7 @@ struct Replay {
             ensure(position >= first_position && position - first_position < n_recorded(), ErrorCode::range,
                    "Replay: the token at position ", position, " was not recorded; ", n_recorded(),
                    " tokens from position ", first_position, " were");
-            const auto row = static_cast<std::size_t>(position - first_position);
+            const std::size_t row = detail::to_size(position - first_position);
             const Index first = token_offsets[row];
             const Index count = token_offsets[row + 1] - first;
             std::copy_n(experts.begin() + first, count, out.experts.row(t));
