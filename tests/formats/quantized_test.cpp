@@ -221,4 +221,47 @@ TEST_CASE("a scale beyond binary16 is infinite, and the weights are not finite",
     CHECK_FALSE(std::isfinite(round_trip<moe::Int8>(x)[0]));
 }
 
+namespace {
+
+/// The largest error of groups of this size, as a part of the bound that is stated.
+template <class F>
+double part_of_bound(double largest) {
+    moe_test::Draw draw(static_cast<std::uint64_t>(largest * 1e9));
+    double part = 0;
+    for (int repeat = 0; repeat < 2000; ++repeat) {
+        Values x;
+        for (float& value : x) {
+            value = draw.value() * static_cast<float>(largest);
+        }
+        x[draw.size(0, 31)] = static_cast<float>(draw.coin() ? largest : -largest);
+        const Values y = round_trip<F>(x);
+        for (std::size_t i = 0; i < x.size(); ++i) {
+            const double error = std::abs(static_cast<double>(y[i]) - static_cast<double>(x[i]));
+            part = std::max(part, error / moe::quantization_error(F{}, largest));
+        }
+    }
+    return part;
+}
+
+}  // namespace
+
+TEST_CASE("the stated bound holds for weights of every size, and is not far off", "[quantized]") {
+    for (const double largest : {1e-8, 1e-7, 3e-7, 1e-6, 4e-6, 1e-5, 1e-4, 4e-4, 1e-3, 0.007, 0.01, 1.0, 300.0, 4e5}) {
+        INFO("largest " << largest);
+        CHECK(part_of_bound<moe::Int8>(largest) <= 1 + 1e-6);
+        CHECK(part_of_bound<moe::Int4>(largest) <= 1 + 1e-6);
+    }
+    // where the scale is subnormal half a scale is not enough, and all is 0 at the very end
+    Values x{};
+    x.fill(1e-5F);
+    CHECK(static_cast<double>(std::abs(round_trip<moe::Int8>(x)[0] - x[0])) > 0.2 * 1e-5);
+    x.fill(1e-6F);
+    CHECK(round_trip<moe::Int8>(x)[0] == 0);
+    x.fill(2e-7F);
+    CHECK(round_trip<moe::Int4>(x)[0] == 0);
+    CHECK(part_of_bound<moe::Int8>(1.0) > 0.5);
+    CHECK(part_of_bound<moe::Int4>(1.0) > 0.8);
+    CHECK(part_of_bound<moe::Int8>(5e-6) > 0.2);
+}
+
 }  // namespace moe_test::quantized_test

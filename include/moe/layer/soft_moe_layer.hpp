@@ -73,6 +73,7 @@ public:
           options_(options) {
         ensure(std::abs(options_.scale) <= static_cast<double>((std::numeric_limits<float>::max)()), ErrorCode::range,
                "SoftMoELayer: scale is ", options_.scale, ", it must be finite in float");
+        const FloatEnvironment environment;
         slot_scales_.reserve(slots.rows());
         for (std::size_t s = 0; s < slots.rows(); ++s) {
             double sum = least_square;

@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "../core/error.hpp"
+#include "../core/float_environment.hpp"
 #include "../core/function_ref.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -54,8 +55,9 @@ public:
 
     [[nodiscard]] std::size_t concurrency() const noexcept { return concurrency_; }
 
-    /// Runs `work` on the executor. An exception of a worker is kept (the first one) and rethrown here when all are
-    /// done. Throws Error(missing) if the executor returns and has called nobody: what was to be computed is not.
+    /// Runs `work` on the executor, each worker in the FloatEnvironment of the library. An exception of a worker is
+    /// kept (the first one) and rethrown here when all are done. Throws Error(missing) if the executor returns and has
+    /// called nobody: what was to be computed is not.
     void run(ParallelWork work) const {
         std::atomic<bool> started{false};
 #if MOE_EXCEPTIONS
@@ -63,6 +65,7 @@ public:
         std::atomic_flag failed;
         auto guarded = [&](std::size_t ith, std::size_t nth) {
             started.store(true, std::memory_order_relaxed);
+            const FloatEnvironment environment;
             try {
                 work(ith, nth);
             } catch (...) {
@@ -78,6 +81,7 @@ public:
 #else
         auto counted = [&](std::size_t ith, std::size_t nth) {
             started.store(true, std::memory_order_relaxed);
+            const FloatEnvironment environment;
             work(ith, nth);
         };
         run_(executor_, counted);

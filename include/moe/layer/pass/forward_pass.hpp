@@ -49,7 +49,8 @@ public:
 private:
     [[nodiscard]] Observer<T>* observer() const noexcept { return pass_.options.observer; }
 
-    /// A worker is in a phase for as long as this lives; the last to leave the last phase frees the workspace.
+    /// A worker is in a phase, and computes as the library does, for as long as this lives; the last to leave the last
+    /// phase frees the workspace.
     class InPhase {
     public:
         InPhase(BasicForwardPass& pass, Phase phase, std::size_t ith, std::size_t nth, bool overlapping = false)
@@ -67,6 +68,7 @@ private:
     private:
         BasicForwardPass& pass_;
         Phase phase_;
+        FloatEnvironment environment_;
     };
 
     /// Whether a phase is done sooner by the calling thread alone than by waking the others.

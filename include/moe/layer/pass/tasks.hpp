@@ -57,6 +57,7 @@ void run_tasks(const char* layer, const ExecutorRef& threads, std::size_t n_task
         }
     };
     if (products < few_products || n_tasks <= 1) {
+        const FloatEnvironment environment;
         work(0, 1);
     } else {
         threads.run(work);
