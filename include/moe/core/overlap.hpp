@@ -70,6 +70,12 @@ struct NamedBytes {
     return nullptr;
 }
 
+/// Throws Error(layout) unless `name`, what the memory called `what` has bytes in common with, is null.
+inline void refuse_overlap(const char* where, const char* what, const char* name) {
+    ensure(name == nullptr, ErrorCode::layout, where, ": ", what, " overlaps ", name == nullptr ? "" : name,
+           "; nothing is computed in place");
+}
+
 /// Throws Error(layout) if `a` and `b` overlap, naming both shapes and how far apart they begin.
 template <class A, class B>
 void require_disjoint(const char* where, const char* a_name, const MatrixView<A>& a, const char* b_name,

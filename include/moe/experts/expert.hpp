@@ -15,6 +15,13 @@
 
 namespace moe::inline MOE_ABI {
 
+/// What may change from call to call of an Expert.
+template <class T>
+struct ExpertOptions {
+    bool accumulate = false;       ///< y += result instead of y = result
+    std::span<const T> weights{};  ///< (n_tokens) what the output of each token is multiplied with, or empty: 1
+};
+
 namespace detail {
 
 /// One call of an Expert.
@@ -23,10 +30,17 @@ class ExpertCall {
 public:
     /// Lays out the workspace, the only allocation, if it must grow.
     ExpertCall(const ExpertsRef<T>& expert, MatrixView<const T> x, MatrixView<T> y, Workspace& workspace,
-               const ExecutorRef& threads);
+               const ExecutorRef& threads, const ExpertOptions<T>& options);
 
-    /// y = expert(x).
+    /// y = or += w * expert(x).
     void run() const;
+
+    [[nodiscard]] static std::size_t workspace_bytes(const ExpertsRef<T>& expert, std::size_t n_tokens,
+                                                     std::size_t n_workers) {
+        Arena measure;
+        (void)lay_out(measure, expert, n_tokens, n_workers);
+        return measure.used();
+    }
 
 private:
     struct Memory {
@@ -40,12 +54,13 @@ private:
         std::size_t count;
     };
 
-    [[nodiscard]] Memory lay_out(Arena& arena) const {
+    [[nodiscard]] static Memory lay_out(Arena& arena, const ExpertsRef<T>& expert, std::size_t n_tokens,
+                                        std::size_t n_workers) {
         Arena measure;
         (void)PanelScratch<T>::take(measure);
-        return {arena.take<std::byte>(checked_multiply(x_.rows(), expert_.hidden_stride())),
-                arena.take<std::byte>(checked_multiply(x_.rows(), expert_.input_stride())),
-                arena.take<std::byte>(checked_multiply(threads_.concurrency(), measure.used())), measure.used()};
+        return {arena.take<std::byte>(checked_multiply(n_tokens, expert.hidden_stride())),
+                arena.take<std::byte>(checked_multiply(n_tokens, expert.input_stride())),
+                arena.take<std::byte>(checked_multiply(n_workers, measure.used())), measure.used()};
     }
 
     void quantize() const {
@@ -86,14 +101,15 @@ private:
     MatrixView<const T> x_;
     MatrixView<T> y_;
     const ExecutorRef& threads_;
+    const ExpertOptions<T>& options_;
     WorkspaceLease lease_;
     Memory memory_;
 };
 
 template <class T>
 ExpertCall<T>::ExpertCall(const ExpertsRef<T>& expert, MatrixView<const T> x, MatrixView<T> y, Workspace& workspace,
-                          const ExecutorRef& threads)
-    : expert_(expert), x_(x), y_(y), threads_(threads) {
+                          const ExecutorRef& threads, const ExpertOptions<T>& options)
+    : expert_(expert), x_(x), y_(y), threads_(threads), options_(options) {
     ensure(expert.n_experts() == 1, ErrorCode::state, "Expert: it was moved from");
     const std::size_t d_model = expert.layout().d_model;
     ensure(x.cols() == d_model && y.cols() == d_model && x.rows() == y.rows(), ErrorCode::shape, "Expert: x is ",
@@ -101,17 +117,19 @@ ExpertCall<T>::ExpertCall(const ExpertsRef<T>& expert, MatrixView<const T> x, Ma
     require_aligned(x.data(), "Expert", "x");
     require_aligned(y.data(), "Expert", "y");
     require_disjoint("Expert", "x", x, "y", y);
-    const char* const in_workspace = overlapped(bytes_of(workspace.memory()), {{"x", bytes_of(x)}, {"y", bytes_of(y)}});
-    ensure(in_workspace == nullptr, ErrorCode::layout, "Expert: the workspace overlaps ",
-           in_workspace == nullptr ? "" : in_workspace, "; nothing is computed in place");
-    const char* const in_weights = expert.overlapped(bytes_of(y));
-    ensure(in_weights == nullptr, ErrorCode::layout, "Expert: y overlaps ", in_weights == nullptr ? "" : in_weights,
-           "; nothing is computed in place");
-    Arena measure;
-    (void)lay_out(measure);
-    lease_ = workspace.lease(measure.used());
+    ensure(options.weights.empty() || options.weights.size() == x.rows(), ErrorCode::shape,
+           "Expert: ", options.weights.size(), " weights for ", x.rows(), " tokens");
+    require_aligned(options.weights.data(), "Expert", "weights");
+    const ByteView weights = bytes_of(options.weights);
+    refuse_overlap("Expert", "the workspace",
+                   overlapped(bytes_of(workspace.memory()),
+                              {{"x", bytes_of(x)}, {"y", bytes_of(y)}, {"the weights of the tokens", weights}}));
+    const char* const read = expert.overlapped(bytes_of(y));
+    refuse_overlap("Expert", "y",
+                   read != nullptr ? read : overlapped(bytes_of(y), {{"the weights of the tokens", weights}}));
+    lease_ = workspace.lease(workspace_bytes(expert, x.rows(), threads.concurrency()));
     Arena arena = lease_.arena();
-    memory_ = lay_out(arena);
+    memory_ = lay_out(arena, expert, x.rows(), threads.concurrency());
 }
 
 template <class T>
@@ -139,9 +157,13 @@ void ExpertCall<T>::run() const {
             const std::size_t t = tokens.first + r;
             scratch.rows[r] = memory_.hidden.data() + t * hidden_stride;
             rows[r] = y_.row(t);
-            std::fill_n(rows[r] + first, columns, T(0));
+            if (!options_.accumulate) {
+                std::fill_n(rows[r] + first, columns, T(0));
+            }
         }
-        expert_.add_output(0, panels, scratch.rows.first(tokens.count), {}, std::span(rows).first(tokens.count),
+        const auto weights =
+            options_.weights.empty() ? options_.weights : options_.weights.subspan(tokens.first, tokens.count);
+        expert_.add_output(0, panels, scratch.rows.first(tokens.count), weights, std::span(rows).first(tokens.count),
                            scratch);
     });
 }
@@ -166,13 +188,25 @@ public:
     [[nodiscard]] std::size_t d_model() const noexcept { return bank_.layout().d_model; }
     [[nodiscard]] std::size_t d_ff() const noexcept { return bank_.layout().d_ff; }
 
-    /// Both matrices (n_tokens, d_model), not overlapping; column windows of one matrix may lie side by side. Throws
-    /// Error(shape, alignment, layout) before anything is written. Allocates nothing once `workspace` has grown.
+    /// y = (or +=) expert(x), times the weights of the tokens if there are any. Both matrices (n_tokens, d_model), not
+    /// overlapping; column windows of one matrix may lie side by side. Throws Error(shape, alignment, layout) before
+    /// anything is written. Allocates nothing once `workspace` has grown.
     template <Executor E = SerialExecutor>
-    void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {}) const {
+    void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
+                 const ExpertOptions<T>& options = {}) const {
         const ExecutorRef threads(executor);
         const ExpertsRef<T> expert(bank_);
-        detail::ExpertCall<T>(expert, x, y, workspace, threads).run();
+        detail::ExpertCall<T>(expert, x, y, workspace, threads, options).run();
+    }
+
+    /// Bytes `forward` needs of a workspace, from an address that is a multiple of buffer_alignment.
+    [[nodiscard]] std::size_t workspace_bytes(std::size_t n_tokens, std::size_t n_workers) const {
+        return detail::ExpertCall<T>::workspace_bytes(ExpertsRef<T>(bank_), n_tokens, n_workers);
+    }
+
+    /// The name of what of the weights has bytes in common with `memory`, or null.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        return ExpertsRef<T>(bank_).overlapped(memory);
     }
 
 private:

@@ -12,12 +12,12 @@ namespace moe::inline MOE_ABI {
 /// The matrices of a bank of experts. Plain forms leave `gate` empty; biases are optional stacks with one column.
 template <WeightElement W>
 struct ExpertWeights {
-    WeightStack<W> gate;       ///< (n_experts, d_ff, d_model), empty for plain forms
-    WeightStack<W> up;         ///< (n_experts, d_ff, d_model)
-    WeightStack<W> down;       ///< (n_experts, d_model, d_ff)
-    WeightStack<W> gate_bias;  ///< (n_experts, d_ff, 1) or empty
-    WeightStack<W> up_bias;    ///< (n_experts, d_ff, 1) or empty
-    WeightStack<W> down_bias;  ///< (n_experts, d_model, 1) or empty
+    WeightStack<W> gate{};       ///< (n_experts, d_ff, d_model), empty for plain forms
+    WeightStack<W> up{};         ///< (n_experts, d_ff, d_model)
+    WeightStack<W> down{};       ///< (n_experts, d_model, d_ff)
+    WeightStack<W> gate_bias{};  ///< (n_experts, d_ff, 1) or empty
+    WeightStack<W> up_bias{};    ///< (n_experts, d_ff, 1) or empty
+    WeightStack<W> down_bias{};  ///< (n_experts, d_model, 1) or empty
 };
 
 /// The weights of a bank as panels, whatever the form: what is compiled once for a storage type.
@@ -191,12 +191,8 @@ private:
 template <WeightElement W, class Activation>
 struct GatedBank : ExpertBank<W, Gated<Activation>> {
     GatedBank(WeightStack<W> gate, WeightStack<W> up, WeightStack<W> down)
-        : ExpertBank<W, Gated<Activation>>({}, {.gate = std::move(gate),
-                                                .up = std::move(up),
-                                                .down = std::move(down),
-                                                .gate_bias = {},
-                                                .up_bias = {},
-                                                .down_bias = {}}) {}
+        : ExpertBank<W, Gated<Activation>>({},
+                                           {.gate = std::move(gate), .up = std::move(up), .down = std::move(down)}) {}
     GatedBank(GateUp<W> gate_up, WeightStack<W> down)
         : GatedBank(std::move(gate_up.gate), std::move(gate_up.up), std::move(down)) {}
 };

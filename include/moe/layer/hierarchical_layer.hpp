@@ -135,7 +135,7 @@ private:
         ensure(!groups_.empty(), ErrorCode::state, "HierarchicalLayer: the layer was moved from");
         detail::check_tokens("HierarchicalLayer", x, y, d_model());
         detail::check_apart("HierarchicalLayer", x, y, options, workspace);
-        detail::refuse_overlap("HierarchicalLayer", "y", overlapped(bytes_of(y)));
+        refuse_overlap("HierarchicalLayer", "y", overlapped(bytes_of(y)));
     }
 
     void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,

@@ -73,9 +73,9 @@ template <class R, class E>
 MoELayer(R, E) -> MoELayer<R, E>;
 template <class R, class E, class T>
 MoELayer(R, E, LayerOptions<T>) -> MoELayer<R, E>;
-template <class R, class E, class B>
-MoELayer(R, E, SharedExperts<B>) -> MoELayer<R, E, SharedExperts<B>>;
-template <class R, class E, class B, class T>
-MoELayer(R, E, SharedExperts<B>, LayerOptions<T>) -> MoELayer<R, E, SharedExperts<B>>;
+template <class R, class E, class B, class W>
+MoELayer(R, E, SharedExperts<B, W>) -> MoELayer<R, E, SharedExperts<B, W>>;
+template <class R, class E, class B, class W, class T>
+MoELayer(R, E, SharedExperts<B, W>, LayerOptions<T>) -> MoELayer<R, E, SharedExperts<B, W>>;
 
 }  // namespace moe::inline MOE_ABI

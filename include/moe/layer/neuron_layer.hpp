@@ -142,7 +142,7 @@ private:
         require_aligned(call.router_input.data(), "NeuronLayer", "the router input");
         require_disjoint("NeuronLayer", "the router input", call.router_input, "y", call.y);
         detail::check_apart("NeuronLayer", x, call.y, call.options, workspace);
-        detail::refuse_overlap("NeuronLayer", "y", overlapped(bytes_of(call.y)));
+        refuse_overlap("NeuronLayer", "y", overlapped(bytes_of(call.y)));
     }
 
     template <class Work>

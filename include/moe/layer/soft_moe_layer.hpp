@@ -196,8 +196,8 @@ private:
         require_aligned(call.router_input.data(), "SoftMoELayer", "the router input");
         require_disjoint("SoftMoELayer", "the router input", call.router_input, "y", call.y);
         detail::check_apart("SoftMoELayer", x, call.y, call.options, workspace);
-        detail::refuse_overlap("SoftMoELayer", "y",
-                               slots_.overlaps(bytes_of(call.y)) ? "the slots" : experts_.overlapped(bytes_of(call.y)));
+        refuse_overlap("SoftMoELayer", "y",
+                       slots_.overlaps(bytes_of(call.y)) ? "the slots" : experts_.overlapped(bytes_of(call.y)));
     }
 
     [[nodiscard]] static bool is_valid(const Call& call, std::size_t t) {

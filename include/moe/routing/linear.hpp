@@ -7,8 +7,8 @@
 #include <span>
 #include <utility>
 
-#include "../experts/panel_source.hpp"
-#include "../parallel/executor.hpp"
+#include "../core/alignment.hpp"
+#include "../experts/product_tasks.hpp"
 
 namespace moe::inline MOE_ABI {
 
@@ -38,6 +38,13 @@ public:
     /// Whether the weights are panels of its own, or gathered from the user's memory at every use.
     [[nodiscard]] bool is_packed() const noexcept { return panels_ != nullptr; }
 
+    /// y (n_rows, outputs) = x (n_rows, inputs) * weight + bias, not overlapping: what a router reads of a token
+    /// through a transform, a latent projection. Throws Error(shape, alignment, layout) before anything is written.
+    /// Allocates nothing once `workspace` has grown. A row has the same bits in any batch and for any number of
+    /// threads.
+    template <Executor E = SerialExecutor>
+    void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {}) const;
+
     /// Whether `memory` has bytes in common with what a product reads: weights or their panels, and biases.
     [[nodiscard]] bool overlaps(const ByteView& memory) const {
         return moe::overlaps(memory, bytes_of(bias_)) ||
@@ -49,6 +56,12 @@ public:
     /// rows of `stride` that begin at `y`.
     void compute_panels(PanelRange panels, RowPointers x, T* y, std::size_t stride,
                         const PanelScratch<T>& scratch) const;
+
+    /// The same of one panel, where row r is y[r].
+    void compute_panel(std::size_t panel, RowPointers x, std::span<T* const> y, const PanelScratch<T>& scratch) const {
+        multiply({panel, 1}, x, scratch);
+        store_panel(panel, x.size(), scratch.sums.data(), [&](std::size_t r) { return y[r]; });
+    }
 
     /// Parts of the same for up to few_linear_rows rows, when a panel is to be shared by several workers: the sums
     /// (n_rows, width) of each of the blocks [first, end) of Panel<T>::depth inputs of a panel, one behind the other.
@@ -65,8 +78,12 @@ public:
     [[nodiscard]] Linear packed(const ExecutorRef& executor) const;
 
 private:
-    /// Sums (n_rows, width) of a panel, with their biases, where they belong in y.
-    void store_panel(std::size_t panel, std::size_t n_rows, const T* sums, T* y, std::size_t stride) const;
+    /// scratch.sums = x * weight.
+    void multiply(PanelRange panels, RowPointers x, const PanelScratch<T>& scratch) const;
+
+    /// Sums (n_rows, width) of a panel, with their biases, where they belong in row(r).
+    template <class Row>
+    void store_panel(std::size_t panel, std::size_t n_rows, const T* sums, const Row& row) const;
 
     WeightStack<W> weight_;
     std::span<const W> bias_;
@@ -76,6 +93,15 @@ private:
 template <WeightElement W>
 void Linear<W>::compute_panels(PanelRange panels, RowPointers x, T* y, std::size_t stride,
                                const PanelScratch<T>& scratch) const {
+    multiply(panels, x, scratch);
+    for (std::size_t i = 0; i < panels.count; ++i) {
+        store_panel(panels.first + i, x.size(), scratch.sums_of(i, x.size()),
+                    [&](std::size_t r) { return y + r * stride; });
+    }
+}
+
+template <WeightElement W>
+void Linear<W>::multiply(PanelRange panels, RowPointers x, const PanelScratch<T>& scratch) const {
     if (panels_ != nullptr) {
         const std::size_t bytes = inputs() * Panel<T>::width * sizeof(W);
         multiply_packed<W>(x, inputs(), {panels_->data() + panels.first * bytes, panels.count, bytes}, scratch);
@@ -85,9 +111,6 @@ void Linear<W>::compute_panels(PanelRange panels, RowPointers x, T* y, std::size
                                  detail::pack_columns(weight_, 0, (panels.first + i) * Panel<T>::width, Panel<T>::width,
                                                       k, depth, block);
                              });
-    }
-    for (std::size_t i = 0; i < panels.count; ++i) {
-        store_panel(panels.first + i, x.size(), scratch.sums_of(i, x.size()), y, stride);
     }
 }
 
@@ -116,7 +139,7 @@ void Linear<W>::add_blocks(std::size_t panel, std::size_t n_blocks, std::size_t 
     for (std::size_t b = 1; b < n_blocks; ++b) {
         std::transform(sums, sums + size, sums + b * size, sums, [](T sum, T block) { return sum + block; });
     }
-    store_panel(panel, n_rows, sums, y, stride);
+    store_panel(panel, n_rows, sums, [&](std::size_t r) { return y + r * stride; });
 }
 
 template <WeightElement W>
@@ -138,7 +161,8 @@ Linear<W> Linear<W>::packed(const ExecutorRef& executor) const {
 }
 
 template <WeightElement W>
-void Linear<W>::store_panel(std::size_t panel, std::size_t n_rows, const T* sums, T* y, std::size_t stride) const {
+template <class Row>
+void Linear<W>::store_panel(std::size_t panel, std::size_t n_rows, const T* sums, const Row& row) const {
     const std::size_t first = panel * Panel<T>::width;
     const std::size_t columns = (std::min)(Panel<T>::width, outputs() - first);
     std::array<T, Panel<T>::width> bias{};
@@ -146,8 +170,9 @@ void Linear<W>::store_panel(std::size_t panel, std::size_t n_rows, const T* sums
         bias[c] = static_cast<T>(load_element(bias_.data() + first + c));
     }
     for (std::size_t r = 0; r < n_rows; ++r, sums += Panel<T>::width) {
+        T* const y = row(r) + first;
         for (std::size_t c = 0; c < columns; ++c) {
-            y[r * stride + first + c] = sums[c] + bias[c];
+            y[c] = sums[c] + bias[c];
         }
     }
 }
@@ -213,5 +238,48 @@ private:
                             const PanelScratch<T>&) = nullptr;
     void (*add_blocks_)(const void*, std::size_t, std::size_t, std::size_t, T*, T*, std::size_t) = nullptr;
 };
+
+namespace detail {
+
+/// Linear::forward, compiled once for a compute type.
+template <class T>
+void multiply_rows(const LinearRef<T>& linear, MatrixView<const T> x, MatrixView<T> y, Workspace& workspace,
+                   const ExecutorRef& threads) {
+    ensure(linear.outputs() > 0, ErrorCode::state, "Linear: it has no weights, or was moved from");
+    ensure(x.cols() == linear.inputs() && y.cols() == linear.outputs() && x.rows() == y.rows(), ErrorCode::shape,
+           "Linear: x is ", x.rows(), " x ", x.cols(), " and y is ", y.rows(), " x ", y.cols(),
+           ", they must be n_rows x ", linear.inputs(), " and n_rows x ", linear.outputs());
+    require_aligned(x.data(), "Linear", "x");
+    require_aligned(y.data(), "Linear", "y");
+    require_disjoint("Linear", "x", x, "y", y);
+    refuse_overlap("Linear", "y", linear.overlaps(bytes_of(y)) ? "the weights or biases" : nullptr);
+    refuse_overlap("Linear", "the workspace",
+                   overlapped(bytes_of(workspace.memory()), {{"x", bytes_of(x)}, {"y", bytes_of(y)}}));
+    Arena measure;
+    (void)WorkerScratch<T>::take(measure, threads.concurrency());
+    const WorkspaceLease lease = workspace.lease(measure.used());
+    Arena arena = lease.arena();
+    const auto scratch = WorkerScratch<T>::take(arena, threads.concurrency());
+    if (x.rows() == 0) {
+        return;
+    }
+    const ProductCut cut(x.rows(), linear.panels(), threads.concurrency(), Panel<T>::tile_rows);
+    run_tasks("Linear", threads, cut.n_tasks(), x.rows() * x.cols() * y.cols(), [&](std::size_t task, std::size_t ith) {
+        const ProductCut::Part part = cut.part(task);
+        const PanelScratch<T> mine = scratch.of(ith);
+        for (std::size_t r = 0; r < part.n_rows; ++r) {
+            mine.rows[r] = reinterpret_cast<const std::byte*>(x.row(part.first_row + r));
+        }
+        linear.compute_panels(part.panels, mine.rows.first(part.n_rows), y.row(part.first_row), y.stride(), mine);
+    });
+}
+
+}  // namespace detail
+
+template <WeightElement W>
+template <Executor E>
+void Linear<W>::forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor) const {
+    detail::multiply_rows<T>(LinearRef<T>(*this), x, y, workspace, ExecutorRef(executor));
+}
 
 }  // namespace moe::inline MOE_ABI

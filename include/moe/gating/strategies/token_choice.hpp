@@ -275,8 +275,9 @@ void TokenChoice<Score>::weigh_chosen(std::span<const ExpertId> chosen, std::spa
     normalize(weights);
     for (std::size_t slot = 0; slot < chosen.size(); ++slot) {
         weights[slot] *= static_cast<T>(scale);
-        if (!per_expert_scale.empty()) {
-            weights[slot] *= static_cast<T>(per_expert_scale[static_cast<std::size_t>(chosen[slot])]);
+        // those behind the last are weighed for WithShared
+        if (const auto e = static_cast<std::size_t>(chosen[slot]); e < per_expert_scale.size()) {
+            weights[slot] *= static_cast<T>(per_expert_scale[e]);
         }
     }
 }

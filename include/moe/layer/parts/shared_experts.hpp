@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -32,6 +33,14 @@ public:
         : SharedExperts(one(std::move(expert)), mode, {}) {}
     explicit SharedExperts(std::vector<Bank> experts, SharedMode mode = SharedMode::add)
         : SharedExperts(std::move(experts), mode, {}) {}
+
+    /// One, gated: `gate` (1, d_model), as Qwen2-MoE has it.
+    SharedExperts(Bank expert, WeightStack<element_type> gate)
+        : SharedExperts(one(std::move(expert)), SharedMode::gated, Linear<element_type>(std::move(gate))) {}
+    SharedExperts(Bank expert, MatrixView<const element_type> gate)
+        : SharedExperts(std::move(expert),
+                        WeightStack<element_type>(gate.data(), 1, gate.rows(), gate.cols(), gate.stride(),
+                                                  checked_multiply(gate.rows(), gate.stride()))) {}
 
     /// Gated: `gate` (n_shared, d_model), one row a shared expert.
     SharedExperts(std::vector<Bank> experts, WeightStack<element_type> gate)
@@ -85,5 +94,20 @@ private:
     SharedMode mode_ = SharedMode::add;
     Linear<element_type> gate_;
 };
+
+template <class Bank>
+SharedExperts(Bank) -> SharedExperts<Bank>;
+template <class Bank>
+SharedExperts(Bank, SharedMode) -> SharedExperts<Bank>;
+template <class Bank>
+SharedExperts(std::vector<Bank>) -> SharedExperts<Bank>;
+template <class Bank>
+SharedExperts(std::vector<Bank>, SharedMode) -> SharedExperts<Bank>;
+template <class Bank, class W>
+SharedExperts(Bank, WeightStack<W>) -> SharedExperts<Bank, W>;
+template <class Bank, class W>
+SharedExperts(Bank, MatrixView<W>) -> SharedExperts<Bank, std::remove_const_t<W>>;
+template <class Bank, class W>
+SharedExperts(std::vector<Bank>, WeightStack<W>) -> SharedExperts<Bank, W>;
 
 }  // namespace moe::inline MOE_ABI

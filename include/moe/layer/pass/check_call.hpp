@@ -39,12 +39,6 @@ void check_facts(const char* layer, const ForwardOptions<T>& options, std::size_
     require_aligned(options.positions.data(), layer, "positions");
 }
 
-/// Throws Error(layout) unless `name` is null: what `memory`, called `what`, has bytes in common with.
-inline void refuse_overlap(const char* layer, const char* what, const char* name) {
-    ensure(name == nullptr, ErrorCode::layout, layer, ": ", what, " overlaps ", name == nullptr ? "" : name,
-           "; nothing is computed in place");
-}
-
 /// What a call reads and writes lies outside the memory of its workspace, which it would overwrite; nor is y what the
 /// options point to.
 template <class T>

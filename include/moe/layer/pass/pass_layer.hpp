@@ -145,15 +145,15 @@ void PassLayer<T>::check_memory(MatrixView<const T> x, MatrixView<T> y, const Pl
                                                         {"the workspace", bytes_of(workspace.memory())}};
     for (const auto& [what, memory] : written) {
         if (plan != nullptr) {
-            detail::refuse_overlap(name, what,
-                                   moe::overlapped(memory, {{"the plan", bytes_of(plan->token_offsets)},
-                                                            {"the plan", bytes_of(plan->experts)},
-                                                            {"the plan", bytes_of(plan->weights)},
-                                                            {"the plan", bytes_of(plan->expert_offsets)},
-                                                            {"the plan", bytes_of(plan->tokens)},
-                                                            {"the plan", bytes_of(plan->assignments)}}));
+            refuse_overlap(name, what,
+                           moe::overlapped(memory, {{"the plan", bytes_of(plan->token_offsets)},
+                                                    {"the plan", bytes_of(plan->experts)},
+                                                    {"the plan", bytes_of(plan->weights)},
+                                                    {"the plan", bytes_of(plan->expert_offsets)},
+                                                    {"the plan", bytes_of(plan->tokens)},
+                                                    {"the plan", bytes_of(plan->assignments)}}));
         }
-        detail::refuse_overlap(name, what, overlapped(memory));
+        refuse_overlap(name, what, overlapped(memory));
     }
 }
 

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstddef>
+
+#include "../routing.hpp"
+
+namespace moe::inline MOE_ABI::reference {
+
+/// The experts that the rule chooses among all but the last `n_shared`, then these, weighed together.
+[[nodiscard]] inline Choice with_shared(const TokenChoiceRule& rule, const Vector& logits, std::size_t n_shared) {
+    const std::size_t routed = logits.size() - n_shared;
+    const Vector among(logits.begin(), logits.begin() + static_cast<std::ptrdiff_t>(routed));
+    std::vector<ExpertId> experts = route(rule, among).experts;
+    for (std::size_t s = 0; s < n_shared; ++s) {
+        experts.push_back(static_cast<ExpertId>(routed + s));
+    }
+    TokenChoiceRule of_all = rule;
+    if (!rule.per_expert_scale.empty()) {
+        of_all.per_expert_scale.resize(logits.size(), 1.0);
+    }
+    return weighed(of_all, logits, experts);
+}
+
+}  // namespace moe::inline MOE_ABI::reference
