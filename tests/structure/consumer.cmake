@@ -1,17 +1,16 @@
-# cmake -D MODE=subdirectory|package -D SOURCE_DIR= -D BINARY_DIR= -D WORK_DIR= -D COMPILER= -D GENERATOR= -D OPTIONAL=
-#       -D VERSION= -P consumer.cmake
-# Builds and runs the project in consumer/, and sees that the library leaks nothing into it.
-function(run)
-    execute_process(COMMAND ${ARGV} OUTPUT_VARIABLE out ERROR_VARIABLE out RESULT_VARIABLE status)
-    if(NOT status EQUAL 0)
-        list(JOIN ARGV " " command)
-        message(FATAL_ERROR "${command}: ${status}\n${out}")
-    endif()
-    set(output "${out}" PARENT_SCOPE)
-endfunction()
+# cmake -D MODE=subdirectory|package -D SOURCE_DIR= [-D BINARY_DIR=] -D WORK_DIR= -D COMPILER= -D GENERATOR=
+#       -D OPTIONAL= -D VERSION= [-D QUICK=ON] -P consumer.cmake
+# Builds and runs the project in consumer/, and sees that the library leaks nothing into it. Without a BINARY_DIR to
+# install from, this CMake configures the library as well. QUICK: only the least program.
+include(${CMAKE_CURRENT_LIST_DIR}/consumer_run.cmake)
 
 file(REMOVE_RECURSE ${WORK_DIR})
 if(MODE STREQUAL "package")
+    if(NOT BINARY_DIR)
+        set(BINARY_DIR ${WORK_DIR}/library)
+        run(${CMAKE_COMMAND} -S ${SOURCE_DIR} -B ${BINARY_DIR} -G ${GENERATOR} -D CMAKE_CXX_COMPILER=${COMPILER}
+            -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_BENCHMARKS=OFF)
+    endif()
     run(${CMAKE_COMMAND} --install ${BINARY_DIR} --prefix ${WORK_DIR}/prefix)
     set(where -D CMAKE_PREFIX_PATH=${WORK_DIR}/prefix -D MOE_VERSION_WANTED=${VERSION})
 else()
@@ -24,6 +23,11 @@ foreach(target ${OPTIONAL})
         message(FATAL_ERROR "the consumer has no target ${target}\n${output}")
     endif()
 endforeach()
+if(QUICK)
+    run(${CMAKE_COMMAND} --build ${WORK_DIR}/build --target consumer)
+    run(${WORK_DIR}/build/consumer)
+    return()
+endif()
 run(${CMAKE_COMMAND} --build ${WORK_DIR}/build)
 run(${WORK_DIR}/build/consumer)
 run(${WORK_DIR}/build/consumer_of_all)

@@ -1,0 +1,33 @@
+# cmake -D SOURCE_DIR= -D BINARY_DIR= -D WORK_DIR= -D COMPILER= -D GENERATOR= -P consumer_hint.cmake
+# A project whose flags name no processor is told so, once; any other is not, nor one that wants to hear nothing.
+include(${CMAKE_CURRENT_LIST_DIR}/consumer_run.cmake)
+
+# hints(<number> <arguments of cmake>...)
+function(hints number)
+    run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/consumer_hint -B ${WORK_DIR}/build_${mode} -G ${GENERATOR}
+        ${where} -D CMAKE_CXX_COMPILER=${COMPILER} -D CMAKE_CXX_FLAGS= -D OPTIONS= -D MOE_HINT=ON ${ARGN})
+    string(REGEX MATCHALL "is compiled for SSE2" found "${output}")
+    list(LENGTH found found)
+    if(NOT found EQUAL number)
+        message(FATAL_ERROR "${mode} ${ARGN}: ${found} hints instead of ${number}\n${output}")
+    endif()
+endfunction()
+
+file(REMOVE_RECURSE ${WORK_DIR})
+set(modes subdirectory)
+if(BINARY_DIR)
+    list(APPEND modes package)
+    run(${CMAKE_COMMAND} --install ${BINARY_DIR} --prefix ${WORK_DIR}/prefix)
+endif()
+foreach(mode IN LISTS modes)
+    if(mode STREQUAL "package")
+        set(where -D CMAKE_PREFIX_PATH=${WORK_DIR}/prefix)
+    else()
+        set(where -D MOE_SOURCE_DIR=${SOURCE_DIR})
+    endif()
+    hints(1)
+    hints(0 -D CMAKE_CXX_FLAGS=-march=x86-64-v3)
+    hints(0 -D OPTIONS=-mavx2)
+    hints(0 -D MOE_HINT=OFF)
+    hints(1 -D OPTIONS=-O2)
+endforeach()
