@@ -1,5 +1,6 @@
 # A line for projects that use the library and never say for which processor: x86-64 compilers then take SSE2, which is
-# a fraction of the speed. Said once, at the end of the configuration, when the flags of all targets are known. -D MOE_HINT=OFF says nothing.
+# a fraction of the speed. Said once, at the end of the configuration, when the flags of all targets are known; never
+# for a project that uses moe_add_dispatched. -D MOE_HINT=OFF says nothing.
 
 # Appends what `directory` and those below it compile with, as far as targets and directories say it.
 function(moe_hint_options_ result directory)
@@ -22,10 +23,11 @@ function(moe_hint_options_ result directory)
 endfunction()
 
 function(moe_hint_now_)
+    get_property(dispatched GLOBAL PROPERTY MOE_DISPATCHED_TARGETS)
     set(flags ${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_DEBUG} ${CMAKE_CXX_FLAGS_RELEASE} ${CMAKE_CXX_FLAGS_RELWITHDEBINFO}
               ${CMAKE_CXX_FLAGS_MINSIZEREL})
     moe_hint_options_(flags ${CMAKE_SOURCE_DIR})
-    if("${flags}" MATCHES "-m(arch|cpu|avx)")
+    if(dispatched OR "${flags}" MATCHES "-m(arch|cpu|avx)")
         return()
     endif()
     # distributions for newer processors have compilers that ask for more
@@ -38,8 +40,8 @@ function(moe_hint_now_)
 int main() { return 0; }" MOE_COMPILES_FOR_SSE2)
     if(MOE_COMPILES_FOR_SSE2)
         message(STATUS "moe: no flag of this project names a processor, so it is compiled for SSE2, at a fraction of "
-                       "the speed. -march=native is for this machine, -march=x86-64-v3 for AVX2; "
-                       "-D MOE_HINT=OFF hides this")
+                       "the speed. -march=native is for this machine, -march=x86-64-v3 for AVX2, "
+                       "moe_add_dispatched(...) for all; -D MOE_HINT=OFF hides this")
     endif()
 endfunction()
 

@@ -21,5 +21,5 @@ configure_package_config_file(cmake/moeConfig.cmake.in ${PROJECT_BINARY_DIR}/moe
                               INSTALL_DESTINATION ${moe_package_dir} PATH_VARS moe_xsimd_dir)
 configure_file(cmake/moeConfigVersion.cmake.in ${PROJECT_BINARY_DIR}/moeConfigVersion.cmake @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/moeConfig.cmake ${PROJECT_BINARY_DIR}/moeConfigVersion.cmake
-              cmake/moe_hint.cmake cmake/moe_optional_targets.cmake cmake/moe_xsimd.cmake
+              cmake/moe_dispatched.cmake cmake/moe_hint.cmake cmake/moe_optional_targets.cmake cmake/moe_xsimd.cmake
         DESTINATION ${moe_package_dir})

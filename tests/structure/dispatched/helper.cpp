@@ -1,0 +1,5 @@
+#include "helper.hpp"
+
+#include "shared.hpp"
+
+std::string compiled_for_helper() { return compiled_for(); }
