@@ -23,7 +23,7 @@ public:
     [[nodiscard]] LayerDescription describe() const { return moe::describe(self()); }
 
     /// The name of what of the layer's weights and options has bytes in common with `memory`, or null.
-    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return pass_layer().overlapped(memory); }
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const { return self().erased().overlapped(memory); }
 
     /// y = (or +=, see ForwardOptions) the layer applied to x; both (n_tokens, d_model), not overlapping (column
     /// windows of one matrix may lie side by side). Throws Error on shapes that disagree and on memory that overlaps
@@ -58,8 +58,8 @@ public:
     /// one is given, the plan must outlive it, and the workspace serves no other call meanwhile.
     [[nodiscard]] ForwardPass<Layer> prepare(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace,
                                              std::size_t n_workers, const ForwardOptions<T>& options = {}) const {
-        const PassLayer<T> layer = pass_layer();
-        detail::check_tokens(layer.name, x, y, d_model());
+        const PassLayer<T> layer = self().erased();
+        detail::check_tokens(layer.name, x, y, layer.experts.layout().d_model);
         layer.check_input(x, options);
         require_disjoint(layer.name, "the router input", options.router_input, "y", y);
         layer.check_memory(x, y, nullptr, options, workspace);
@@ -68,8 +68,8 @@ public:
     [[nodiscard]] ForwardPass<Layer> prepare(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y,
                                              Workspace& workspace, std::size_t n_workers,
                                              const ForwardOptions<T>& options = {}) const {
-        const PassLayer<T> layer = pass_layer();
-        detail::check_tokens(layer.name, x, y, d_model());
+        const PassLayer<T> layer = self().erased();
+        detail::check_tokens(layer.name, x, y, layer.experts.layout().d_model);
         layer.check_given(plan, x.rows());
         layer.check_memory(x, y, &plan, options, workspace);
         return {layer, x, y, &plan, workspace, n_workers, options};
@@ -78,7 +78,7 @@ public:
     /// A pass that only routes: for the phases logits, gating and plan, whose plan it holds in the workspace.
     [[nodiscard]] ForwardPass<Layer> prepare_route(MatrixView<const T> x, Workspace& workspace, std::size_t n_workers,
                                                    const ForwardOptions<T>& options = {}) const {
-        const PassLayer<T> layer = pass_layer();
+        const PassLayer<T> layer = self().erased();
         layer.check_input(x, options);
         layer.check_memory(x, {}, nullptr, options, workspace);
         return {layer, x, {}, nullptr, workspace, n_workers, options};
@@ -87,11 +87,32 @@ public:
     /// Bytes `forward` needs of a workspace, from an address that is a multiple of buffer_alignment, for a batch of
     /// `n_tokens` on `n_workers` threads.
     [[nodiscard]] std::size_t workspace_bytes(std::size_t n_tokens, std::size_t n_workers) const {
-        return pass_layer().workspace_bytes(n_tokens, n_workers, nullptr);
+        return self().erased().workspace_bytes(n_tokens, n_workers, nullptr);
     }
     /// The same for a call with `plan`: less, because there is nothing to route.
     [[nodiscard]] std::size_t workspace_bytes(const PlanView<T>& plan, std::size_t n_workers) const {
-        return pass_layer().workspace_bytes(plan.n_tokens, n_workers, &plan);
+        return self().erased().workspace_bytes(plan.n_tokens, n_workers, &plan);
+    }
+
+    /// The layer as a pass sees it, without the types of its parts. Throws Error(state) where it was moved from.
+    [[nodiscard]] PassLayer<T> erased() const {
+        const auto& router = self().router();
+        ensure(router.n_experts() > 0 && has_experts(), ErrorCode::state, name(), ": the layer was moved from");
+        PassLayer<T> layer;
+        layer.name = name();
+        layer.n_experts = n_experts();
+        layer.has_logits = router.has_logits();
+        layer.router = LinearRef<T>(router.linear());
+        if constexpr (Layer::router_type::has_gate) {
+            layer.has_gate = true;
+            layer.gate = GateRef<T>(router.gate());
+        }
+        if constexpr (!(requires { requires Layer::routes_only; })) {  // else there are none to compile anything for
+            layer.experts = ExpertsRef<T>(self().experts());
+            layer.shared = SharedRef<T>(self().shared());
+        }
+        layer.options = &self().options();
+        return layer;
     }
 
 private:
@@ -113,27 +134,6 @@ private:
         } else {
             return self().experts().n_experts() > 0;
         }
-    }
-
-    /// The layer as a pass sees it.
-    [[nodiscard]] PassLayer<T> pass_layer() const {
-        const auto& router = self().router();
-        ensure(router.n_experts() > 0 && has_experts(), ErrorCode::state, name(), ": the layer was moved from");
-        PassLayer<T> layer;
-        layer.name = name();
-        layer.n_experts = n_experts();
-        layer.has_logits = router.has_logits();
-        layer.router = LinearRef<T>(router.linear());
-        if constexpr (Layer::router_type::has_gate) {
-            layer.has_gate = true;
-            layer.gate = GateRef<T>(router.gate());
-        }
-        if constexpr (!(requires { requires Layer::routes_only; })) {  // else there are none to compile anything for
-            layer.experts = ExpertsRef<T>(self().experts());
-            layer.shared = SharedRef<T>(self().shared());
-        }
-        layer.options = &self().options();
-        return layer;
     }
 };
 

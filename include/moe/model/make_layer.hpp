@@ -104,11 +104,11 @@ struct LayerWeights {
 /// A layer put together at run time. Its gate and form are chosen once a token and once a panel, which costs nothing
 /// beside the products.
 template <WeightElement W, WeightElement RouterElement = W>
-using AnyLayer = MoELayer<Router<RouterElement, AnyGate>, ExpertBank<W, AnyForm>>;
+using ConfiguredLayer = MoELayer<Router<RouterElement, AnyGate>, ExpertBank<W, AnyForm>>;
 
 /// The same with its experts packed.
 template <WeightElement W, WeightElement RouterElement = W>
-using PackedAnyLayer = MoELayer<Router<RouterElement, AnyGate>, PackedExperts<W, AnyForm>>;
+using PackedConfiguredLayer = MoELayer<Router<RouterElement, AnyGate>, PackedExperts<W, AnyForm>>;
 
 namespace detail {
 
@@ -138,8 +138,8 @@ template <WeightElement W>
 
 /// Validates `config`, holds the weights against it and composes the layer. Throws Error naming what does not fit.
 template <WeightElement W, WeightElement RouterElement>
-[[nodiscard]] AnyLayer<W, RouterElement> make_layer(const MoEConfig& config,
-                                                    const LayerWeights<W, RouterElement>& weights) {
+[[nodiscard]] ConfiguredLayer<W, RouterElement> make_layer(const MoEConfig& config,
+                                                           const LayerWeights<W, RouterElement>& weights) {
     config.validate();
     const auto given = [&](const char* what, bool wanted, bool is_given) {
         detail::check_given(config, what, wanted, is_given);
