@@ -38,14 +38,15 @@ int main() {
     std::vector<float> y(n_tokens * d_model);
 
     // [readme]
-    moe::MoEConfig config = moe::presets::find("mixtral");  // sizes, routing, form and storage order
-    config.n_experts = n_experts;                           // change what differs
+    moe::MoEConfig config = moe::presets::find("Mixtral-8x7B-v0.1");  // sizes, routing, form and storage order
+    config.n_experts = n_experts;                                     // change what differs
     config.d_model = d_model;
     config.d_ff = d_ff;
-    moe::LayerWeights<float> weights;
-    weights.router = router.data();
-    const moe::StackedExperts<float> tensors{.gate_up = gate_up.data(), .down = down.data()};
-    weights.experts = moe::expert_weights(config, tensors, n_experts, d_ff);
+    moe::LayerWeights<float> weights;  // tensors with the shapes they have in the file: all are checked
+    weights.router = moe::view(router.data(), n_experts, d_model);
+    weights.experts =
+        moe::expert_weights<float>(config, {.gate_up = moe::stacked(gate_up.data(), n_experts, 2 * d_ff, d_model),
+                                            .down = moe::stacked(down.data(), n_experts, d_model, d_ff)});
     const auto layer = moe::make_layer(config, weights);
     // [/readme]
 

@@ -122,8 +122,9 @@ TEST_CASE("a layer is not made of weights that do not fit its configuration") {
     config.d_ff = 5;
     const std::vector<float> values(3 * 10 * 4);
     moe::LayerWeights<float> weights;
-    weights.router = values.data();
-    weights.experts = moe::expert_weights<float>(config, {.gate_up = values.data(), .down = values.data()}, 3, 5);
+    weights.router = moe::view(values.data(), 3, 4);
+    weights.experts = moe::expert_weights<float>(
+        config, {.gate_up = moe::stacked(values.data(), 3, 10, 4), .down = moe::stacked(values.data(), 3, 4, 5)});
     CHECK_NOTHROW(moe::make_layer(config, weights));
     const std::vector<float> bias(3);
     weights.selection_bias = bias;

@@ -44,9 +44,10 @@ struct Setup {
     moe::LayerWeights<float> weights{};
 
     Setup() {
-        weights.router = router.data();
-        weights.experts =
-            moe::expert_weights<float>(config, {.gate = gate.data(), .up = up.data(), .down = down.data()}, 3, d_ff);
+        weights.router = moe::view(router.data(), 6, d_model);
+        weights.experts = moe::expert_weights<float>(config, {.gate = moe::stacked(gate.data(), 3, d_ff, d_model),
+                                                              .up = moe::stacked(up.data(), 3, d_ff, d_model),
+                                                              .down = moe::stacked(down.data(), 3, d_model, d_ff)});
         weights.constants = moe::view(constants.data(), 2, d_model);
         weights.hash_table = moe::view(table.data(), 5, 2);
     }
@@ -108,7 +109,7 @@ TEST_CASE("a configured hash gate, weighted by a score, with constant experts", 
 TEST_CASE("configured constant experts may mix the token with their constant", "[config]") {
     Setup s;
     s.config.routing.score.kind = moe::ScoreKind::uniform;
-    s.weights.router = nullptr;
+    s.weights.router = {};
     const std::vector<float> unmixed = s.result();
     s.weights.mixes = moe::view(s.mixes.data(), 4, Setup::d_model);
     CHECK(moe_test::nmse(s.result(), s.expected([](double) { return 1.0; })) <= 1e-12);
@@ -122,7 +123,7 @@ TEST_CASE("a configured hash gate with equal weights takes no router", "[config]
     s.config.routing.score.kind = moe::ScoreKind::uniform;
     s.config.routing.normalize = true;
     CHECK_THAT(error_of([&] { (void)s.result(); }).text, contains("hashed has no router"));
-    s.weights.router = nullptr;
+    s.weights.router = {};
     CHECK(moe_test::nmse(s.result(), s.expected([](double) { return 0.5; })) <= 1e-12);
     s.config.router_bias = true;
     CHECK_THAT(error_of([&] { s.config.validate(); }).text, contains("reads no logits"));
@@ -138,7 +139,7 @@ TEST_CASE("tables and constants must be those of the configuration", "[config]")
     CHECK_THAT(refused([](Setup& s) { s.config.gate = moe::GateKind::token_choice; }).text,
                contains("has no hash table"));
     CHECK_THAT(refused([](Setup& s) { s.weights.constants = {}; }).text, contains("needs constant expert"));
-    CHECK_THAT(refused([](Setup& s) { s.weights.router = nullptr; }).text, contains("needs router"));
+    CHECK_THAT(refused([](Setup& s) { s.weights.router = {}; }).text, contains("needs router"));
     CHECK(refused([](Setup& s) { s.weights.constants = moe::view(s.constants.data(), 1, 9); }).code ==
           ErrorCode::shape);
     CHECK(refused([](Setup& s) { s.weights.constants = moe::view(s.constants.data(), 2, 8); }).code ==

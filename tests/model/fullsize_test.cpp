@@ -75,8 +75,7 @@ void check_layer(const Layer& layer, const moe::SafetensorsFile& golden, const V
 }
 
 void check_model(const std::string& name, const moe::MoEConfig& preset, std::size_t n_tokens) {
-    moe::MoEConfig config = preset;
-    config.storage.gate_up = moe::JoinedAs::separate;
+    const moe::MoEConfig config = preset.in_gguf();
     const std::size_t d = config.d_model;
     const std::size_t weights = config.n_experts * config.d_ff * d;
     constexpr float amplitude = 0x1p-5F;
@@ -87,17 +86,19 @@ void check_model(const std::string& name, const moe::MoEConfig& preset, std::siz
     Values up = generate(3, amplitude, weights);
     Values down = generate(4, amplitude, weights);
     moe::LayerWeights<float> given;
-    given.router = router.get();
-    given.experts = moe::expert_weights<float>(config, {.gate = gate.get(), .up = up.get(), .down = down.get()},
-                                               config.n_experts, config.d_ff);
+    given.router = moe::view<const float>(router.get(), config.n_experts, d);
+    const auto experts = [d](const Values& g, const Values& u, const Values& w, std::size_t n, std::size_t d_ff) {
+        return moe::StackedExperts<float>{.gate = moe::stacked<float>(g.get(), n, d_ff, d),
+                                          .up = moe::stacked<float>(u.get(), n, d_ff, d),
+                                          .down = moe::stacked<float>(w.get(), n, d, d_ff)};
+    };
+    given.experts = moe::expert_weights(config, experts(gate, up, down, config.n_experts, config.d_ff));
     const std::size_t shared = config.shared_d_ff * d;
     const Values shared_gate = generate(6, amplitude, shared);
     const Values shared_up = generate(7, amplitude, shared);
     const Values shared_down = generate(8, amplitude, shared);
     if (shared != 0) {
-        given.shared = moe::expert_weights<float>(
-            config, {.gate = shared_gate.get(), .up = shared_up.get(), .down = shared_down.get()}, 1,
-            config.shared_d_ff);
+        given.shared = moe::shared_weights(config, experts(shared_gate, shared_up, shared_down, 1, config.shared_d_ff));
     }
     const auto golden =
         moe::SafetensorsFile::open(std::string(MOE_TEST_DATA_DIR) + "/golden/fullsize/" + name + ".safetensors");

@@ -36,6 +36,7 @@ public:
         return values;
     }
     const T* parameter(const std::string& name) { return at("param." + name).data(); }
+    const std::vector<std::size_t>& shape(const std::string& name) const { return file_.at("param." + name).shape; }
     const moe::SafetensorsFile& file() const { return file_; }
 
 private:
@@ -60,38 +61,46 @@ moe::ExpertWeights<T> experts_of(const GoldenBlock& block, Tensors<T>& tensors) 
         weights.down = moe::separate(down, config.d_model, config.d_ff);
         return weights;
     }
+    const std::size_t n = config.n_experts;
+    const auto stack = [&](const std::string& name, std::size_t rows, std::size_t columns) {
+        return moe::stacked(tensors.parameter(name), n, rows, columns);
+    };
     moe::StackedExperts<T> stacked;
     if (block.file == "dbrx") {
-        stacked.gate = tensors.parameter("experts.mlp.w1");
-        stacked.up = tensors.parameter("experts.mlp.v1");
-        stacked.down = tensors.parameter("experts.mlp.w2");
+        stacked.gate = stack("experts.mlp.w1", config.d_ff, 40);
+        stacked.up = stack("experts.mlp.v1", config.d_ff, 40);
+        stacked.down = stack("experts.mlp.w2", config.d_ff, 40);
     } else {
-        stacked.gate_up = tensors.parameter(block.experts + block.gate_up);
-        stacked.down = tensors.parameter(block.experts + block.down);
+        const std::vector<std::size_t> gate_up = tensors.shape(block.experts + block.gate_up);
+        const std::vector<std::size_t> down = tensors.shape(block.experts + block.down);
+        stacked.gate_up = stack(block.experts + block.gate_up, gate_up.at(1), gate_up.at(2));
+        stacked.down = stack(block.experts + block.down, down.at(1), down.at(2));
     }
     if (config.expert_bias) {
-        stacked.gate_up_bias = tensors.parameter("experts.gate_up_proj_bias");
-        stacked.down_bias = tensors.parameter("experts.down_proj_bias");
+        stacked.gate_up_bias = stack("experts.gate_up_proj_bias", 2 * config.d_ff, 1);
+        stacked.down_bias = stack("experts.down_proj_bias", 40, 1);
     }
-    return moe::expert_weights(config, stacked, config.n_experts, config.d_ff);
+    return moe::expert_weights(config, stacked);
 }
 
 template <class T>
 moe::AnyLayer<T> layer_of(const GoldenBlock& block, Tensors<T>& tensors, const std::vector<float>& selection_bias) {
     const moe::MoEConfig& config = block.config;
     moe::LayerWeights<T> weights;
-    weights.router = tensors.parameter(block.router);
+    weights.router = moe::view(tensors.parameter(block.router), config.n_routed(), 40);
     if (config.router_bias) {
         weights.router_bias = tensors.at("param." + block.router_bias);
     }
     weights.selection_bias = selection_bias;
     weights.experts = experts_of(block, tensors);
     if (config.shared_d_ff != 0) {
-        weights.shared.gate =
-            moe::stacked(tensors.parameter(block.shared + "gate_proj.weight"), 1, config.shared_d_ff, 40);
-        weights.shared.up = moe::stacked(tensors.parameter(block.shared + "up_proj.weight"), 1, config.shared_d_ff, 40);
-        weights.shared.down =
-            moe::stacked(tensors.parameter(block.shared + "down_proj.weight"), 1, 40, config.shared_d_ff);
+        const auto matrix = [&](const std::string& name, std::size_t rows, std::size_t columns) {
+            return moe::stacked(tensors.parameter(block.shared + name), 1, rows, columns);
+        };
+        const std::size_t d_ff = config.shared_d_ff;
+        weights.shared = moe::shared_weights<T>(config, {.gate = matrix("gate_proj.weight", d_ff, 40),
+                                                         .up = matrix("up_proj.weight", d_ff, 40),
+                                                         .down = matrix("down_proj.weight", 40, d_ff)});
     }
     if (!block.shared_gate.empty()) {
         weights.shared_gate = moe::stacked(tensors.parameter(block.shared_gate), 1, 1, 40);

@@ -16,34 +16,38 @@
 #include "../gating/strategies/token_choice.hpp"
 #include "../layer/parts/layer_options.hpp"
 #include "../layer/parts/shared_experts.hpp"
+#include "storage_order.hpp"
 
 namespace moe::inline MOE_ABI {
 
 enum class GateKind : unsigned char { token_choice, sparse_mixer, dense, hash };
 
-/// How a checkpoint joins the gate and up projections of an expert.
-enum class JoinedAs : unsigned char { separate, concatenated, interleaved };
+/// The form of a shared expert: that of the routed ones, unless one of its own is assigned.
+struct SharedForm {
+    bool own = false;
+    AnyForm form{};
 
-/// How a checkpoint stores its experts, when it stacks them in one tensor.
-struct StorageOrder {
-    JoinedAs gate_up = JoinedAs::separate;
-    bool up_input_major = false;    ///< gate and up stored (input, output)
-    bool down_input_major = false;  ///< down stored (input, output)
+    constexpr SharedForm() = default;
+    constexpr SharedForm(AnyForm a_form) noexcept : own(true), form(a_form) {}  // NOLINT: implicit, to be assigned
 };
 
 /// A layer described by values alone, for engines that learn the architecture from a file. `presets` fills one for each
-/// published architecture; change what differs, then make_layer() gives it weights.
+/// published architecture; change what differs, then make_layer() gives it weights. What knows all gates is a template,
+/// so that a file which makes no layer of one does not compile them: a fifth of what including moe.hpp would cost.
 struct MoEConfig {
     std::string name;
     std::size_t n_experts = 0;  ///< with parameters; null experts come on top
     std::size_t d_model = 0;
     std::size_t d_ff = 0;
+    std::size_t d_router = 0;  ///< what the router reads, where that is not d_model wide; 0: d_model. Each call then
+                               ///< gives it as ForwardOptions::router_input
     GateKind gate = GateKind::token_choice;
-    TokenChoice<RuntimeScore> routing{};  ///< of token_choice; its spans are filled from the weights. Dense and hash
+    TokenChoice<RuntimeScore> routing{};  ///< of token_choice; its spans are given with the weights. Dense and hash
                                           ///< read its score, normalize and scale
     double sparse_mixer_jitter = 0.01;    ///< of sparse_mixer
     bool router_bias = false;             ///< logits have a bias
     bool selection_bias = false;          ///< the choice has a bias, the weights do not
+    bool per_expert_scale = false;        ///< the weight of an expert is multiplied with a number of its own
     AnyForm form{};
     bool expert_bias = false;  ///< projections have biases
     WeightAt weight_at = WeightAt::output;
@@ -54,17 +58,41 @@ struct MoEConfig {
     std::size_t n_constant_experts = 0;  ///< their vectors come with the weights
     std::size_t shared_d_ff = 0;         ///< width of the shared expert; 0: none
     SharedMode shared_mode = SharedMode::add;
-    StorageOrder storage{};
+    SharedForm shared_form{};       ///< of the shared expert, with its clamp; unset: `form`
+    bool shared_bias = false;       ///< its projections have biases
+    StorageOrder storage{};         ///< of the routed experts
+    StorageOrder shared_storage{};  ///< of the shared expert, whose projections most models store apart
+    PublishedStorage published{};   ///< both, in the file that was published: see in_published_file()
 
     /// Experts the router chooses among. Throws Error(overflow).
     [[nodiscard]] std::size_t n_routed() const {
         return checked_add(checked_add(checked_add(n_experts, n_zero_experts), n_identity_experts), n_constant_experts);
     }
 
-    /// The gate this describes. `bias` is the selection bias, (n_routed) or empty; `hash_table` (vocabulary, experts a
-    /// token) is read by the hash gate alone. Uniform scores in it need no logits.
-    [[nodiscard]] AnyGate make_gate(std::span<const float> bias = {},
-                                    MatrixView<const std::int32_t> hash_table = {}) const {
+    /// The width of what the router reads.
+    [[nodiscard]] std::size_t router_inputs() const noexcept { return d_router > 0 ? d_router : d_model; }
+
+    /// The form of the shared expert.
+    [[nodiscard]] const AnyForm& form_of_shared() const noexcept { return shared_form.own ? shared_form.form : form; }
+
+    /// The same layer with its experts stored as in the file that was published, where the presets describe the memory
+    /// of Hugging Face transformers. Throws Error(missing) where nothing is known of that file.
+    [[nodiscard]] MoEConfig in_published_file() const {
+        ensure(published.known, ErrorCode::missing, "MoEConfig ", name.c_str(),
+               ": how its published file stores experts is not known here; set storage and shared_storage by hand");
+        return stored_as(published.experts, published.shared);
+    }
+
+    /// The same layer with its experts stored as llama.cpp's converter writes them: ffn_gate_exps, ffn_up_exps and
+    /// ffn_down_exps, (output, input) each. A file with a joined ffn_gate_up_exps has JoinedAs::concatenated instead.
+    [[nodiscard]] MoEConfig in_gguf() const { return stored_as({}, {}); }
+
+    /// The gate this describes. `bias` is the selection bias and `expert_scale` the scale of each expert, (n_routed) or
+    /// empty; `hash_table` (vocabulary, experts a token) is read by the hash gate alone. Uniform scores in it need no
+    /// logits.
+    template <class = void>
+    [[nodiscard]] AnyGate make_gate(std::span<const float> bias = {}, MatrixView<const std::int32_t> hash_table = {},
+                                    std::span<const float> expert_scale = {}) const {
         switch (gate) {
             case GateKind::hash:
                 if (routing.score.kind == ScoreKind::uniform) {
@@ -82,10 +110,12 @@ struct MoEConfig {
         }
         TokenChoice<RuntimeScore> choice = routing;
         choice.selection_bias = bias;
+        choice.per_expert_scale = expert_scale;
         return choice;
     }
 
     /// Throws Error naming the first value that cannot be, or that is set but would be ignored.
+    template <class = void>
     void validate() const {
         validate_enumerators();
         const auto positive = [this](std::size_t value, const char* what) {
@@ -98,18 +128,28 @@ struct MoEConfig {
                "MoEConfig ", name.c_str(), ": ", n_routed(), " experts are more than an expert id can name");
         (void)checked_multiply(checked_multiply(checked_multiply(n_experts, d_model), d_ff), sizeof(double));
         (void)checked_multiply(checked_multiply(shared_d_ff, d_model), sizeof(double));
-        ensure(shared_mode == SharedMode::add || shared_d_ff > 0, ErrorCode::missing, "MoEConfig ", name.c_str(),
-               ": a shared mode is set but shared_d_ff is 0");
+        const auto of_shared = [this](bool is_set, const char* what) {
+            ensure(!is_set || shared_d_ff > 0, ErrorCode::missing, "MoEConfig ", name.c_str(), ": a shared ", what,
+                   " is set but shared_d_ff is 0");
+        };
+        of_shared(shared_mode != SharedMode::add, "mode");
+        of_shared(shared_form.own, "form");
+        of_shared(shared_bias, "bias");
         ensure(std::isfinite(routed_scale), ErrorCode::range, "MoEConfig ", name.c_str(), ": routed_scale is ",
                routed_scale, ", it must be finite");
         ensure(!selection_bias || gate == GateKind::token_choice, ErrorCode::missing, "MoEConfig ", name.c_str(),
                ": a selection bias is set, but only token choice has one");
+        ensure(!per_expert_scale || gate == GateKind::token_choice, ErrorCode::missing, "MoEConfig ", name.c_str(),
+               ": a per_expert_scale is set, but only token choice has one");
         ensure(routing.selection_bias.empty(), ErrorCode::missing, "MoEConfig ", name.c_str(),
                ": routing.selection_bias must stay empty; the bias is given with the weights");
-        ensure(form.gated() || storage.gate_up == JoinedAs::separate, ErrorCode::layout, "MoEConfig ", name.c_str(),
-               ": a plain form has no gate to be joined with up");
-        validate_form(form);
+        validate_form_of("form", form, storage);
+        if (shared_d_ff > 0) {
+            validate_form_of("shared_form", form_of_shared(), shared_storage);
+        }
         refuse_ignored();
+        ensure(routing.per_expert_scale.empty(), ErrorCode::missing, "MoEConfig ", name.c_str(),
+               ": routing.per_expert_scale must stay empty; the scale is given with the weights");
         ensure(!router_bias || make_gate().needs_logits(), ErrorCode::missing, "MoEConfig ", name.c_str(),
                ": a router bias is set, but the gate reads no logits");
         if (gate != GateKind::hash) {  // whose table comes with the weights
@@ -118,6 +158,7 @@ struct MoEConfig {
     }
 
 private:
+    template <class = void>
     void validate_enumerators() const {
         const auto confirm = [this](auto value, auto last, const char* what) {
             ensure(value <= last, ErrorCode::range, "MoEConfig ", name.c_str(), ": ", what, " has no value ",
@@ -127,17 +168,34 @@ private:
         confirm(weight_at, WeightAt::input, "weight_at");
         confirm(shared_mode, SharedMode::average, "shared_mode");
         confirm(storage.gate_up, JoinedAs::interleaved, "storage.gate_up");
+        confirm(shared_storage.gate_up, JoinedAs::interleaved, "shared_storage.gate_up");
+    }
+
+    [[nodiscard]] MoEConfig stored_as(StorageOrder experts, StorageOrder shared) const {
+        MoEConfig result = *this;
+        result.storage = experts;
+        result.shared_storage = shared;
+        return result;
+    }
+
+    template <class = void>
+    void validate_form_of(const char* what, const AnyForm& a_form, const StorageOrder& stored) const {
+        validate_form(a_form);
+        ensure(a_form.gated() || stored.gate_up == JoinedAs::separate, ErrorCode::layout, "MoEConfig ", name.c_str(),
+               ": ", what, " is plain, and a plain form has no gate to be joined with up");
+        ensure(a_form.limit == 0 || a_form.clamped(), ErrorCode::missing, "MoEConfig ", name.c_str(), ": ", what,
+               ".limit is set, but a form without a clamp has none");
+        ensure(a_form.alpha == AnyForm{}.alpha || a_form.kind == FormKind::swiglu_oai, ErrorCode::missing, "MoEConfig ",
+               name.c_str(), ": ", what, ".alpha is set, but a form other than swiglu_oai has none");
     }
 
     /// Settings that another setting makes meaningless: a layer that ignored them would not be the one described.
+    template <class = void>
     void refuse_ignored() const {
         const auto ignored = [this](bool is_set, const char* what, const char* by) {
             ensure(!is_set, ErrorCode::missing, "MoEConfig ", name.c_str(), ": ", what, " is set, but ", by,
                    " has none");
         };
-        ignored(form.limit != 0 && !form.clamped(), "form.limit", "a form without a clamp");
-        ignored(form.alpha != AnyForm{}.alpha && form.kind != FormKind::swiglu_oai, "form.alpha",
-                "a form other than swiglu_oai");
         ignored(sparse_mixer_jitter != MoEConfig{}.sparse_mixer_jitter && gate != GateKind::sparse_mixer,
                 "sparse_mixer_jitter", "another gate");
         if (gate == GateKind::token_choice) {

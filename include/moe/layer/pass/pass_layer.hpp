@@ -95,11 +95,13 @@ private:
 
 template <class T>
 void PassLayer<T>::check_input(MatrixView<const T> x, const ForwardOptions<T>& call) const {
-    const MatrixView<const T>& input = call.router_input.cols() == 0 ? x : call.router_input;
+    const bool reads_x = call.router_input.cols() == 0;
+    const MatrixView<const T>& input = reads_x ? x : call.router_input;
     ensure(input.rows() == x.rows(), ErrorCode::shape, name, ": the router input has ", input.rows(), " rows for ",
            x.rows(), " tokens");
-    ensure(!has_logits || input.cols() == router.inputs(), ErrorCode::shape, name, ": the router input has ",
-           input.cols(), " columns but the router weights have ", router.inputs());
+    ensure(!has_logits || input.cols() == router.inputs(), ErrorCode::shape, name,
+           reads_x ? ": x has " : ": the router input has ", input.cols(), " columns but the router weights have ",
+           router.inputs(), reads_x ? "; what the router reads instead of x is ForwardOptions::router_input" : "");
     detail::check_facts(name, call, x.rows());
     detail::check_valid(name, call, x.rows());
     require_aligned(input.data(), name, "the router input");
