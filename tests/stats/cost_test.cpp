@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <limits>
 
 #include "support/catch.hpp"
 #include "support/errors.hpp"
@@ -129,6 +130,72 @@ TEST_CASE("what a batch costs, and the time a machine needs at least", "[stats]"
     // one token reads what is active, and no batch reads more than there is
     CHECK(near(mixtral().batch(1).bytes, 2 * mixtral().active_parameters()));
     CHECK(near(mixtral().batch(100000).bytes, 2 * mixtral().total_parameters()));
+}
+
+TEST_CASE("memory holds all weights, whatever a batch reads", "[stats]") {
+    const moe::ExpertSizes sizes{
+        .n_layers = 2, .n_experts = 4, .experts_per_token = 2, .d_model = 3, .d_ff = 5, .shared_d_ff = 7};
+    const moe::CostModel model(sizes, {100, 70});
+    CHECK(model.weight_bytes({.experts = 0.5, .others = 4}) == 2 * (4 * 45 + 63) * 0.5 + (2 * 12 + 100) * 4);
+    CHECK(mixtral().weight_bytes() == 2 * 46702792704.0);
+    CHECK(near(mixtral().batch(100000).bytes, mixtral().weight_bytes()));
+}
+
+TEST_CASE("a model of numbers of parameters alone", "[stats]") {
+    // sizes give the same model as the numbers that follow from them
+    const moe::ExpertSizes sizes{.n_layers = 2, .n_experts = 4, .experts_per_token = 2, .d_model = 3, .d_ff = 5};
+    const moe::CostModel sized(sizes, {100, 70});
+    const moe::CostModel known = moe::CostModel::of(sizes.parameters(), {100, 70});
+    CHECK(known.total_parameters() == sized.total_parameters());
+    CHECK(known.active_parameters() == sized.active_parameters());
+    CHECK(known.batch(3).bytes == sized.batch(3).bytes);
+    CHECK((known.sizes().n_layers == 2 && known.sizes().n_experts == 4 && known.sizes().d_model == 0));
+    // 16 experts of 111, two a token, beside 55: 1831 in all, 277 active
+    const moe::CostModel sixteen =
+        moe::CostModel::of({.n_experts = 16, .experts_per_token = 2, .expert = 111}, {55, 55});
+    CHECK(sixteen.total_parameters() == 1831);
+    CHECK(sixteen.active_parameters() == 277);
+    CHECK(near(sixteen.batch(2).bytes, 2 * (16 * (1 - 0.875 * 0.875) * 111 + 55)));
+}
+
+TEST_CASE("a dense model reads and computes all it has for every token", "[stats]") {
+    const moe::CostModel dense = moe::CostModel::dense(1000);
+    CHECK(dense.total_parameters() == 1000);
+    CHECK(dense.active_parameters() == 1000);
+    CHECK(dense.flops_per_token() == 2000);
+    for (const std::size_t tokens : {1U, 7U, 4096U}) {
+        CHECK(near(dense.batch(tokens, {.experts = 0.5}).bytes, 500));
+        CHECK(near(dense.batch(tokens).flops, 2000.0 * static_cast<double>(tokens)));
+    }
+    // a token alone costs in a mixture what it costs in a dense model of the active size; two tokens cost more
+    const moe::CostModel active = moe::CostModel::dense(mixtral().active_parameters());
+    CHECK(near(mixtral().batch(1).bytes, active.batch(1).bytes));
+    CHECK(mixtral().batch(2).bytes > 1.5 * active.batch(2).bytes);
+    CHECK(near(mixtral().batch(2).flops, active.batch(2).flops));
+}
+
+TEST_CASE("a cost model refuses numbers of parameters that cannot be", "[stats]") {
+    const auto refusal = [](const moe::ExpertParameters& parameters, moe::OtherParameters others = {}) {
+        return moe_test::error_of([&] { (void)moe::CostModel::of(parameters, others); }).text;
+    };
+    moe::ExpertParameters good{.n_experts = 4, .experts_per_token = 2, .expert = 10};
+    CHECK(moe::CostModel::of(good).total_parameters() == 40);
+    CHECK(refusal(good, {10, 11}) == "CostModel: of 10 other parameters 11 are active");
+    const auto with = [&](double moe::ExpertParameters::*member, double value) {
+        moe::ExpertParameters bad = good;
+        bad.*member = value;
+        return refusal(bad);
+    };
+    CHECK(with(&moe::ExpertParameters::experts_per_token, 5) == "ExpertParameters: 5 experts a token of 4");
+    CHECK(with(&moe::ExpertParameters::experts_per_token, 0) == "ExpertParameters: 0 experts a token of 4");
+    CHECK(with(&moe::ExpertParameters::expert, 0).starts_with("ExpertParameters: 0 parameters an expert"));
+    CHECK(with(&moe::ExpertParameters::shared, -1).starts_with("ExpertParameters: 10 parameters an expert, -1 shared"));
+    CHECK(with(&moe::ExpertParameters::router, std::nan("")).starts_with("ExpertParameters: 10 parameters"));
+    CHECK(
+        with(&moe::ExpertParameters::expert, std::numeric_limits<double>::infinity()).starts_with("ExpertParameters"));
+    good.n_layers = 0;
+    CHECK(refusal(good) == "ExpertParameters: 0 layers of 4 experts; neither may be 0");
+    CHECK(moe_test::error_of([] { (void)moe::CostModel::dense(-1); }).text.starts_with("ExpertParameters: -1"));
 }
 
 TEST_CASE("a cost model refuses sizes that cannot be", "[stats]") {

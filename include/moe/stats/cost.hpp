@@ -25,6 +25,29 @@ namespace moe::inline MOE_ABI {
     return -experts * std::expm1(static_cast<double>(n_tokens) * std::log1p(-experts_per_token / experts));
 }
 
+/// Parameters of the layers of a model that have experts, all alike: for models of which only such numbers are known.
+struct ExpertParameters {
+    std::size_t n_layers = 1;
+    std::size_t n_experts = 0;
+    double experts_per_token = 0;  ///< top-k, or a mean where it varies
+    double expert = 0;             ///< of one expert of one layer
+    double shared = 0;             ///< of the shared experts of one layer and their gates
+    double router = 0;             ///< of one layer
+
+    /// Throws Error(range): no layers, experts or parameters of one, experts_per_token outside 0..n_experts, a number
+    /// that is negative or not finite.
+    void validate() const {
+        ensure(n_layers > 0 && n_experts > 0, ErrorCode::range, "ExpertParameters: ", n_layers, " layers of ",
+               n_experts, " experts; neither may be 0");
+        ensure(experts_per_token > 0 && experts_per_token <= static_cast<double>(n_experts), ErrorCode::range,
+               "ExpertParameters: ", experts_per_token, " experts a token of ", n_experts);
+        ensure(std::isfinite(expert) && std::isfinite(shared) && std::isfinite(router) && expert > 0 && shared >= 0 &&
+                   router >= 0,
+               ErrorCode::range, "ExpertParameters: ", expert, " parameters an expert, ", shared, " shared, ", router,
+               " of the router; the first must be above 0, the others at least 0");
+    }
+};
+
 /// Sizes of the layers of a model that have experts, all alike.
 struct ExpertSizes {
     std::size_t n_layers = 0;
@@ -44,6 +67,25 @@ struct ExpertSizes {
                " layers of ", n_experts, " experts, d_model ", d_model, ", d_ff ", d_ff, "; none may be 0");
         ensure(experts_per_token > 0 && experts_per_token <= static_cast<double>(n_experts), ErrorCode::range,
                "ExpertSizes: ", experts_per_token, " experts a token of ", n_experts);
+    }
+
+    /// Of one expert: 3 d_model d_ff if gated, else 2 d_model d_ff, and biases; of the shared ones likewise.
+    [[nodiscard]] ExpertParameters parameters() const noexcept {
+        const auto width = static_cast<double>(d_model);
+        return {.n_layers = n_layers,
+                .n_experts = n_experts,
+                .experts_per_token = experts_per_token,
+                .expert = feed_forward(d_ff),
+                .shared = (shared_d_ff > 0 ? feed_forward(shared_d_ff) : 0) + static_cast<double>(shared_gates) * width,
+                .router = static_cast<double>(n_experts) * (width + (router_bias ? 1 : 0))};
+    }
+
+private:
+    [[nodiscard]] double feed_forward(std::size_t hidden) const noexcept {
+        const auto inner = static_cast<double>(hidden);
+        const auto outer = static_cast<double>(d_model);
+        const double projections = gated ? 2 : 1;
+        return (projections + 1) * outer * inner + (biases ? projections * inner + outer : 0);
     }
 };
 
@@ -91,26 +133,37 @@ struct BatchCost {
 class CostModel {
 public:
     /// Throws Error(range): as ExpertSizes::validate, other parameters that are negative or active beyond their total.
-    explicit CostModel(const ExpertSizes& sizes, const OtherParameters& others = {}) : sizes_(sizes), others_(others) {
+    explicit CostModel(const ExpertSizes& sizes, const OtherParameters& others = {})
+        : CostModel(sizes, sizes.parameters(), others) {
         sizes.validate();
-        ensure(others.active >= 0 && others.active <= others.total, ErrorCode::range, "CostModel: of ", others.total,
-               " other parameters ", others.active, " are active");
+    }
+
+    /// A model of which numbers of parameters are known and sizes are not: d_model and d_ff of sizes() are 0. Throws
+    /// Error(range): as ExpertParameters::validate, and of `others` as above.
+    [[nodiscard]] static CostModel of(const ExpertParameters& parameters, const OtherParameters& others = {}) {
+        parameters.validate();
+        ExpertSizes sizes;
+        sizes.n_layers = parameters.n_layers;
+        sizes.n_experts = parameters.n_experts;
+        sizes.experts_per_token = parameters.experts_per_token;
+        return CostModel(sizes, parameters, others);
+    }
+
+    /// A model without a choice, one expert that every token takes: what a mixture is held against. Throws Error(range)
+    /// unless `parameters` is finite and above 0.
+    [[nodiscard]] static CostModel dense(double parameters) {
+        return of({.n_layers = 1, .n_experts = 1, .experts_per_token = 1, .expert = parameters});
     }
 
     [[nodiscard]] const ExpertSizes& sizes() const noexcept { return sizes_; }
     [[nodiscard]] const OtherParameters& others() const noexcept { return others_; }
 
     /// Of one expert: 3 d_model d_ff if gated, else 2 d_model d_ff, and biases.
-    [[nodiscard]] double expert_parameters() const noexcept { return feed_forward(sizes_.d_ff); }
+    [[nodiscard]] double expert_parameters() const noexcept { return parameters_.expert; }
     /// Of the shared experts of one layer and their gates.
-    [[nodiscard]] double shared_parameters() const noexcept {
-        const double gates = number(sizes_.shared_gates) * number(sizes_.d_model);
-        return (sizes_.shared_d_ff > 0 ? feed_forward(sizes_.shared_d_ff) : 0) + gates;
-    }
+    [[nodiscard]] double shared_parameters() const noexcept { return parameters_.shared; }
     /// Of the router of one layer.
-    [[nodiscard]] double router_parameters() const noexcept {
-        return number(sizes_.n_experts) * (number(sizes_.d_model) + (sizes_.router_bias ? 1 : 0));
-    }
+    [[nodiscard]] double router_parameters() const noexcept { return parameters_.router; }
 
     /// All: L (E expert + shared + router) + others.
     [[nodiscard]] double total_parameters() const noexcept {
@@ -125,34 +178,42 @@ public:
     /// with the context, are not in it.
     [[nodiscard]] double flops_per_token() const noexcept { return 2 * active_parameters(); }
 
+    /// Bytes of all weights: what memory must hold, whatever a batch reads of it.
+    [[nodiscard]] double weight_bytes(const BytesPerWeight& bytes = {}) const noexcept {
+        return read_with(number(sizes_.n_experts), others_.total, bytes);
+    }
+
     /// What `n_tokens` tokens in one batch cost: every layer reads each expert that some token needs once, and all that
     /// is not an expert once.
     [[nodiscard]] BatchCost batch(std::size_t n_tokens, const BytesPerWeight& bytes = {}) const {
         const double distinct = expected_distinct_experts(sizes_.n_experts, sizes_.experts_per_token, n_tokens);
-        const double layers = number(sizes_.n_layers);
-        const double experts = layers * (distinct * expert_parameters() + shared_parameters());
-        const double others = layers * router_parameters() + others_.active;
         return {.tokens = number(n_tokens),
                 .distinct_experts = distinct,
                 .flops = number(n_tokens) * flops_per_token(),
-                .bytes = n_tokens == 0 ? 0 : experts * bytes.experts + others * bytes.others};
+                .bytes = n_tokens == 0 ? 0 : read_with(distinct, others_.active, bytes)};
     }
 
 private:
-    [[nodiscard]] static double number(std::size_t n) noexcept { return static_cast<double>(n); }
-
-    [[nodiscard]] double feed_forward(std::size_t d_ff) const noexcept {
-        const double width = number(d_ff);
-        const double d_model = number(sizes_.d_model);
-        const double inner = sizes_.gated ? 2 : 1;
-        return (inner + 1) * d_model * width + (sizes_.biases ? inner * width + d_model : 0);
+    CostModel(const ExpertSizes& sizes, const ExpertParameters& parameters, const OtherParameters& others)
+        : sizes_(sizes), parameters_(parameters), others_(others) {
+        ensure(others.active >= 0 && others.active <= others.total, ErrorCode::range, "CostModel: of ", others.total,
+               " other parameters ", others.active, " are active");
     }
+
+    [[nodiscard]] static double number(std::size_t n) noexcept { return static_cast<double>(n); }
 
     [[nodiscard]] double layers_with(double n_experts) const noexcept {
         return number(sizes_.n_layers) * (n_experts * expert_parameters() + shared_parameters() + router_parameters());
     }
 
+    [[nodiscard]] double read_with(double n_experts, double others, const BytesPerWeight& bytes) const noexcept {
+        const double layers = number(sizes_.n_layers);
+        return layers * (n_experts * expert_parameters() + shared_parameters()) * bytes.experts +
+               (layers * router_parameters() + others) * bytes.others;
+    }
+
     ExpertSizes sizes_;
+    ExpertParameters parameters_;
     OtherParameters others_;
 };
 
