@@ -105,7 +105,11 @@ case $command in
     compare)
         cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2
         cmake --build build/bench --target moe_compare -j "$jobs" >&2
-        exec build/bench/benchmarks/moe_compare --json build/bench/compare.json --html build/bench/compare.html "$@"
+        name=compare
+        for argument; do
+            [ "$argument" != --cost ] || name=cost  # files of its own: those of strategies take minutes
+        done
+        exec build/bench/benchmarks/moe_compare --json "build/bench/$name.json" --html "build/bench/$name.html" "$@"
         ;;
     test)
         cmake --preset release

@@ -1,4 +1,4 @@
-// Compares ways to choose experts. benchmarks/README.md explains what it prints.
+// Compares ways to choose experts, or the costs of models. benchmarks/README.md explains what it prints.
 #include <cstdio>
 #include <exception>
 #include <fstream>
@@ -9,6 +9,7 @@
 
 #include "../google.hpp"
 #include "comparison.hpp"
+#include "cost.hpp"
 #include "options.hpp"
 #include "output/output.hpp"
 
@@ -40,7 +41,9 @@ bool set_up(std::span<const char* const> arguments, compare::Options& options) {
         std::fputs((options.help ? compare::usage() : compare::list()).c_str(), stdout);
         return false;
     }
-    bench::initialize_google("moe_compare", options.google);
+    if (!options.cost) {
+        bench::initialize_google("moe_compare", options.google);
+    }
     check_writable(options);
     return true;
 }
@@ -70,7 +73,8 @@ int main(int argc, char** argv) {
         return 2;
     }
     try {
-        const compare::Report report = compare::compare_strategies(options);
+        const compare::Report report =
+            options.cost ? compare::compare_costs(options) : compare::compare_strategies(options);
         std::fputs(compare::table(report).c_str(), stdout);
         write(options, report);
         return 0;

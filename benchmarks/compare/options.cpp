@@ -23,6 +23,7 @@ using command_line::parse_number;
 
 constexpr std::string_view default_shape_names[] = {"granite-1b-a400m", "qwen3-30b-a3b"};
 const std::vector<std::size_t> default_tokens{1, 64, 512};
+const std::vector<std::size_t> cost_tokens{1, 8, 64, 512};
 
 std::string_view shape_name(const bench::Shape& shape) { return shape.name; }
 std::string_view strategy_name(const Strategy& strategy) { return strategy.name; }
@@ -49,6 +50,7 @@ std::vector<const Strategy*> parse_strategies(std::string_view text) {
 const std::string head =
     "usage: moe_compare [options]\n"
     "Compares ways to choose experts: speed, balance of the load, quality of a small model, and collapse.\n"
+    "With --cost: what mixtures of experts cost and gain against dense models, in a few seconds.\n"
     "NAMES and NUMBERS are lists with commas; `all` stands for the default.\n";
 
 /// Describes the command line to `parser`, which writes into `options`.
@@ -61,6 +63,9 @@ void describe(command_line::Parser& parser, Options& options) {
         };
         parser.option(name, "FILE", set, help);
     };
+    parser.flag("cost", options.cost,
+                "parameters, memory, bytes and operations a token of named models, and the\n"
+                "speed this machine's limits allow, beside dense models; nothing else");
     parser.flag("quick", options.quick, "one shape at 1 and 64 tokens, fewer repetitions, less text");
     parser.option(
         "shapes", "NAMES",
@@ -77,11 +82,11 @@ void describe(command_line::Parser& parser, Options& options) {
     parser.option(
         "tokens", "NUMBERS",
         [&](Text text) {
-            options.tokens = parse_list(text, default_tokens, [](std::string_view part) {
-                return parse_number<std::size_t>("--tokens", part, 1, 8192);
-            });
+            const std::vector<std::size_t>& all = options.cost ? cost_tokens : default_tokens;
+            options.tokens = parse_list(
+                text, all, [](std::string_view part) { return parse_number<std::size_t>("--tokens", part, 1, 8192); });
         },
-        "tokens a batch (default: 1,64,512)");
+        "tokens a batch (default: 1,64,512; with --cost 1,8,64,512)");
     parser.option(
         "distribution", "NAME",
         [&](Text text) { options.distribution = named("--distribution", text, all_distributions, distribution_name); },
@@ -103,14 +108,33 @@ void describe(command_line::Parser& parser, Options& options) {
     parser.pass_on("--benchmark_", options.google);
 }
 
-Options defaults(bool quick) {
+/// What is of no use beside --cost: better refused than ignored.
+void check_cost(std::span<const char* const> arguments) {
+    for (const std::string_view argument : arguments) {
+        for (const std::string_view other : {"--shapes", "--strategies", "--distribution", "--seed", "--benchmark_"}) {
+            moe::ensure(!argument.starts_with(other), moe::ErrorCode::range,
+                        "--cost compares no strategies and has no ",
+                        other == "--benchmark_" ? "options of Google Benchmark" : std::string(other));
+        }
+    }
+}
+
+bool given(std::span<const char* const> arguments, std::string_view flag) {
+    return std::ranges::find(arguments, flag) != arguments.end();
+}
+
+Options defaults(bool quick, bool cost) {
     Options options;
+    options.cost = cost;  // already here, for what its other options mean
     options.shapes = default_shapes();
     options.strategies = every_strategy();
     options.tokens = default_tokens;
     if (quick) {
         options.shapes.resize(1);
         options.tokens = {1, 64};
+    }
+    if (cost) {
+        options.tokens = cost_tokens;
     }
     options.threads = bench::default_threads();
     return options;
@@ -119,10 +143,13 @@ Options defaults(bool quick) {
 }  // namespace
 
 Options parse_options(std::span<const char* const> arguments) {
-    Options options = defaults(std::ranges::find(arguments, std::string_view("--quick")) != arguments.end());
+    Options options = defaults(given(arguments, "--quick"), given(arguments, "--cost"));
     command_line::Parser parser(head);
     describe(parser, options);
     parser.parse(arguments);
+    if (options.cost) {
+        check_cost(arguments);
+    }
     return options;
 }
 

@@ -24,6 +24,7 @@ struct Options {
     std::string csv;
     std::string html;
     std::vector<std::string> google;  ///< --benchmark_... options, for Google Benchmark
+    bool cost = false;                ///< costs of named models instead of strategies
     bool quick = false;
     bool list = false;
     bool help = false;

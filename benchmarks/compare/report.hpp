@@ -8,7 +8,7 @@
 
 namespace compare {
 
-/// What the comparison of routing strategies found: the one source of its table, JSON, CSV and page.
+/// What the comparison of routing strategies, or that of costs, found: the one source of its table, JSON, CSV and page.
 
 /// Seconds of one arm over its repetitions.
 struct Spread {
@@ -73,12 +73,70 @@ struct CollapseRow {
     std::vector<double> load;  ///< (experts) share of the assignments
 };
 
+/// The machine whose limits bound the speeds of CostRow.
+struct CostMachine {
+    std::size_t threads = 0;
+    double bytes_per_second = 0;       ///< read from memory at most
+    double flops_per_second = 0;       ///< in float32
+    double int8_flops_per_second = 0;  ///< taken for int8 and int4: the fourfold, as the benchmark's roofline has it
+    double memory_bytes = 0;           ///< of the machine; 0 where the system does not say
+};
+
+/// A model with experts. All numbers of parameters, bytes and operations are of `layers` layers with experts and, of a
+/// whole model, all that is beside them.
+struct CostModelRow {
+    std::string model;
+    std::string kind;  ///< published; layer: one layer of a model whose other parts are not known here; or reported
+    std::size_t layers = 0;   ///< with experts; 0: not known
+    std::size_t experts = 0;  ///< of a layer
+    double experts_per_token = 0;
+    std::size_t d_model = 0;  ///< 0: not known
+    std::size_t d_ff = 0;     ///< of an expert; 0: not known
+    double total_parameters = 0;
+    double active_parameters = 0;  ///< that take part for one token
+    double expert_share = 0;       ///< of the total: routed experts
+    double bytes_f32 = 0;          ///< all weights in this format
+    double bytes_bf16 = 0;
+    double bytes_f16 = 0;
+    double bytes_int8 = 0;
+    double bytes_int4 = 0;
+    std::string presets{};  ///< of the library, of the same experts, with spaces between them
+    std::string shapes{};   ///< of the benchmark, likewise
+    std::string note{};     ///< what is assumed
+};
+
+/// What one token of a batch costs, and how fast the limits of the machine allow it to be.
+struct DemandOfToken {
+    double bytes = 0;              ///< of weights that are read, a token
+    double flops = 0;              ///< operations, a token
+    double tokens_per_second = 0;  ///< tokens / max(flops / peak, bytes / bandwidth) of the batch
+};
+
+/// A model in a format with a batch of tokens, beside dense models of the same active and of the same total size.
+struct CostRow {
+    std::string model;
+    std::string kind;  ///< as in CostModelRow
+    std::string format;
+    std::size_t tokens = 0;
+    std::size_t experts = 0;
+    double distinct_experts = 0;  ///< of a layer that the batch needs: E (1 - (1 - K/E)^T)
+    DemandOfToken mixture{};
+    DemandOfToken active{};     ///< the dense model of equal active size
+    DemandOfToken total{};      ///< the dense model of equal total size
+    double speedup_active = 0;  ///< the mixture's speed over that of the dense model, at most 1
+    double speedup_total = 0;   ///< likewise, at least 1
+    bool fits = false;          ///< all weights into the memory of the machine, or that is not known
+};
+
 struct Report {
     std::vector<std::pair<std::string, std::string>> context;  ///< machine, flags, versions, seed, options
     std::vector<SpeedRow> speed;
     std::vector<BalanceRow> balance;
     std::vector<QualityRow> quality;
     std::vector<CollapseRow> collapse;
+    std::vector<CostMachine> cost_machine{};  ///< one, where costs were compared
+    std::vector<CostModelRow> cost_models{};
+    std::vector<CostRow> cost{};
 };
 
 }  // namespace compare

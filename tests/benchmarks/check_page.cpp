@@ -32,14 +32,20 @@ double number_in(std::string text) {
 
 /// What a figure is multiplied by where it is shown.
 double factor_of(const std::string& key) {
-    return key.find("seconds") == 0 || key.ends_with("_seconds")       ? 1e3
-           : std::set<std::string>{"dropped", "compute"}.contains(key) ? 100
-                                                                       : 1;
+    const auto contains = [&](const char* part) { return key.find(part) != std::string::npos; };
+    if (key.find("seconds") == 0 || key.ends_with("_seconds")) {
+        return 1e3;
+    }
+    if (contains("bytes") || contains("flops") || key.ends_with("_parameters")) {
+        return 1e-9;
+    }
+    return std::set<std::string>{"dropped", "compute", "expert_share"}.contains(key) ? 100 : 1;
 }
 
 void check_number(const std::string& what, const std::string& key, double value, const dumped::Cell& cell) {
     check(std::strtod(cell.value.c_str(), nullptr) == value, what + " is " + cell.value);
-    if ((key == "layer" && value < 0) || (key.find("speedup") == 0 && value == 0)) {
+    const bool unknown = std::set<std::string>{"layers", "d_model", "d_ff"}.contains(key) && value == 0;
+    if (unknown || (key == "layer" && value < 0) || (key.find("speedup") == 0 && value == 0)) {
         check(cell.shown == "\xE2\x80\x93", what + " is shown as " + cell.shown);  // a dash
         return;
     }
@@ -96,6 +102,14 @@ std::size_t marks_of(const std::string& plot, const Json& report) {
         return report[plot].size();
     }
     std::size_t marks = 0;
+    if (plot == "cost" || plot == "batch") {
+        for (const Json& row : report["cost"]) {  // bf16; 1 token, the first model
+            const bool shown = plot == "cost" ? row["tokens"] == 1 && row["kind"] != "layer"
+                                              : row["model"] == report["cost"][0]["model"];
+            marks += row["format"] == "bf16" && shown ? (plot == "cost" ? 1U : 3U) : 0U;
+        }
+        return marks;
+    }
     if (plot == "load") {
         const Json& rows = report["balance"];
         const auto first = std::ranges::find_if(rows, [](const Json& row) { return !row["load"].empty(); });
@@ -151,12 +165,22 @@ int main(int argc, char** argv) {
         const std::string root = dumped::between(page, "<html ", ">");
         check(root.find("data-errors=\"0\"") != std::string::npos, "errors of the script: " + root);
         check(root.find("data-drawn=\"true\"") != std::string::npos, "the script did not reach its end: " + root);
-        for (const char* const id : {"quality", "speed", "phases", "load", "collapse"}) {
+        const std::vector<std::string> strategies{"quality", "speed", "phases", "load", "collapse"};
+        const std::vector<std::string> costs{"cost", "batch"};
+        const bool of_costs = !report.at("cost").empty();
+        for (const std::string& id : of_costs ? costs : strategies) {
             check_plot(page, id, report);
         }
-        for (const char* const name : {"speed", "balance", "quality", "collapse"}) {
+        for (const std::string& id : of_costs ? strategies : costs) {
+            check(page.find("<section class=\"plot\" id=\"" + id + "\">") == std::string::npos, id + " is there");
+        }
+        for (const char* const name :
+             {"speed", "balance", "quality", "collapse", "cost_machine", "cost_models", "cost"}) {
             check_table(page, name, report.at(name));
         }
+        const std::string heading = dumped::plain(dumped::between(page, "<h1>", "</h1>"));
+        check(heading == dumped::plain(dumped::between(page, "<title>", "</title>")), "heading " + heading);
+        check((heading.find("costs") != std::string::npos) == of_costs, "heading " + heading);
         const std::string context = dumped::between(page, "<dl id=\"context\">", "</dl>");
         const std::vector<std::string> names = dumped::all_between(context, "<dt>", "</dt>");
         const std::vector<std::string> values = dumped::all_between(context, "<dd>", "</dd>");

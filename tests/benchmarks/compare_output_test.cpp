@@ -14,17 +14,17 @@
 
 #include "../../benchmarks/compare/output/output.hpp"
 #include "made_up_report.hpp"
+#include "shown_table.hpp"
 
 namespace moe_test::compare_output_test {
 
 using namespace compare;
+using namespace shown;
 
 namespace {
 
 using Json = nlohmann::ordered_json;
 using Record = std::map<std::string, std::string>;
-
-bool same_bits(double a, double b) { return a == b && std::signbit(a) == std::signbit(b); }
 
 /// Records of RFC 4180, by the names in the first.
 std::vector<Record> read_csv(const std::string& text) {
@@ -87,38 +87,6 @@ bool same(const std::string& cell, const Json& value) {
     return cell == csv_text(value);
 }
 
-/// The lines of the table from one that is `heading` to the next empty one.
-std::vector<std::string> block(const std::string& table, const std::string& heading) {
-    std::istringstream stream(table);
-    std::vector<std::string> lines;
-    for (std::string line; std::getline(stream, line) && !(line.empty() && !lines.empty());) {
-        if (line == heading || !lines.empty()) {
-            lines.push_back(line);
-        }
-    }
-    return lines;
-}
-
-/// The cells of the line of `strategy`, or none.
-std::vector<std::string> cells(const std::vector<std::string>& lines, const std::string& strategy) {
-    for (const std::string& line : lines) {
-        if (line.starts_with("  " + strategy + "  ")) {
-            std::istringstream words(line.substr(2 + strategy.size()));
-            std::vector<std::string> result;
-            for (std::string word; words >> word;) {
-                result.push_back(word);
-            }
-            return result;
-        }
-    }
-    return {};
-}
-
-void check_shown(const std::string& cell, double value) {
-    INFO(cell << " for " << value);
-    CHECK(std::abs(std::strtod(cell.c_str(), nullptr) - value) <= 0.0051 * std::abs(value));
-}
-
 }  // namespace
 
 TEST_CASE("the JSON has every figure of the report, to the bit, in a fixed order") {
@@ -128,7 +96,8 @@ TEST_CASE("the JSON has every figure of the report, to the bit, in a fixed order
         for (const auto& part : json.items()) {
             names.push_back(part.key());
         }
-        CHECK(names == std::vector<std::string>{"context", "speed", "balance", "quality", "collapse"});
+        CHECK(names == std::vector<std::string>{"context", "speed", "balance", "quality", "collapse", "cost_machine",
+                                                "cost_models", "cost"});
         REQUIRE(json["speed"].size() == report.speed.size());
         for (std::size_t i = 0; i < report.speed.size(); ++i) {
             const SpeedRow& row = report.speed[i];
@@ -202,7 +171,7 @@ TEST_CASE("the JSON has the balance, the quality and the collapse of the report"
 }
 
 TEST_CASE("the CSV has the rows and columns of the JSON") {
-    for (const Report& report : {made_up_report(), awkward_report(), Report{}}) {
+    for (const Report& report : {made_up_report(), awkward_report(), costs_report(), Report{}}) {
         const Json json = Json::parse(to_json(report));
         const std::vector<Record> records = read_csv(to_csv(report));
         std::size_t at = 0;
@@ -279,7 +248,7 @@ TEST_CASE("the table has the speed of the JSON, by shape and tokens") {
     }
     CHECK(noisy > 0);
     CHECK(text.find("~ the calls scatter") != std::string::npos);
-    CHECK(table(Report{{}, {SpeedRow{}}, {}, {}, {}}).find('~') == std::string::npos);
+    CHECK(table(Report{{}, {SpeedRow{}}, {}, {}, {}, {}, {}, {}}).find('~') == std::string::npos);
 }
 
 TEST_CASE("the table has the balance as means over the layers, the quality and the ends of the collapse") {

@@ -28,6 +28,13 @@ test_bad_options() {
         bad_option "cannot write $scratch/none/x" "--$file" "$scratch/none/x"
     done
     bad_option "no option '--benchmark_speed" --benchmark_speed=1
+    for other in '--shapes tiny' '--strategies top-2' '--distribution zipf' --seed=3 '--shapes=all'; do
+        name=${other%%[ =]*}
+        # shellcheck disable=SC2086  # a name and its value
+        bad_option "--cost compares no strategies and has no $name" $other --cost
+    done
+    bad_option '--cost compares no strategies and has no options of Google Benchmark' --cost --benchmark_out=x
+    bad_option '--tokens is ' --cost --tokens 0
 }
 
 test_list() {
@@ -43,9 +50,33 @@ test_list() {
     grep -q '^not compared, .*null experts' "$out" || complain 'what is left out is not named'
     grep -q '^  mixtral-8x7b  *8 experts, 2 a token, d_model 4096, d_ff 14336$' "$out" || complain 'no shape is listed'
     run 0 --help
-    for option in quick shapes strategies tokens distribution seed threads json csv html list; do
+    for option in cost quick shapes strategies tokens distribution seed threads json csv html list; do
         grep -q "^  --$option " "$out" || complain "--help does not name --$option"
     done
+}
+
+# Costs alone, in all forms, within seconds.
+test_cost() {
+    run 0 --cost --quick --threads 1 --json "$scratch/cost.json" --csv "$scratch/cost.csv" --html "$scratch/cost.html"
+    for line in '^what a mixture of experts costs and gains' '^sizes$' '^cost: bf16, 1 token$' '^cost: bf16, 64 tokens$' \
+        '^cost: bf16, 512 tokens$' '^  Mixtral-8x7B  *32  *8  *2  *46[.]7  *12[.]9  *187' \
+        '^  Qwen3-30B-A3B  *48  *128  *8  *30[.]5  *3[.]35  *122' \
+        '^  Mixtral-8x7B  *2[.]00 of 8  *25[.]8  *25[.]8  *93[.]4  *25[.]8  *93[.]4 ' \
+        '^  reported: 16 experts, 1[.]8 T  *120  *16  *2  *1831  *277' '^  limits of this machine: [0-9.]* GB/s'; do
+        grep -q "$line" "$out" || complain "no line '$line'"
+    done
+    if grep -q '^speed\|^balance\|^quality\|^collapse' "$out"; then complain 'strategies were compared'; fi
+    rows=$(grep -c '^cost,.*,Mixtral-8x7B,published,' "$scratch/cost.csv" || true)
+    [ "$rows" -eq 20 ] || complain "Mixtral has $rows rows instead of 5 formats with 4 numbers of tokens"
+    grep -q '^cost_machine,' "$scratch/cost.csv" || complain 'no limits in the CSV'
+    for text in '"speed": \[\]' '"model": "DeepSeek-V3"' '"kind": "reported"' '"bytes_per_second": [0-9]'; do
+        grep -q "$text" "$scratch/cost.json" || complain "no $text in the JSON"
+    done
+    grep -q '<title>What a mixture of experts costs</title>' "$scratch/cost.html" || complain 'the title of the page'
+    run 0 --cost --quick --threads 1 --tokens 3 --csv "$scratch/cost.csv"
+    grep -q '^cost: bf16, 3 tokens$' "$out" || complain '3 tokens'
+    rows=$(grep -c '^cost,.*,Mixtral-8x7B,' "$scratch/cost.csv" || true)
+    [ "$rows" -eq 5 ] || complain "Mixtral has $rows rows instead of 5 formats"
 }
 
 # Equal routing with one seed, whatever the threads; another with another seed.

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <string>
 #include <tuple>
+#include <utility>
 
 using namespace compare;
 
@@ -154,7 +155,83 @@ void add_collapse(Report& report) {
     }
 }
 
+struct CostedModel {
+    const char* name;
+    const char* kind;
+    std::size_t layers;
+    std::size_t experts;
+    double per_token;
+    double total;   ///< parameters
+    double active;  ///< parameters
+};
+
+constexpr const char* costed_script = "<b>&amp;</b></script><script>throw new Error('escaped')</script>";
+
+constexpr std::array<CostedModel, 6> costed_models{{
+    {"small", "published", 24, 32, 8, 1.33e9, 0.43e9},
+    {"middle", "published", 32, 8, 2, 46.7e9, 12.9e9},
+    {"large", "published", 58, 256, 8, 671.0e9, 37.2e9},
+    {costed_script, "published", 16, 64, 6.5, 6.9e9, 1.28e9},
+    {"preset", "layer", 1, 16, 2, 0.39e9, 0.05e9},
+    {"8 experts", "reported", 0, 8, 2, 220e9, 55e9},
+}};
+
+DemandOfToken demand(double parameters_read, double parameters, double bytes, double tokens,
+                     const CostMachine& machine) {
+    DemandOfToken result{.bytes = parameters_read * bytes / tokens, .flops = 2 * parameters};
+    const double seconds = std::max(result.bytes / machine.bytes_per_second, result.flops / machine.flops_per_second);
+    result.tokens_per_second = 1 / seconds;
+    return result;
+}
+
+CostRow cost_row(const CostedModel& model, const char* format, double bytes, std::size_t count,
+                 const CostMachine& machine) {
+    const auto tokens = static_cast<double>(count);
+    const double part = 1 - std::pow(1 - model.per_token / static_cast<double>(model.experts), tokens);
+    CostRow row{.model = model.name, .kind = model.kind, .format = format, .tokens = count, .experts = model.experts};
+    row.distinct_experts = part * static_cast<double>(model.experts);
+    const double read = count == 1 ? model.active : std::max(model.active, part * model.total);
+    row.mixture = demand(read, model.active, bytes, tokens, machine);
+    row.active = demand(model.active, model.active, bytes, tokens, machine);
+    row.total = demand(model.total, model.total, bytes, tokens, machine);
+    row.speedup_active = row.mixture.tokens_per_second / row.active.tokens_per_second;
+    row.speedup_total = row.mixture.tokens_per_second / row.total.tokens_per_second;
+    row.fits = model.total * bytes < machine.memory_bytes;
+    return row;
+}
+
 }  // namespace
+
+Report costs_report() {
+    Report report;
+    report.context = {{"cpu", "Intel Xeon Processor, 2 x 2.10 GHz"}, {"figures", costed_script}};
+    const CostMachine machine{2, 21.3e9, 180e9, 720e9, 34e9};
+    report.cost_machine = {machine};
+    for (const CostedModel& model : costed_models) {
+        CostModelRow row{.model = model.name, .kind = model.kind, .layers = model.layers, .experts = model.experts};
+        row.experts_per_token = model.per_token;
+        row.d_model = model.layers == 0 ? 0 : 4096;
+        row.d_ff = model.layers == 0 ? 0 : 1408;
+        row.total_parameters = model.total;
+        row.active_parameters = model.active;
+        row.expert_share = 1.0 - 1.0 / 3 * model.active / model.total;
+        row.bytes_f32 = 4 * model.total;
+        row.bytes_bf16 = 2 * model.total;
+        row.bytes_f16 = 2 * model.total;
+        row.bytes_int8 = 34.0 / 32 * model.total;
+        row.bytes_int4 = 18.0 / 32 * model.total;
+        row.presets = model.experts == 8 ? "one another" : "";
+        row.shapes = model.experts == 8 ? "" : "shape-8x7b";
+        row.note = model.layers == 0 ? "reported, not confirmed; two, a \"guess\"" : "";
+        report.cost_models.push_back(row);
+        for (const auto& [format, bytes] : {std::pair{"f32", 4.0}, {"bf16", 2.0}}) {
+            for (const std::size_t tokens : {1U, 8U, 64U}) {
+                report.cost.push_back(cost_row(model, format, bytes, tokens, machine));
+            }
+        }
+    }
+    return report;
+}
 
 Report made_up_report() {
     Report report;

@@ -18,5 +18,5 @@ literal(page_style style.css)
 literal(page_body body.html)
 literal(page_start start.js)
 literal(page_script base.js axes.js labels.js marks.js quality.js series.js speed.js phases.js load.js collapse.js
-                    tables.js main.js)
+                    cost.js tables.js main.js)
 file(WRITE ${OUTPUT} "#include \"page.hpp\"\n\nnamespace compare {\n\n${literals}\n}  // namespace compare\n")

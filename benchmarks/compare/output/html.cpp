@@ -24,7 +24,9 @@ std::string to_html(const Report& report) {
     page += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n";
     // a page without a network: a browser refuses whatever it should ever try to load
     page += "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; ";
-    page += "script-src 'unsafe-inline'\">\n<title>Routing strategies compared</title>\n<style>\n";
+    page += "script-src 'unsafe-inline'\">\n<title>";
+    page += report.cost.empty() ? "Routing strategies compared" : "What a mixture of experts costs";
+    page += "</title>\n<style>\n";
     page += page_style;
     page += "</style>\n<script>\n";
     page += page_start;

@@ -29,6 +29,10 @@ Column<Row> column(std::string name, Value Row::*member) {
     return {std::move(name), [member](const Row& row) { return cell_of(row.*member); }};
 }
 
+Column<CostRow> demand(std::string name, DemandOfToken CostRow::*of, double DemandOfToken::*member) {
+    return {std::move(name), [of, member](const CostRow& row) { return Cell(row.*of.*member); }};
+}
+
 Column<SpeedRow> seconds(std::string name, double Spread::*member) {
     return {std::move(name), [member](const SpeedRow& row) { return Cell(row.seconds.*member); }};
 }
@@ -74,12 +78,57 @@ Section balance_section(const std::vector<BalanceRow>& rows) {
          column("confidence", &BalanceRow::confidence), column("load", &BalanceRow::load)});
 }
 
+Section cost_machine_section(const std::vector<CostMachine>& rows) {
+    return section<CostMachine>(
+        "cost_machine", rows,
+        {column("threads", &CostMachine::threads), column("bytes_per_second", &CostMachine::bytes_per_second),
+         column("flops_per_second", &CostMachine::flops_per_second),
+         column("int8_flops_per_second", &CostMachine::int8_flops_per_second),
+         column("memory_bytes", &CostMachine::memory_bytes)});
+}
+
+Section cost_models_section(const std::vector<CostModelRow>& rows) {
+    return section<CostModelRow>(
+        "cost_models", rows,
+        {column("model", &CostModelRow::model), column("kind", &CostModelRow::kind),
+         column("layers", &CostModelRow::layers), column("experts", &CostModelRow::experts),
+         column("experts_per_token", &CostModelRow::experts_per_token), column("d_model", &CostModelRow::d_model),
+         column("d_ff", &CostModelRow::d_ff), column("total_parameters", &CostModelRow::total_parameters),
+         column("active_parameters", &CostModelRow::active_parameters),
+         column("expert_share", &CostModelRow::expert_share), column("bytes_f32", &CostModelRow::bytes_f32),
+         column("bytes_bf16", &CostModelRow::bytes_bf16), column("bytes_f16", &CostModelRow::bytes_f16),
+         column("bytes_int8", &CostModelRow::bytes_int8), column("bytes_int4", &CostModelRow::bytes_int4),
+         column("presets", &CostModelRow::presets), column("shapes", &CostModelRow::shapes),
+         column("note", &CostModelRow::note)});
+}
+
+Section cost_section(const std::vector<CostRow>& rows) {
+    using D = DemandOfToken;
+    return section<CostRow>(
+        "cost", rows,
+        {column("model", &CostRow::model), column("kind", &CostRow::kind), column("format", &CostRow::format),
+         column("tokens", &CostRow::tokens), column("experts", &CostRow::experts),
+         column("distinct_experts", &CostRow::distinct_experts),
+         demand("bytes_per_token", &CostRow::mixture, &D::bytes),
+         demand("flops_per_token", &CostRow::mixture, &D::flops),
+         demand("tokens_per_second", &CostRow::mixture, &D::tokens_per_second),
+         demand("active_bytes_per_token", &CostRow::active, &D::bytes),
+         demand("active_flops_per_token", &CostRow::active, &D::flops),
+         demand("active_tokens_per_second", &CostRow::active, &D::tokens_per_second),
+         demand("total_bytes_per_token", &CostRow::total, &D::bytes),
+         demand("total_flops_per_token", &CostRow::total, &D::flops),
+         demand("total_tokens_per_second", &CostRow::total, &D::tokens_per_second),
+         column("speedup_active", &CostRow::speedup_active), column("speedup_total", &CostRow::speedup_total),
+         column("fits", &CostRow::fits)});
+}
+
 }  // namespace
 
 std::vector<Section> sections(const Report& report) {
     using Fact = std::pair<std::string, std::string>;
     return {section<Fact>("context", report.context, {column("name", &Fact::first), column("value", &Fact::second)}),
-            speed_section(report.speed), balance_section(report.balance),
+            speed_section(report.speed),
+            balance_section(report.balance),
             section<QualityRow>("quality", report.quality,
                                 {column("strategy", &QualityRow::strategy), column("nll", &QualityRow::nll),
                                  column("compute", &QualityRow::compute), column("dropped", &QualityRow::dropped),
@@ -87,7 +136,10 @@ std::vector<Section> sections(const Report& report) {
             section<CollapseRow>("collapse", report.collapse,
                                  {column("run", &CollapseRow::run), column("step", &CollapseRow::step),
                                   column("max_violation", &CollapseRow::max_violation),
-                                  column("variation", &CollapseRow::variation), column("load", &CollapseRow::load)})};
+                                  column("variation", &CollapseRow::variation), column("load", &CollapseRow::load)}),
+            cost_machine_section(report.cost_machine),
+            cost_models_section(report.cost_models),
+            cost_section(report.cost)};
 }
 
 }  // namespace compare

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "../../formatted.hpp"
+#include "cost_table.hpp"
 #include "output.hpp"
 #include "text.hpp"
 
@@ -192,7 +193,7 @@ std::string collapse_text(const std::vector<CollapseRow>& rows) {
 
 std::string table(const Report& report) {
     return context_text(report) + speed_text(report.speed) + balance_text(report.balance) +
-           quality_text(report.quality) + collapse_text(report.collapse);
+           quality_text(report.quality) + collapse_text(report.collapse) + cost_text(report);
 }
 
 }  // namespace compare

@@ -1,4 +1,6 @@
 const report = JSON.parse(document.getElementById("data").textContent);
+/** A page shows the costs of models, or else strategies. */
+const costs = report.cost.length > 0;
 
 // ---- elements: text is always set as text, never parsed ------------------------------------------------------------
 

@@ -1,6 +1,12 @@
 // ---- the page ------------------------------------------------------------------------------------------------------
 
-const plots = { quality: drawQuality, speed: drawSpeed, phases: drawPhases, load: drawLoad, collapse: drawCollapse };
+const plots = costs ? { cost: drawCost, batch: drawBatch }
+    : { quality: drawQuality, speed: drawSpeed, phases: drawPhases, load: drawLoad, collapse: drawCollapse };
+for (const section of document.querySelectorAll("section.plot")) {
+    if (!(section.id in plots)) {
+        section.remove();  // of the other kind of page
+    }
+}
 
 function draw(id) {
     const box = document.querySelector(`#${id} .canvas`);
@@ -24,12 +30,19 @@ function showPlots() {
 }
 
 function showSummary() {
-    const tokens = unique(report.speed.map((row) => row.tokens)).sort((a, b) => a - b).map(count);
+    const rows = costs ? report.cost : report.speed;
+    const tokens = unique(rows.map((row) => row.tokens)).sort((a, b) => a - b).map(count);
+    const number = (list, one, more) => `${list.length} ${list.length === 1 ? one : more}`;
     const parts = [
-        `${strategies.length} ${strategies.length === 1 ? "strategy" : "strategies"}`,
-        ...(speedShapes.length ? [speedShapes.join(", ")] : []),
+        costs ? number(report.cost_models, "model", "models") : number(strategies, "strategy", "strategies"),
+        ...(!costs && speedShapes.length ? [speedShapes.join(", ")] : []),
         ...(tokens.length ? [`${tokens.join(", ")} tokens`] : []),
+        ...report.cost_machine.map((machine) => `${figure(machine.bytes_per_second / 1e9)} GB/s, ` +
+            `${figure(machine.flops_per_second / 1e9)} GFLOP/s`),
     ];
+    if (costs) {
+        document.querySelector("h1").textContent = document.title;
+    }
     document.getElementById("summary").textContent = parts.join(" \u00b7 ");
     document.getElementById("context").append(
         ...report.context.flatMap(({ name, value }) => [html("dt", {}, name), html("dd", {}, value)]));

@@ -1,5 +1,9 @@
 // ---- tables: the rows of the JSON ----------------------------------------------------------------------------------
 
+const scaled = (factor) => (value) => figure(factor * value);
+/** 0 says that it is not known. */
+const countOrNone = (value) => (value === 0 ? "\u2013" : count(value));
+
 /** Heading, unit and format of the members that have better ones than their own name and `figure`. */
 const headings = {
     seconds_min: ["least", "ms", (value) => figure(1e3 * value)],
@@ -33,9 +37,39 @@ const headings = {
     causal: ["causal", "", (value) => (value ? "yes" : "no")],
     step: ["step", "", count],
     load: ["load", "share by expert", null],
+    threads: ["threads", "", count],
+    bytes_per_second: ["memory read", "GB/s", scaled(1e-9)],
+    flops_per_second: ["float32", "GFLOP/s", scaled(1e-9)],
+    int8_flops_per_second: ["int8, int4", "GFLOP/s", scaled(1e-9)],
+    memory_bytes: ["memory", "GB", scaled(1e-9)],
+    layers: ["layers", "with experts", countOrNone],
+    d_model: ["width", "d_model", countOrNone],
+    d_ff: ["expert", "d_ff", countOrNone],
+    total_parameters: ["parameters", "billions", scaled(1e-9)],
+    active_parameters: ["active", "billions", scaled(1e-9)],
+    expert_share: ["in experts", "% of parameters", scaled(100)],
+    bytes_f32: ["f32", "GB", scaled(1e-9)],
+    bytes_bf16: ["bf16", "GB", scaled(1e-9)],
+    bytes_f16: ["f16", "GB", scaled(1e-9)],
+    bytes_int8: ["int8", "GB", scaled(1e-9)],
+    bytes_int4: ["int4", "GB", scaled(1e-9)],
+    distinct_experts: ["experts read", "of a layer", figure],
+    bytes_per_token: ["read", "GB a token", scaled(1e-9)],
+    flops_per_token: ["computed", "GFLOP a token", scaled(1e-9)],
+    active_bytes_per_token: ["dense, active", "GB a token", scaled(1e-9)],
+    active_flops_per_token: ["dense, active", "GFLOP a token", scaled(1e-9)],
+    active_tokens_per_second: ["dense, active", "tokens/s", figure],
+    total_bytes_per_token: ["dense, total", "GB a token", scaled(1e-9)],
+    total_flops_per_token: ["dense, total", "GFLOP a token", scaled(1e-9)],
+    total_tokens_per_second: ["dense, total", "tokens/s", figure],
+    fits: ["fits", "into memory", (value) => (value ? "yes" : "no")],
 };
 
-const tableTitles = {
+const tableTitles = costs ? {
+    cost_machine: "Limits of this machine",
+    cost_models: "Models",
+    cost: "Costs",
+} : {
     speed: "Speed",
     balance: "Balance",
     quality: "Quality",

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <moe/model/moe_config.hpp>
+#include <moe/stats/cost.hpp>
+
+namespace compare {
+
+/// A model whose cost is computed.
+struct CostedModel {
+    std::string name;
+    moe::CostModel cost;
+    bool whole = true;      ///< false: one layer, of a model whose other parts are not known here
+    bool reported = false;  ///< by others than its maker, and never confirmed
+    std::string presets{};  ///< of the library, of the same experts, with spaces between them
+    std::string shapes{};   ///< of the benchmark, likewise
+    std::string note{};     ///< what is assumed
+};
+
+/// All models there is a name for, each once: published checkpoints, then presets and shapes that have no experts of
+/// one of those, as one layer, then reported models; each kind by rising total.
+[[nodiscard]] std::vector<CostedModel> costed_models();
+
+/// The presets of the library. A hash gate is left out: how many experts a token takes is in its table.
+[[nodiscard]] std::vector<moe::MoEConfig> named_presets();
+
+/// One layer of `config`. Where the gate chooses among null experts too, which cost nothing, experts_per_token is the
+/// mean of the others under uniform routing.
+[[nodiscard]] moe::ExpertSizes layer_sizes(const moe::MoEConfig& config);
+
+}  // namespace compare
