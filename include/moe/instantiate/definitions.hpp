@@ -2,7 +2,8 @@
 
 #include "../experts/expert.hpp"
 #include "../experts/packed_experts.hpp"
-#include "../layer/pass/forward_pass.hpp"
+#include "../layer/any_layer.hpp"
+#include "../model/make_layer.hpp"
 
 /// What instantiate.hpp declares: to be included by one file of a program.
 

@@ -87,4 +87,50 @@ MOE_INSTANTIATE_QUANTIZED(Int8);
 MOE_INSTANTIATE_QUANTIZED(Int4);
 #undef MOE_INSTANTIATE_QUANTIZED
 
+// ---- layers whose gate, form and format are known when the program runs
+// ----------------------------------------------
+
+MOE_INSTANTIATE void MoEConfig::validate<void>() const;
+MOE_INSTANTIATE AnyGate MoEConfig::make_gate<void>(std::span<const float>, MatrixView<const std::int32_t>,
+                                                   std::span<const float>) const;
+
+#define MOE_INSTANTIATE_GATE(S)                                                                                        \
+    MOE_INSTANTIATE struct TokenChoice<S>;                                                                             \
+    MOE_INSTANTIATE int TokenChoice<S>::select<float>(std::span<const float>, BasicSelection<float>) const;            \
+    MOE_INSTANTIATE int TokenChoice<S>::select<double>(std::span<const double>, BasicSelection<double>) const
+
+MOE_INSTANTIATE_GATE(Softmax);
+MOE_INSTANTIATE_GATE(Sigmoid);
+MOE_INSTANTIATE_GATE(RuntimeScore);
+#undef MOE_INSTANTIATE_GATE
+
+#define MOE_INSTANTIATE_PARTS(W)                                                                                       \
+    MOE_INSTANTIATE class WeightStack<W>;                                                                              \
+    MOE_INSTANTIATE class ExpertBank<W, AnyForm>;                                                                      \
+    MOE_INSTANTIATE class SharedExperts<ExpertBank<W, AnyForm>>;                                                       \
+    MOE_INSTANTIATE class Router<W, AnyGate>
+
+MOE_INSTANTIATE_PARTS(float);
+MOE_INSTANTIATE_PARTS(double);
+MOE_INSTANTIATE_PARTS(bfloat16);
+MOE_INSTANTIATE_PARTS(float16);
+#undef MOE_INSTANTIATE_PARTS
+
+// storage types of the experts and of the router
+#define MOE_INSTANTIATE_LAYER(...)                                                                                     \
+    MOE_INSTANTIATE class LayerCalls<ConfiguredLayer<__VA_ARGS__>, ConfiguredLayer<__VA_ARGS__>::value_type>;          \
+    MOE_INSTANTIATE class MoELayer<ConfiguredLayer<__VA_ARGS__>::router_type,                                          \
+                                   ConfiguredLayer<__VA_ARGS__>::experts_type>;                                        \
+    MOE_INSTANTIATE ConfiguredLayer<__VA_ARGS__> make_layer(const MoEConfig&, const LayerWeights<__VA_ARGS__>&);       \
+    MOE_INSTANTIATE AnyLayer<ConfiguredLayer<__VA_ARGS__>::value_type>::AnyLayer(ConfiguredLayer<__VA_ARGS__>);        \
+    MOE_INSTANTIATE AnyLayer<ConfiguredLayer<__VA_ARGS__>::value_type> detail::pack_as(                                \
+        const ConfiguredLayer<__VA_ARGS__>&, Format, const ExecutorRef&, Compute)
+
+MOE_INSTANTIATE_LAYER(float, float);
+MOE_INSTANTIATE_LAYER(double, double);
+MOE_INSTANTIATE_LAYER(bfloat16, bfloat16);
+MOE_INSTANTIATE_LAYER(bfloat16, float);
+MOE_INSTANTIATE_LAYER(float16, float16);
+#undef MOE_INSTANTIATE_LAYER
+
 }  // namespace moe::inline MOE_ABI

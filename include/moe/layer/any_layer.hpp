@@ -124,15 +124,14 @@ private:
     G gate_;
 };
 
-/// The same layer with its router and all its experts packed in a format known when the program runs, on the workers of
-/// `executor`. Throws what pack<F>(layer) does, and Error(format) naming the format where the layer computes in double
-/// and it is not float64, or the reverse.
-template <class R, class Experts, class Shared, Executor E = SerialExecutor>
-    requires requires(const Experts& experts) { experts.weights(); }
-[[nodiscard]] AnyLayer<typename Experts::value_type> pack(const MoELayer<R, Experts, Shared>& layer, Format format,
-                                                          const E& executor = {}, Compute compute = Compute::exact) {
+namespace detail {
+
+/// See pack below.
+template <class R, class Experts, class Shared>
+[[nodiscard]] AnyLayer<typename Experts::value_type> pack_as(const MoELayer<R, Experts, Shared>& layer, Format format,
+                                                             const ExecutorRef& executor, Compute compute) {
     constexpr bool in_double = std::is_same_v<typename Experts::value_type, double>;
-    const char* const name = format_name(format);  // which throws for a number that is none
+    const char* const name = moe::format_name(format);  // which throws for a number that is none
     if (format == Format::as_stored) {
         return moe::pack(layer, executor, compute);
     }
@@ -149,6 +148,18 @@ template <class R, class Experts, class Shared, Executor E = SerialExecutor>
             default: return moe::pack<float>(layer, executor, compute);
         }
     }
+}
+
+}  // namespace detail
+
+/// The same layer with its router and all its experts packed in a format known when the program runs, on the workers of
+/// `executor`. Throws what pack<F>(layer) does, and Error(format) naming the format where the layer computes in double
+/// and it is not float64, or the reverse.
+template <class R, class Experts, class Shared, Executor E = SerialExecutor>
+    requires requires(const Experts& experts) { experts.weights(); }
+[[nodiscard]] AnyLayer<typename Experts::value_type> pack(const MoELayer<R, Experts, Shared>& layer, Format format,
+                                                          const E& executor = {}, Compute compute = Compute::exact) {
+    return detail::pack_as(layer, format, ExecutorRef(executor), compute);
 }
 
 }  // namespace moe::inline MOE_ABI
