@@ -153,7 +153,7 @@ struct MoEConfig {
         ensure(!router_bias || make_gate().needs_logits(), ErrorCode::missing, "MoEConfig ", name.c_str(),
                ": a router bias is set, but the gate reads no logits");
         if (gate != GateKind::hash) {  // whose table comes with the weights
-            validate_gate(make_gate(), n_routed());
+            moe::validate_gate(make_gate(), n_routed());
         }
     }
 
@@ -180,7 +180,7 @@ private:
 
     template <class = void>
     void validate_form_of(const char* what, const AnyForm& a_form, const StorageOrder& stored) const {
-        validate_form(a_form);
+        moe::validate_form(a_form);
         ensure(a_form.gated() || stored.gate_up == JoinedAs::separate, ErrorCode::layout, "MoEConfig ", name.c_str(),
                ": ", what, " is plain, and a plain form has no gate to be joined with up");
         ensure(a_form.limit == 0 || a_form.clamped(), ErrorCode::missing, "MoEConfig ", name.c_str(), ": ", what,
