@@ -207,7 +207,7 @@ SwiGLU(WeightStack<W>, WeightStack<W>, WeightStack<W>) -> SwiGLU<W>;
 template <class W>
 SwiGLU(GateUp<W>, WeightStack<W>) -> SwiGLU<W>;
 
-/// The same with GELU (Grok-1).
+/// The same with GELU, exact (Grok-1 has the form with tanh: Gated<GeluTanh>).
 template <WeightElement W>
 struct GeGLU : GatedBank<W, Gelu> {
     using GatedBank<W, Gelu>::GatedBank;

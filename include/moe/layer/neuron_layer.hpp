@@ -46,7 +46,7 @@ public:
         const std::size_t chosen_among = moe::gate_n_experts(gate_, 2 * router_.n_keys());
         ensure(chosen_among == down.rows(), ErrorCode::shape, "NeuronLayer: the router's halves of ", router_.n_keys(),
                " keys choose among ", chosen_among, " experts, but there are ", down.rows());
-        validate_gate(gate_, chosen_among);
+        moe::validate_gate(gate_, chosen_among);
     }
 
     [[nodiscard]] std::size_t d_model() const noexcept { return down_.cols(); }
