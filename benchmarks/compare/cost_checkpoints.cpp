@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 
 namespace compare {
 
@@ -144,11 +145,16 @@ constexpr moe::OtherParameters lfm2() {
     return tied(layers + norms(24, 2048), 65536 * 2048.0);
 }
 
-/// 12 layers of attention whose queries have a gate, 36 of a gated delta rule with 16 heads of keys and 32 of values.
-constexpr moe::OtherParameters qwen3_next() {
-    const double full = attention(2048, 2 * 16, 2, 256) - 2048 * 16 * 256 + 2 * 256;
-    const double linear = 2048 * (2 * 2048 + 2 * 4096 + 2 * 32) + 4 * (2 * 2048 + 4096) + 2 * 32 + 128 + 4096 * 2048.0;
-    return without_input(12 * full + 36 * linear + norms(48, 2048), 151936 * 2048.0);
+/// Every fourth layer of attention with 2 heads of keys and values of 256 and a gate of the output, the others of a
+/// gated delta rule with 16 heads of keys, all of 128.
+constexpr moe::OtherParameters qwen3_next(double layers, double d_model, double heads, double value_heads,
+                                          double vocabulary) {
+    const double full = d_model * 256 * (3 * heads + 2 * 2) + 2 * 256;
+    const double keys = 16 * 128;
+    const double values = value_heads * 128;
+    const double linear =
+        d_model * (2 * keys + 3 * values + 2 * value_heads) + 4 * (2 * keys + values) + 2 * value_heads + 128;
+    return without_input(layers / 4 * (full + 3 * linear) + norms(layers, d_model), vocabulary * d_model);
 }
 
 /// 10 layers of attention, 70 of linear attention with a gate of the output.
@@ -171,58 +177,71 @@ constexpr moe::OtherParameters longcat() {
 }
 
 constexpr std::array all_checkpoints{
-    Checkpoint{"Switch-base-8", not_gated(sizes(12, 8, 1, 768, 3072)), switch_base()},
-    Checkpoint{"Granite-3.0-1B-A400M", sizes(24, 32, 8, 1024, 512),
+    Checkpoint{"Switch-base-8", "switch_transformer switch_transformers switch-base-8",
+               not_gated(sizes(12, 8, 1, 768, 3072)), switch_base()},
+    Checkpoint{"Granite-3.0-1B-A400M", "granitemoe granite-3.0-1b-a400m granite-1b-a400m", sizes(24, 32, 8, 1024, 512),
                tied(24 * attention(1024, 16, 8, 64) + norms(24, 1024), 49155 * 1024.0)},
-    Checkpoint{"Granite-3.0-3B-A800M", sizes(32, 40, 8, 1536, 512),
+    Checkpoint{"Granite-3.0-3B-A800M", "granite-3.0-3b-a800m", sizes(32, 40, 8, 1536, 512),
                tied(32 * attention(1536, 24, 8, 64) + norms(32, 1536), 49155 * 1536.0)},
-    Checkpoint{"OLMoE-1B-7B", sizes(16, 64, 8, 2048, 1024), olmoe()},
-    Checkpoint{"LFM2-8B-A1B", with_router_bias(sizes(22, 32, 4, 2048, 1792)), lfm2()},
-    Checkpoint{"JetMoE-8B", sizes(24, 8, 2, 2048, 5632), jetmoe()},
-    Checkpoint{"Qwen1.5-MoE-A2.7B", with_shared_gate(sizes(24, 60, 4, 2048, 1408, 5632)),
+    Checkpoint{"OLMoE-1B-7B", "olmoe olmoe-1b-7b", sizes(16, 64, 8, 2048, 1024), olmoe()},
+    Checkpoint{"LFM2-8B-A1B", "lfm2_moe", with_router_bias(sizes(22, 32, 4, 2048, 1792)), lfm2()},
+    Checkpoint{"JetMoE-8B", "jetmoe", sizes(24, 8, 2, 2048, 5632), jetmoe()},
+    Checkpoint{"Qwen1.5-MoE-A2.7B", "qwen2_moe", with_shared_gate(sizes(24, 60, 4, 2048, 1408, 5632)),
                counting_input(body(24, 2048, 16, 16, 0, 0, true), 151936 * 2048.0)},
-    Checkpoint{"DeepSeek-V2-Lite", sizes(26, 64, 6, 2048, 1408, 2816), deepseek(27, 2048, 16, 0, 1, 10944, 102400)},
-    Checkpoint{"Ling-mini-2.0", with_router_bias(sizes(19, 256, 8, 2048, 512, 512)),
+    Checkpoint{"DeepSeek-V2-Lite", "deepseek_v2_lite deepseek-v2-lite", sizes(26, 64, 6, 2048, 1408, 2816),
+               deepseek(27, 2048, 16, 0, 1, 10944, 102400)},
+    Checkpoint{"Moonlight-16B-A3B", "", with_router_bias(sizes(26, 64, 6, 2048, 1408, 2816)),
+               deepseek(27, 2048, 16, 0, 1, 11264, 163840)},
+    Checkpoint{"Ling-mini-2.0", "bailing_moe_v2 Ring-mini-2.0", with_router_bias(sizes(19, 256, 8, 2048, 512, 512)),
                counting_input(body(20, 2048, 16, 4, 1, 5120, false, true), 157184 * 2048.0)},
-    Checkpoint{"gpt-oss-20b", with_biases(sizes(24, 32, 4, 2880, 2880)), gpt_oss(24)},
-    Checkpoint{"ERNIE-4.5-21B-A3B", with_router_bias(sizes(27, 64, 6, 2560, 1536, 3072)),
+    Checkpoint{"gpt-oss-20b", "gpt_oss", with_biases(sizes(24, 32, 4, 2880, 2880)), gpt_oss(24)},
+    Checkpoint{"ERNIE-4.5-21B-A3B", "ernie4_5_moe", with_router_bias(sizes(27, 64, 6, 2560, 1536, 3072)),
                tied(body(28, 2560, 20, 4, 1, 12288), 103424 * 2560.0)},
-    Checkpoint{"Qwen3-30B-A3B", sizes(48, 128, 8, 2048, 768), qwen3(48, 2048, 32)},
-    Checkpoint{"Phi-3.5-MoE", sizes(32, 16, 2, 4096, 6400), phi()},
-    Checkpoint{"Mixtral-8x7B", sizes(32, 8, 2, 4096, 14336), mixtral(32, 4096, 32, 32000)},
-    Checkpoint{"Jamba-v0.1", sizes(16, 16, 2, 4096, 14336), jamba()},
-    Checkpoint{"Qwen2-57B-A14B", with_shared_gate(sizes(28, 64, 8, 3584, 2560, 20480)),
+    Checkpoint{"Qwen3-30B-A3B", "qwen3_moe qwen3-30b-a3b qwen3_vl qwen3_vl_moe Qwen3-VL-30B-A3B",
+               sizes(48, 128, 8, 2048, 768), qwen3(48, 2048, 32)},
+    Checkpoint{"Qwen3.5-35B-A3B", "qwen3_5_moe Qwen3.6-35B-A3B", with_shared_gate(sizes(40, 256, 8, 2048, 512, 512)),
+               qwen3_next(40, 2048, 16, 32, 248320)},
+    Checkpoint{"Phi-3.5-MoE", "phimoe", sizes(32, 16, 2, 4096, 6400), phi()},
+    Checkpoint{"Mixtral-8x7B", "mixtral mixtral-8x7b Mixtral-8x7B-v0.1", sizes(32, 8, 2, 4096, 14336),
+               mixtral(32, 4096, 32, 32000)},
+    Checkpoint{"Jamba-v0.1", "jamba AI21-Jamba-v0.1", sizes(16, 16, 2, 4096, 14336), jamba()},
+    Checkpoint{"Qwen2-57B-A14B", "", with_shared_gate(sizes(28, 64, 8, 3584, 2560, 20480)),
                counting_input(body(28, 3584, 28, 4, 0, 0, true), 151936 * 3584.0)},
-    Checkpoint{"Qwen3-Next-80B-A3B", with_shared_gate(sizes(48, 512, 10, 2048, 512, 512)), qwen3_next()},
-    Checkpoint{"Hunyuan-A13B", sizes(32, 64, 8, 4096, 3072, 3072),
+    Checkpoint{"Qwen3-Next-80B-A3B", "qwen3_next", with_shared_gate(sizes(48, 512, 10, 2048, 512, 512)),
+               qwen3_next(48, 2048, 16, 32, 151936)},
+    Checkpoint{"Hunyuan-A13B", "hunyuan_v1 hunyuan_v1_moe", sizes(32, 64, 8, 4096, 3072, 3072),
                tied(body(32, 4096, 32, 8, 0, 0, false, true), 128167 * 4096.0)},
-    Checkpoint{"Solar-Open-100B", with_router_bias(sizes(48, 128, 8, 4096, 1280, 1280)),
+    Checkpoint{"Solar-Open-100B", "solar_open", with_router_bias(sizes(48, 128, 8, 4096, 1280, 1280)),
                counting_input(body(48, 4096, 64, 8), 196608 * 4096.0)},
-    Checkpoint{"GLM-4.5-Air", with_router_bias(sizes(45, 128, 8, 4096, 1408, 1408)),
+    Checkpoint{"GLM-4.5-Air", "", with_router_bias(sizes(45, 128, 8, 4096, 1408, 1408)),
                without_input(body(46, 4096, 96, 8, 1, 10944, true), 151552 * 4096.0)},
-    Checkpoint{"Llama-4-Scout", sizes(48, 16, 1, 5120, 8192, 8192),
+    Checkpoint{"Llama-4-Scout", "llama4 Llama-4-Scout-17B-16E", sizes(48, 16, 1, 5120, 8192, 8192),
                counting_input(body(48, 5120, 40, 8), 202048 * 5120.0)},
-    Checkpoint{"gpt-oss-120b", with_biases(sizes(36, 128, 4, 2880, 2880)), gpt_oss(36)},
-    Checkpoint{"DBRX", sizes(40, 16, 4, 6144, 10752), counting_input(body(40, 6144, 48, 8), 100352 * 6144.0)},
-    Checkpoint{"Mixtral-8x22B", sizes(56, 8, 2, 6144, 16384), mixtral(56, 6144, 48, 32768)},
-    Checkpoint{"dots.llm1", with_router_bias(sizes(61, 128, 6, 4096, 1408, 2816)),
+    Checkpoint{"gpt-oss-120b", "", with_biases(sizes(36, 128, 4, 2880, 2880)), gpt_oss(36)},
+    Checkpoint{"DBRX", "dbrx", sizes(40, 16, 4, 6144, 10752), counting_input(body(40, 6144, 48, 8), 100352 * 6144.0)},
+    Checkpoint{"Mixtral-8x22B", "Mixtral-8x22B-v0.1", sizes(56, 8, 2, 6144, 16384), mixtral(56, 6144, 48, 32768)},
+    Checkpoint{"dots.llm1", "dots1", with_router_bias(sizes(61, 128, 6, 4096, 1408, 2816)),
                counting_input(body(62, 4096, 32, 32, 1, 10944, false, true), 152064 * 4096.0)},
-    Checkpoint{"MiniMax-M2", with_router_bias(sizes(62, 256, 8, 3072, 1536)), minimax_m2()},
-    Checkpoint{"Qwen3-235B-A22B", sizes(94, 128, 8, 4096, 1536), qwen3(94, 4096, 64)},
-    Checkpoint{"DeepSeek-V2", sizes(59, 160, 6, 5120, 1536, 3072), deepseek(60, 5120, 128, 1536, 1, 12288, 102400)},
-    Checkpoint{"ERNIE-4.5-300B-A47B", with_router_bias(sizes(51, 64, 8, 8192, 3584)),
+    Checkpoint{"MiniMax-M2", "minimax_m2", with_router_bias(sizes(62, 256, 8, 3072, 1536)), minimax_m2()},
+    Checkpoint{"Qwen3-235B-A22B", "Qwen3-VL-235B-A22B", sizes(94, 128, 8, 4096, 1536), qwen3(94, 4096, 64)},
+    Checkpoint{"DeepSeek-V2", "deepseek_v2", sizes(59, 160, 6, 5120, 1536, 3072),
+               deepseek(60, 5120, 128, 1536, 1, 12288, 102400)},
+    Checkpoint{"ERNIE-4.5-300B-A47B", "", with_router_bias(sizes(51, 64, 8, 8192, 3584)),
                without_input(body(54, 8192, 64, 8, 3, 28672), 103424 * 8192.0)},
-    Checkpoint{"Grok-1", sizes(64, 8, 2, 6144, 32768), tied(body(64, 6144, 48, 8) + 2 * 64 * 6144, 131072 * 6144.0)},
-    Checkpoint{"GLM-4.5", with_router_bias(sizes(89, 160, 8, 5120, 1536, 1536)),
+    Checkpoint{"Grok-1", "grok_1", sizes(64, 8, 2, 6144, 32768),
+               tied(body(64, 6144, 48, 8) + 2 * 64 * 6144, 131072 * 6144.0)},
+    Checkpoint{"GLM-4.5", "glm4_moe", with_router_bias(sizes(89, 160, 8, 5120, 1536, 1536)),
                without_input(body(92, 5120, 96, 8, 3, 12288, true, true), 151552 * 5120.0)},
-    Checkpoint{"Llama-4-Maverick", sizes(24, 128, 1, 5120, 8192, 8192),
+    Checkpoint{"Llama-4-Maverick", "Llama-4-Maverick-17B-128E", sizes(24, 128, 1, 5120, 8192, 8192),
                counting_input(body(48, 5120, 40, 8, 24, 16384), 202048 * 5120.0)},
-    Checkpoint{"MiniMax-Text-01", sizes(80, 32, 2, 6144, 9216), minimax_text()},
-    Checkpoint{"Arctic", sizes(35, 128, 2, 7168, 4864), arctic()},
-    Checkpoint{"LongCat-Flash", sizes(28, 512, 8, 6144, 2048), longcat()},
-    Checkpoint{"DeepSeek-V3", with_router_bias(sizes(58, 256, 8, 7168, 2048, 2048)),
-               deepseek(61, 7168, 128, 1536, 3, 18432, 129280)},
-    Checkpoint{"Kimi-K2", with_router_bias(sizes(60, 384, 8, 7168, 2048, 2048)),
+    Checkpoint{"Qwen3.5-397B-A17B", "", with_shared_gate(sizes(60, 512, 10, 4096, 1024, 1024)),
+               qwen3_next(60, 4096, 32, 64, 248320)},
+    Checkpoint{"MiniMax-Text-01", "minimax", sizes(80, 32, 2, 6144, 9216), minimax_text()},
+    Checkpoint{"Arctic", "arctic snowflake-arctic", sizes(35, 128, 2, 7168, 4864), arctic()},
+    Checkpoint{"LongCat-Flash", "longcat_flash", sizes(28, 512, 8, 6144, 2048), longcat()},
+    Checkpoint{"DeepSeek-V3", "deepseek_v3 deepseek-v3-slice DeepSeek-R1 DeepSeek-V3.1 DeepSeek-V3.2",
+               with_router_bias(sizes(58, 256, 8, 7168, 2048, 2048)), deepseek(61, 7168, 128, 1536, 3, 18432, 129280)},
+    Checkpoint{"Kimi-K2", "", with_router_bias(sizes(60, 384, 8, 7168, 2048, 2048)),
                deepseek(61, 7168, 64, 1536, 1, 18432, 163840)},
 };
 
@@ -230,14 +249,19 @@ constexpr std::array all_checkpoints{
 
 std::span<const Checkpoint> checkpoints() noexcept { return all_checkpoints; }
 
-bool same_experts(const moe::ExpertSizes& a, const moe::ExpertSizes& b) noexcept {
-    return a.n_experts == b.n_experts && a.experts_per_token == b.experts_per_token && a.d_model == b.d_model &&
-           a.d_ff == b.d_ff && a.shared_d_ff == b.shared_d_ff && a.gated == b.gated;
-}
-
-const Checkpoint* find_checkpoint(const moe::ExpertSizes& layer) noexcept {
-    const auto found = std::ranges::find_if(
-        all_checkpoints, [&](const Checkpoint& checkpoint) { return same_experts(checkpoint.sizes, layer); });
+const Checkpoint* find_checkpoint(std::string_view name, const moe::ExpertSizes& layer) {
+    const auto means = [&](const Checkpoint& checkpoint) {
+        const std::string also = " " + std::string(checkpoint.also) + " ";
+        return checkpoint.name == name || also.find(" " + std::string(name) + " ") != also.npos;
+    };
+    const auto same_experts = [&](const moe::ExpertSizes& sizes) {
+        return sizes.n_experts == layer.n_experts && sizes.experts_per_token == layer.experts_per_token &&
+               sizes.d_model == layer.d_model && sizes.d_ff == layer.d_ff && sizes.shared_d_ff == layer.shared_d_ff &&
+               sizes.gated == layer.gated;
+    };
+    const auto found = std::ranges::find_if(all_checkpoints, [&](const Checkpoint& checkpoint) {
+        return means(checkpoint) && same_experts(checkpoint.sizes);
+    });
     return found == all_checkpoints.end() ? nullptr : &*found;
 }
 

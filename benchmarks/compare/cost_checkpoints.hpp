@@ -10,6 +10,7 @@ namespace compare {
 /// A published model as a whole: its layers with experts, and what it has besides.
 struct Checkpoint {
     std::string_view name;
+    std::string_view also;  ///< presets, shapes and other spellings that mean this model, with spaces between them
     moe::ExpertSizes sizes;
     moe::OtherParameters others;  ///< attention, dense layers, norms, embeddings
 };
@@ -19,10 +20,8 @@ struct Checkpoint {
 /// (Mixtral's 12.9 B, Qwen3's 3.3 B) and is not where it doesn't (DeepSeek's 37 B, gpt-oss' 3.6 B).
 [[nodiscard]] std::span<const Checkpoint> checkpoints() noexcept;
 
-/// Null where none has layers of these sizes; the number of layers, gates and biases are not compared.
-[[nodiscard]] const Checkpoint* find_checkpoint(const moe::ExpertSizes& layer) noexcept;
-
-/// Whether two layers have experts of the same number and sizes.
-[[nodiscard]] bool same_experts(const moe::ExpertSizes& a, const moe::ExpertSizes& b) noexcept;
+/// The checkpoint that `name` means, if it has experts of the number and sizes of `layer`, else null. Both are
+/// compared: different models may have the same experts, and a preset that keeps its name may get other sizes.
+[[nodiscard]] const Checkpoint* find_checkpoint(std::string_view name, const moe::ExpertSizes& layer);
 
 }  // namespace compare

@@ -24,10 +24,22 @@ moe::ExpertSizes layer_sizes(const bench::Shape& shape) {
 
 void append(std::string& list, std::string_view name) { list.append(list.empty() ? "" : " ").append(name); }
 
-/// The model that has the experts of `layer`; a new one, of one layer and with this name, where there is none.
-CostedModel& with_experts_of(const moe::ExpertSizes& layer, std::string_view name, std::vector<CostedModel>& models) {
-    const auto found =
-        std::ranges::find_if(models, [&](const CostedModel& model) { return same_experts(model.cost.sizes(), layer); });
+bool same_layer(const moe::ExpertSizes& a, const moe::ExpertSizes& b) {
+    const auto members = [](const moe::ExpertSizes& of) {
+        return std::tuple(of.n_layers, of.n_experts, of.experts_per_token, of.d_model, of.d_ff, of.gated, of.biases,
+                          of.shared_d_ff, of.shared_gates, of.router_bias);
+    };
+    return members(a) == members(b);
+}
+
+/// The checkpoint that `name` means, or the layers that are just like `layer`; where there is neither, a new model of
+/// one layer with this name.
+CostedModel& model_of(std::string_view name, const moe::ExpertSizes& layer, std::vector<CostedModel>& models) {
+    const Checkpoint* const checkpoint = find_checkpoint(name, layer);
+    const auto found = std::ranges::find_if(models, [&](const CostedModel& model) {
+        return checkpoint != nullptr ? model.whole && model.name == checkpoint->name
+                                     : !model.whole && same_layer(model.cost.sizes(), layer);
+    });
     if (found != models.end()) {
         return *found;
     }
@@ -95,11 +107,11 @@ std::vector<CostedModel> costed_models() {
         models.push_back({std::string(checkpoint.name), moe::CostModel(checkpoint.sizes, checkpoint.others)});
     }
     for (const moe::MoEConfig& config : named_presets()) {
-        append(with_experts_of(layer_sizes(config), config.name, models).presets, config.name);
+        append(model_of(config.name, layer_sizes(config), models).presets, config.name);
     }
     for (const bench::Shape& shape : bench::shapes()) {
         if (!shape.tiny) {
-            append(with_experts_of(layer_sizes(shape), shape.name, models).shapes, shape.name);
+            append(model_of(shape.name, layer_sizes(shape), models).shapes, shape.name);
         }
     }
     for (CostedModel& model : reported_models()) {

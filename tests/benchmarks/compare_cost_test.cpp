@@ -58,7 +58,7 @@ TEST_CASE("Parameters of checkpoints are those that were published") {
         double active;     ///< billions
         double tolerance;  ///< of the active ones, which publishers round and count in ways of their own
     };
-    constexpr std::array<Published, 12> published{{{"Switch-base-8", 0.62, 0.223, 0.01},
+    constexpr std::array<Published, 14> published{{{"Switch-base-8", 0.62, 0.223, 0.01},
                                                    {"OLMoE-1B-7B", 6.92, 1.28, 0.01},
                                                    {"Qwen1.5-MoE-A2.7B", 14.3, 2.7, 0.01},
                                                    {"DeepSeek-V2-Lite", 15.7, 2.4, 0.03},
@@ -69,6 +69,8 @@ TEST_CASE("Parameters of checkpoints are those that were published") {
                                                    {"Mixtral-8x22B", 141, 39, 0.01},
                                                    {"Qwen3-235B-A22B", 235, 22, 0.01},
                                                    {"DeepSeek-V3", 671, 37, 0.02},
+                                                   {"Qwen3-Next-80B-A3B", 79.7, 3.56, 0.01},
+                                                   {"Qwen3.5-397B-A17B", 397, 17, 0.05},
                                                    {"Kimi-K2", 1026, 32, 0.02}}};
     const std::vector<CostedModel> models = costed_models();
     for (const Published& each : published) {
@@ -204,13 +206,32 @@ TEST_CASE("Every preset and every shape of the benchmark is a model with the sam
     CHECK(std::ranges::adjacent_find(names) == names.end());
 }
 
+TEST_CASE("A checkpoint has its names and its sizes; other models with the same experts are not it") {
+    const moe::ExpertSizes qwen = layer_sizes(moe::presets::find("qwen2_moe"));
+    REQUIRE(find_checkpoint("qwen2_moe", qwen) != nullptr);
+    CHECK(find_checkpoint("qwen2_moe", qwen)->name == "Qwen1.5-MoE-A2.7B");
+    CHECK(find_checkpoint("Qwen1.5-MoE-A2.7B", qwen) == find_checkpoint("qwen2_moe", qwen));
+    CHECK(find_checkpoint("qwen2", qwen) == nullptr);
+    CHECK(find_checkpoint("mixtral", qwen) == nullptr);
+    // 256 experts of 2048 x 512, eight a token, one shared: of 16, of 35 and of 33 billion parameters
+    const moe::ExpertSizes layer{
+        .n_layers = 1, .n_experts = 256, .experts_per_token = 8, .d_model = 2048, .d_ff = 512, .shared_d_ff = 512};
+    REQUIRE(find_checkpoint("bailing_moe_v2", layer) != nullptr);
+    REQUIRE(find_checkpoint("qwen3_5_moe", layer) != nullptr);
+    CHECK(find_checkpoint("bailing_moe_v2", layer)->name == "Ling-mini-2.0");
+    CHECK(find_checkpoint("qwen3_5_moe", layer)->name == "Qwen3.5-35B-A3B");
+    CHECK(find_checkpoint("laguna", layer) == nullptr);
+    const std::vector<CostedModel> models = costed_models();
+    CHECK(near(model(models, "Ling-mini-2.0").cost.total_parameters(), 16.26e9, 0.001));
+    CHECK(near(model(models, "Qwen3.5-35B-A3B").cost.total_parameters(), 34.66e9, 0.001));
+}
+
 TEST_CASE("A preset without a checkpoint here is one layer of its sizes") {
     moe::MoEConfig config = moe::presets::find("qwen2_moe");
     config.d_ff = 1000;
     config.expert_bias = true;
     const moe::ExpertSizes layer = layer_sizes(config);
-    CHECK(find_checkpoint(layer) == nullptr);
-    CHECK(find_checkpoint(layer_sizes(moe::presets::find("qwen2_moe")))->name == "Qwen1.5-MoE-A2.7B");
+    CHECK(find_checkpoint(config.name, layer) == nullptr);
     const moe::CostModel cost(layer);
     const double expert = 3 * 2048 * 1000.0 + 2 * 1000 + 2048;
     const double shared = 3 * 2048 * 5632.0 + 2 * 5632 + 2048 + 2048;  // and its gate
