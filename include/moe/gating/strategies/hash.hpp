@@ -11,6 +11,7 @@
 #include "../../core/alignment.hpp"
 #include "../../core/error.hpp"
 #include "../../core/matrix_view.hpp"
+#include "../../core/overlap.hpp"
 #include "../check_settings.hpp"
 #include "../normalize.hpp"
 #include "../scores.hpp"

@@ -10,6 +10,7 @@
 #include "../../core/alignment.hpp"
 #include "../../core/error.hpp"
 #include "../../core/index.hpp"
+#include "../../core/overlap.hpp"
 #include "../selection.hpp"
 
 namespace moe::inline MOE_ABI {

@@ -8,6 +8,7 @@
 
 #include "../../core/alignment.hpp"
 #include "../../core/error.hpp"
+#include "../../core/overlap.hpp"
 #include "../check_settings.hpp"
 #include "../gather_weights.hpp"
 #include "../normalize.hpp"

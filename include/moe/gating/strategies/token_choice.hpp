@@ -10,6 +10,7 @@
 
 #include "../../core/alignment.hpp"
 #include "../../core/error.hpp"
+#include "../../core/overlap.hpp"
 #include "../check_settings.hpp"
 #include "../normalize.hpp"
 #include "../scores.hpp"
