@@ -48,13 +48,13 @@ concept InMemory = requires {
 
 /// M is what a forwarding reference deduces: no reference for a temporary.
 template <class M>
-concept OwningTemporary = requires {
+concept OwningMatrix = requires {
     typename EigenType<M>;
 }
 &&!std::is_lvalue_reference_v<M> && owns_memory<EigenType<M>>;
 
 template <class M>
-concept Viewable = InMemory<M> && !OwningTemporary<M>;
+concept Viewable = InMemory<M> && !OwningMatrix<M>;
 template <class M>
 concept RowViewable = Viewable<M> && static_cast<bool>(EigenType<M>::IsRowMajor);
 
@@ -102,8 +102,8 @@ template <detail::RowViewable Matrix>
     return MatrixView<Element>(matrix.data(), static_cast<std::size_t>(matrix.rows()),
                                static_cast<std::size_t>(matrix.cols()), detail::outer_stride(matrix));
 }
-template <detail::OwningTemporary Matrix>
-void view(Matrix&&) = delete;
+template <detail::OwningMatrix Matrix>
+MatrixView<typename detail::EigenType<Matrix>::Scalar> view(Matrix&&) = delete;  // temporary: give the matrix a name
 
 /// One matrix an expert, (outputs, inputs): any range of matrices, Maps, Refs or Blocks, row- or column-major. Throws
 /// Error(shape, stride) when their sizes or strides differ, or the elements of a row (column) do not lie side by side.
@@ -127,14 +127,20 @@ template <std::ranges::forward_range Matrices>
     }
     return detail::weight_stack<Matrix>(pointers, first);
 }
+template <std::ranges::forward_range Matrices>
+    requires(detail::Viewable<std::ranges::range_reference_t<Matrices>> && !std::ranges::borrowed_range<Matrices> &&
+             detail::owns_memory<detail::EigenType<std::ranges::range_reference_t<Matrices>>>)
+auto stacked(Matrices&&)  // temporary: give the list a name
+    -> WeightStack<typename detail::EigenType<std::ranges::range_reference_t<Matrices>>::Scalar> = delete;
 
 /// One matrix as weights of a router, (n_experts, d_model), row- or column-major.
 template <detail::Viewable Matrix>
 [[nodiscard]] auto weights(Matrix&& matrix) {
     return detail::weight_stack<detail::EigenType<Matrix>>({matrix.data()}, matrix);
 }
-template <detail::OwningTemporary Matrix>
-void weights(Matrix&&) = delete;
+template <detail::OwningMatrix Matrix>
+auto weights(Matrix&&)  // temporary: give the matrix a name
+    -> WeightStack<typename detail::EigenType<Matrix>::Scalar> = delete;
 
 /// y = the layer applied to `x`, any Eigen expression, into rows there are: `y` is row-major, a matrix, Map, Ref or
 /// Block; both (n_tokens, d_model). Allocates nothing once `workspace` has grown, if `x` is row-major memory. Throws as
@@ -169,6 +175,13 @@ template <class Layer, class Derived, Executor E = SerialExecutor>
     Workspace workspace;
     layer.forward(moe::view(input), plan, moe::view(y), workspace, executor, options);
     return y;
+}
+
+template <class Layer, class Derived, Executor E = SerialExecutor>
+[[nodiscard]] auto forward(const Layer& layer, const Eigen::DenseBase<Derived>& x,
+                           const RoutingPlan<typename Layer::value_type>& plan, const E& executor = {},
+                           const ForwardOptions<typename Layer::value_type>& options = {}) {
+    return moe::forward(layer, x, plan.view(), executor, options);
 }
 
 /// Only the choice of experts for each row of `x`, as a RoutingPlan.

@@ -3,6 +3,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "experts/bank_runner.hpp"
@@ -58,6 +59,15 @@ void check_memory() {
         CHECK(other.compute() == compute);
         CHECK(other.data().data() == memory.data());
         CHECK(moe_test::same_bits(moe_test::run_experts(other, c.x), expected));
+
+        // a temporary hands over what it owns
+        const Packed kept = Packed(c.bank).with_compute(compute);
+        CHECK(kept.compute() == compute);
+        CHECK(moe_test::same_bits(moe_test::run_experts(kept, c.x), expected));
+        Packed named(c.bank, moe::SerialExecutor{}, compute);
+        CHECK(moe_test::error_of([&] { (void)std::move(named).with_compute(static_cast<Compute>(9)); }).code ==
+              ErrorCode::range);
+        CHECK(moe_test::same_bits(moe_test::run_experts(named, c.x), expected));  // NOLINT: nothing was handed over
 
         const Packed seen(Form{}, owned.packed_layout(), owned.data(), compute);
         CHECK(seen.data().data() == owned.data().data());

@@ -131,7 +131,8 @@ TEST_CASE("a file that is replaced leaves an open one as it was", "[io][safetens
     const SafetensorsFile mapped = SafetensorsFile::open(path, ReadMode::map);
     moe::write_safetensors(path, one_tensor(after));
     CHECK(mapped.at("values").to_vector<float>() == before);
-    CHECK(SafetensorsFile::open(path).at("values").to_vector<float>() == after);
+    const SafetensorsFile opened = SafetensorsFile::open(path);
+    CHECK(opened.at("values").to_vector<float>() == after);
     CHECK(directory.entries() == 1);
 }
 
@@ -179,7 +180,8 @@ TEST_CASE("a write that fails leaves no file and keeps the old one", "[io][safet
         CHECK(static_cast<int>(error->code) == static_cast<int>(ErrorCode::file));
         CHECK_THAT(error->text, moe_test::contains("cannot write"));
         CHECK(directory.entries() == 1);
-        CHECK(SafetensorsFile::open(path).at("values").to_vector<float>() == old);
+        const SafetensorsFile opened = SafetensorsFile::open(path);
+        CHECK(opened.at("values").to_vector<float>() == old);
     }
 }
 
@@ -190,7 +192,8 @@ TEST_CASE("a leftover of an earlier process is no obstacle", "[io][safetensors]"
     moe_test::write_file(leftover, Bytes(3));
     const std::vector<float> values{1.0F};
     moe::write_safetensors(path, one_tensor(values));
-    CHECK(SafetensorsFile::open(path).at("values").to_vector<float>() == values);
+    const SafetensorsFile opened = SafetensorsFile::open(path);
+    CHECK(opened.at("values").to_vector<float>() == values);
     CHECK(moe_test::read_file(leftover) == Bytes(3));
 }
 

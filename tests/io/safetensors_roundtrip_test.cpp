@@ -136,14 +136,16 @@ TEST_CASE("strings are escaped where JSON asks for it and nowhere else", "[io][s
     CHECK(text.substr(0, text.find_last_not_of(' ') + 1) ==
           "{\"__metadata__\":{\"\\u0000\":\"\xEF\xBF\xBD\"},"
           "\"a\\\"/\\\\\\n\\u0001\x7F€😀\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}");
-    CHECK(SafetensorsFile::parse(bytes).at(tensors[0].name).shape == tensors[0].shape);
+    const SafetensorsFile file = SafetensorsFile::parse(bytes);
+    CHECK(file.at(tensors[0].name).shape == tensors[0].shape);
 }
 
 TEST_CASE("a written file has nothing but its tensors", "[io][safetensors]") {
     const Bytes bytes = moe::safetensors_bytes({});
     CHECK(bytes.size() == 64);
-    CHECK(SafetensorsFile::parse(bytes).tensors().empty());
-    CHECK(SafetensorsFile::parse(bytes).metadata().empty());
+    const SafetensorsFile file = SafetensorsFile::parse(bytes);
+    CHECK(file.tensors().empty());
+    CHECK(file.metadata().empty());
 }
 
 TEST_CASE("every tensor of a written file is aligned to its elements", "[io][safetensors]") {

@@ -213,10 +213,12 @@ TEST_CASE("a plan for another shape is refused", "[layer][errors]") {
         plan.assign(moe::view(ids.data(), tokens, 2), moe::view(weights.data(), tokens, 2), experts);
         return plan;
     };
-    auto error = call.forward(plan_of(n + 1, 4));
+    const moe::RoutingPlan<float> longer = plan_of(n + 1, 4);
+    const moe::RoutingPlan<float> wider = plan_of(n, 5);
+    auto error = call.forward(longer);
     CHECK(error.code == ErrorCode::shape);
     CHECK_THAT(error.text, contains("21 tokens and 4 experts") && contains("20 tokens and 4 experts"));
-    error = call.forward(plan_of(n, 5));
+    error = call.forward(wider);
     CHECK(error.code == ErrorCode::shape);
     CHECK_THAT(error.text, contains("20 tokens and 5 experts") && contains("20 tokens and 4 experts"));
     CHECK(call.forward(moe::PlanView<float>{}).code == ErrorCode::shape);

@@ -153,7 +153,8 @@ TEST_CASE("RouterStats of two threads or machines merge into what one would have
     CHECK(counts_of(left.counters()) == counts_of(together.counters()));
     CHECK(left.worst_pass_violation() == together.worst_pass_violation());
     left.reset();
-    CHECK(counts_of(left.counters()) == counts_of(moe::RouterStats<float>(4).counters()));
+    const moe::RouterStats<float> fresh(4);
+    CHECK(counts_of(left.counters()) == counts_of(fresh.counters()));
     CHECK(std::isnan(left.mean_largest_weight()));
     CHECK(std::isnan(left.worst_pass_violation()));
 }
@@ -173,7 +174,8 @@ TEST_CASE("RouterStats refuses what it was not made for, and counts nothing of i
     CHECK(stats.n_passes() == 0);
     CHECK(moe_test::error_of([&] { stats.merge(Stats(3)); }).text ==
           "RouterStats: to merge 3 experts, 0 logits and tiles of 6 rows with 3, 4 and 6");
-    CHECK(moe_test::error_of([&] { stats.merge(Stats(2).counters(), stats.sums(), 0); }).code == moe::ErrorCode::shape);
+    const Stats other(2);
+    CHECK(moe_test::error_of([&] { stats.merge(other.counters(), stats.sums(), 0); }).code == moe::ErrorCode::shape);
 }
 
 TEST_CASE("RouterStats watches a layer and changes no bit", "[stats]") {

@@ -1,6 +1,6 @@
 # Compiles ${SOURCE} (syntax only) with and without MOE_MISTAKE. With it, the compiler must report exactly one error, the
 # sentence after "// expect: " in the first line, which must begin with ${BEGINS}; without it, none. Whatever is otherwise
-# ends the script with an error, and so fails the test.
+# ends the script with an error, and so fails the test. ${SYSTEM_INCLUDE}: folders of other libraries.
 file(STRINGS ${SOURCE} first_line LIMIT_COUNT 1)
 string(STRIP "${first_line}" first_line)
 string(LENGTH "// expect: ${BEGINS}" length)
@@ -11,6 +11,9 @@ if(NOT begin STREQUAL "// expect: ${BEGINS}" OR NOT all GREATER length)
 endif()
 string(REGEX REPLACE "^// expect: " "" expected "${first_line}")
 set(command ${COMPILER} -std=c++20 -fsyntax-only -I ${INCLUDE})
+foreach(directory IN LISTS SYSTEM_INCLUDE)
+    list(APPEND command -isystem ${directory})
+endforeach()
 
 execute_process(COMMAND ${command} ${SOURCE} RESULT_VARIABLE status ERROR_VARIABLE output)
 if(NOT status EQUAL 0)

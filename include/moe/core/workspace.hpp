@@ -47,7 +47,8 @@ public:
         }
     }
 
-    [[nodiscard]] std::byte* data() const noexcept { return data_; }
+    [[nodiscard]] std::byte* data() const& noexcept { return data_; }
+    std::byte* data() const&& = delete;  // temporary: give the buffer a name
     [[nodiscard]] std::size_t size() const noexcept { return bytes_; }
 
 private:
@@ -160,7 +161,7 @@ public:
     }
 
     /// Reserves `bytes` for one call and keeps all others away until the lease ends. Throws what reserve does.
-    [[nodiscard]] WorkspaceLease lease(std::size_t bytes) {
+    [[nodiscard]] WorkspaceLease lease(std::size_t bytes) & {
         if (busy_.exchange(true, std::memory_order_acquire)) {
             refuse();
         }
@@ -168,16 +169,19 @@ public:
         grow(bytes);
         return lease;
     }
+    WorkspaceLease lease(std::size_t) const&& = delete;  // temporary: give the workspace a name
 
     /// An arena over all of the memory. Whatever an earlier arena handed out is void. Throws Error(state) while a call
     /// works in it.
-    [[nodiscard]] Arena arena() {
+    [[nodiscard]] Arena arena() & {
         ensure_idle();
         return arena_of_all();
     }
+    Arena arena() const&& = delete;  // temporary: give the workspace a name
 
     /// The bytes that calls work in.
-    [[nodiscard]] std::span<const std::byte> memory() const noexcept { return usable_memory(); }
+    [[nodiscard]] std::span<const std::byte> memory() const& noexcept { return usable_memory(); }
+    std::span<const std::byte> memory() const&& = delete;  // temporary: give the workspace a name
 
 private:
     friend class WorkspaceLease;

@@ -148,7 +148,8 @@ public:
     [[nodiscard]] std::size_t d_ff() const noexcept { return layout_.d_ff; }
     [[nodiscard]] const Form& form() const noexcept { return form_; }
     [[nodiscard]] const PanelLayout<value_type>& layout() const noexcept { return layout_; }
-    [[nodiscard]] const ExpertWeights<W>& weights() const noexcept { return weights_; }
+    [[nodiscard]] const ExpertWeights<W>& weights() const& noexcept { return weights_; }
+    [[nodiscard]] ExpertWeights<W> weights() && { return std::move(weights_); }
 
     /// Expert `e` as a bank of one, over the same memory.
     [[nodiscard]] ExpertBank expert(std::size_t e) const {

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "../core/borrowed.hpp"
 #include "../core/workspace.hpp"
 #include "../parallel/executor.hpp"
 #include "expert_bank.hpp"
@@ -151,7 +152,7 @@ public:
     /// Experts packed before, in memory that must outlive this object (a mapped file): nothing is copied. Throws
     /// Error(capacity) when `packed` is shorter than the layout says, Error(alignment), Error(shape) when the layout is
     /// of gated experts and the form is not or the reverse, and whatever the form's own validation refuses.
-    PackedExperts(Form form, const PackedLayout<F>& layout, std::span<const std::byte> packed,
+    PackedExperts(Form form, const PackedLayout<F>& layout, Borrowed<const std::byte> packed,
                   Compute compute = Compute::exact)
         : form_(form), layout_(layout), compute_(compute), data_(packed.data()) {
         moe::validate_form(form_);
@@ -162,8 +163,13 @@ public:
     }
 
     /// The same experts in the same memory, which this object or the caller keeps, computed in another way: one of the
-    /// two for few tokens, the other for many. Throws as the constructors do.
-    [[nodiscard]] PackedExperts with_compute(Compute compute) const { return {form_, layout_, data(), compute}; }
+    /// two for few tokens, the other for many. A temporary hands its memory over. Throws as the constructors do.
+    [[nodiscard]] PackedExperts with_compute(Compute compute) const& { return {form_, layout_, data(), compute}; }
+    [[nodiscard]] PackedExperts with_compute(Compute compute) && {
+        (void)std::as_const(*this).with_compute(compute);  // throws before anything is handed over
+        compute_ = compute;
+        return std::move(*this);
+    }
 
     [[nodiscard]] std::size_t n_experts() const noexcept { return layout_.n_experts(); }
     [[nodiscard]] std::size_t d_model() const noexcept { return layout().d_model; }
@@ -174,7 +180,8 @@ public:
     [[nodiscard]] Compute compute() const noexcept { return compute_; }
 
     /// The packed weights, for writing to a file.
-    [[nodiscard]] std::span<const std::byte> data() const noexcept { return {data_.get(), layout_.bytes()}; }
+    [[nodiscard]] std::span<const std::byte> data() const& noexcept { return {data_.get(), layout_.bytes()}; }
+    std::span<const std::byte> data() const&& = delete;  // temporary: give the experts a name
     [[nodiscard]] std::size_t bytes() const noexcept { return layout_.bytes(); }
 
     /// The name of what of the weights has bytes in common with `memory`, or null.

@@ -171,7 +171,7 @@ template <class S>
 /// strictly increasing, or no logits are read.
 template <class S, class T>
 [[nodiscard]] std::span<const T> ranked_by(const S& score, std::span<const T> logits, std::span<const T> scores) {
-    return is_strictly_increasing(score) && !logits.empty() ? logits : scores;
+    return detail::is_strictly_increasing(score) && !logits.empty() ? logits : scores;
 }
 
 template <class S>

@@ -91,8 +91,8 @@ MOE_INSTANTIATE_QUANTIZED(Int4);
 // ----------------------------------------------
 
 MOE_INSTANTIATE void MoEConfig::validate<void>() const;
-MOE_INSTANTIATE AnyGate MoEConfig::make_gate<void>(std::span<const float>, MatrixView<const std::int32_t>,
-                                                   std::span<const float>) const;
+MOE_INSTANTIATE AnyGate MoEConfig::make_gate<void>(Borrowed<const float>, MatrixView<const std::int32_t>,
+                                                   Borrowed<const float>) const;
 
 #define MOE_INSTANTIATE_GATE(S)                                                                                        \
     MOE_INSTANTIATE struct TokenChoice<S>;                                                                             \

@@ -112,7 +112,8 @@ public:
         }
     }
 
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    [[nodiscard]] std::span<const std::byte> bytes() const& noexcept { return bytes_; }
+    std::span<const std::byte> bytes() const&& = delete;  // temporary: give the file a name
 
 private:
     [[noreturn]] static void refuse(const std::string& path, const char* action, int number) {

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "../core/borrowed.hpp"
 #include "../core/error.hpp"
 #include "file_bytes.hpp"
 #include "packed_header.hpp"
@@ -62,7 +63,7 @@ public:
     /// Reads a file already in memory. `bytes`, aligned to buffer_alignment, must outlive the result and the experts
     /// made from it; nothing is copied.
     template <Executor E = SerialExecutor>
-    [[nodiscard]] static PackedFile parse(std::span<const std::byte> bytes, Verify verify = Verify::all,
+    [[nodiscard]] static PackedFile parse(Borrowed<const std::byte> bytes, Verify verify = Verify::all,
                                           const E& executor = {}) {
         PackedFile result("packed bytes", bytes);
         result.confirm(verify, executor);
@@ -75,7 +76,8 @@ public:
     [[nodiscard]] std::size_t d_ff() const noexcept { return static_cast<std::size_t>(header_.d_ff); }
     [[nodiscard]] bool gated() const noexcept { return header_.gated == 1; }
     /// The packed weights, as PackedExperts::data() had them.
-    [[nodiscard]] std::span<const std::byte> data() const noexcept { return data_; }
+    [[nodiscard]] std::span<const std::byte> data() const& noexcept { return data_; }
+    std::span<const std::byte> data() const&& = delete;  // temporary: give the file a name
 
     /// Throws Error(checksum) unless the data are those that were written. What Verify::all does, for a file opened
     /// with Verify::header, at a time of the caller's choice.
@@ -92,7 +94,7 @@ public:
     /// them. Costs nothing. Throws Error(format) naming both formats, or both kinds of form; Error(range) for a form
     /// that cannot be and a compute the format has not; Error(alignment) for bytes of the caller that are not aligned.
     template <PackedFormat F, ExpertForm Form>
-    [[nodiscard]] PackedExperts<F, Form> experts(Form form, Compute compute = Compute::exact) const {
+    [[nodiscard]] PackedExperts<F, Form> experts(Form form, Compute compute = Compute::exact) const& {
         visit_stored_format(format(), [this]<class Stored>() {
             ensure(std::is_same_v<F, Stored>, ErrorCode::format, context_, ": it holds ", format_name<Stored>(),
                    " experts, asked for are ", format_name<F>());
@@ -102,6 +104,8 @@ public:
         moe::validate_form(form);
         return {std::move(form), detail::stored_layout<F>(header_), data_, compute};
     }
+    template <PackedFormat F, ExpertForm Form>
+    PackedExperts<F, Form> experts(Form, Compute = Compute::exact) const&& = delete;  // temporary: give the file a name
 
 private:
     PackedFile(std::string context, std::span<const std::byte> bytes)

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "../core/borrowed.hpp"
 #include "../core/error.hpp"
 #include "file_bytes.hpp"
 #include "safetensors_parser.hpp"
@@ -48,7 +49,7 @@ public:
     }
 
     /// Reads a file already in memory. `bytes` must outlive the result; nothing is copied.
-    [[nodiscard]] static SafetensorsFile parse(std::span<const std::byte> bytes,
+    [[nodiscard]] static SafetensorsFile parse(Borrowed<const std::byte> bytes,
                                                Strictness strictness = Strictness::strict) {
         return SafetensorsFile("safetensors bytes", bytes, strictness);
     }
@@ -61,10 +62,11 @@ public:
 
     /// All tensors, in the order of the header. The views, and copies of them, point into the file's memory: they are
     /// valid while this object, or one it was moved into, lives.
-    [[nodiscard]] std::span<const TensorView> tensors() const noexcept { return contents_.tensors; }
+    [[nodiscard]] std::span<const TensorView> tensors() const& noexcept { return contents_.tensors; }
+    std::span<const TensorView> tensors() const&& = delete;  // temporary: give the file a name
 
     /// The tensor of that name, or a null pointer. O(log n).
-    [[nodiscard]] const TensorView* find(std::string_view name) const noexcept {
+    [[nodiscard]] const TensorView* find(std::string_view name) const& noexcept {
         const auto found = std::lower_bound(
             contents_.by_name.begin(), contents_.by_name.end(), name,
             [this](std::size_t index, std::string_view wanted) { return contents_.tensors[index].name < wanted; });
@@ -73,9 +75,10 @@ public:
         }
         return &contents_.tensors[*found];
     }
+    const TensorView* find(std::string_view) const&& = delete;  // temporary: give the file a name
 
     /// The tensor of that name. Throws Error(not_found) with the name and the file. O(log n).
-    [[nodiscard]] const TensorView& at(std::string_view name) const {
+    [[nodiscard]] const TensorView& at(std::string_view name) const& {
         const TensorView* const tensor = find(name);
         if (tensor == nullptr) {
             raise_error(ErrorCode::not_found, context_, ": none of its ", contents_.tensors.size(),
@@ -83,9 +86,11 @@ public:
         }
         return *tensor;
     }
+    const TensorView& at(std::string_view) const&& = delete;  // temporary: give the file a name
 
     /// The free text of the file's "__metadata__", empty if it has none.
-    [[nodiscard]] const SafetensorsMetadata& metadata() const noexcept { return contents_.metadata; }
+    [[nodiscard]] const SafetensorsMetadata& metadata() const& noexcept { return contents_.metadata; }
+    [[nodiscard]] SafetensorsMetadata metadata() && { return std::move(contents_.metadata); }
 
 private:
     SafetensorsFile(std::string context, std::span<const std::byte> bytes, Strictness strictness)

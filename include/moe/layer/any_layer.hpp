@@ -52,7 +52,8 @@ public:
     }
 
     /// The layer as a pass sees it.
-    [[nodiscard]] PassLayer<T> erased() const { return held().erased(); }
+    [[nodiscard]] PassLayer<T> erased() const& { return held().erased(); }
+    PassLayer<T> erased() const&& = delete;  // temporary: give the layer a name
 
 private:
     struct Base {
@@ -110,7 +111,8 @@ public:
     [[nodiscard]] std::size_t n_experts() const { return layer_.n_experts(); }
     [[nodiscard]] LayerDescription describe() const { return layer_.describe(); }
 
-    [[nodiscard]] PassLayer<T> erased() const {
+    PassLayer<T> erased() const&& = delete;  // temporary: give the layer a name
+    [[nodiscard]] PassLayer<T> erased() const& {
         PassLayer<T> layer = layer_.erased();
         if constexpr (Gate<G, T>) {
             layer.gate = GateRef<T>(gate_);

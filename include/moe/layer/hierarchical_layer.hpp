@@ -50,8 +50,11 @@ public:
 
     [[nodiscard]] std::size_t d_model() const noexcept { return groups_.empty() ? 0 : groups_.front().d_model(); }
     [[nodiscard]] std::size_t n_groups() const noexcept { return groups_.size(); }
-    [[nodiscard]] const RouterType& router() const noexcept { return routing_.router(); }
-    [[nodiscard]] const std::vector<Group>& groups() const noexcept { return groups_; }
+    [[nodiscard]] const RouterType& router() const& noexcept { return routing_.router(); }
+    [[nodiscard]] const std::vector<Group>& groups() const& noexcept { return groups_; }
+    // A temporary hands over what it owns.
+    [[nodiscard]] RouterType router() && { return routing_.router(); }
+    [[nodiscard]] std::vector<Group> groups() && { return std::move(groups_); }
 
     /// The name of what of the weights has bytes in common with `memory`, or null. Groups that do not say have none.
     [[nodiscard]] const char* overlapped(const ByteView& memory) const {
@@ -79,6 +82,11 @@ public:
     }
 
     /// The same with a plan of the groups made elsewhere, by modality for instance. Throws as check_plan does, too.
+    template <Executor E = SerialExecutor>
+    void forward(MatrixView<const T> x, const RoutingPlan<T>& plan, MatrixView<T> y, Workspace& workspace,
+                 const E& executor = {}, const ForwardOptions<T>& options = {}) const {
+        run(x, plan, y, workspace, ExecutorRef(executor), options);
+    }
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y, Workspace& workspace,
                  const E& executor = {}, const ForwardOptions<T>& options = {}) const {

@@ -49,7 +49,8 @@ public:
 
     [[nodiscard]] std::size_t d_model() const noexcept { return out_.outputs(); }
     [[nodiscard]] std::size_t d_latent() const noexcept { return out_.inputs(); }
-    [[nodiscard]] const Inner& inner() const noexcept { return inner_; }
+    [[nodiscard]] const Inner& inner() const& noexcept { return inner_; }
+    [[nodiscard]] Inner inner() && { return std::move(inner_); }
 
     /// y = (or +=, see ForwardOptions) the layer applied to x; both (n_tokens, d_model), not overlapping. The options
     /// are those of the layer inside; its router reads x unless they give another router input. Throws Error before

@@ -43,6 +43,12 @@ public:
         prepare(x, plan, y, workspace, threads.concurrency(), options).run(threads, Phase::logits, Phase::output);
     }
 
+    template <Executor E = SerialExecutor>
+    void forward(MatrixView<const T> x, const RoutingPlan<T>& plan, MatrixView<T> y, Workspace& workspace,
+                 const E& executor = {}, const ForwardOptions<T>& options = {}) const {
+        forward(x, plan.view(), y, workspace, executor, options);
+    }
+
     /// Only the choice of experts: fills `plan`. The router reads options.router_input, or x.
     template <Executor E = SerialExecutor>
     void route(MatrixView<const T> x, RoutingPlan<T>& plan, Workspace& workspace, const E& executor = {},
@@ -57,7 +63,7 @@ public:
     /// ForwardPass. It keeps views only: the layer, the workspace, the matrices, what the options point to and, where
     /// one is given, the plan must outlive it, and the workspace serves no other call meanwhile.
     [[nodiscard]] ForwardPass<Layer> prepare(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace,
-                                             std::size_t n_workers, const ForwardOptions<T>& options = {}) const {
+                                             std::size_t n_workers, const ForwardOptions<T>& options = {}) const& {
         const PassLayer<T> layer = self().erased();
         detail::check_tokens(layer.name, x, y, layer.experts.layout().d_model);
         layer.check_input(x, options);
@@ -67,7 +73,7 @@ public:
     }
     [[nodiscard]] ForwardPass<Layer> prepare(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y,
                                              Workspace& workspace, std::size_t n_workers,
-                                             const ForwardOptions<T>& options = {}) const {
+                                             const ForwardOptions<T>& options = {}) const& {
         const PassLayer<T> layer = self().erased();
         detail::check_tokens(layer.name, x, y, layer.experts.layout().d_model);
         layer.check_given(plan, x.rows());
@@ -77,12 +83,22 @@ public:
 
     /// A pass that only routes: for the phases logits, gating and plan, whose plan it holds in the workspace.
     [[nodiscard]] ForwardPass<Layer> prepare_route(MatrixView<const T> x, Workspace& workspace, std::size_t n_workers,
-                                                   const ForwardOptions<T>& options = {}) const {
+                                                   const ForwardOptions<T>& options = {}) const& {
         const PassLayer<T> layer = self().erased();
         layer.check_input(x, options);
         layer.check_memory(x, {}, nullptr, options, workspace);
         return {layer, x, {}, nullptr, workspace, n_workers, options};
     }
+
+    // All that a pass views has a name.
+    ForwardPass<Layer> prepare(MatrixView<const T>, MatrixView<T>, Workspace&,  // temporary: give the layer a name
+                               std::size_t, const ForwardOptions<T>& = {}) const&& = delete;
+    ForwardPass<Layer> prepare(MatrixView<const T>, const PlanView<T>&,  // temporary: give the layer a name
+                               MatrixView<T>, Workspace&, std::size_t, const ForwardOptions<T>& = {}) const&& = delete;
+    ForwardPass<Layer> prepare_route(MatrixView<const T>, Workspace&, std::size_t,  // temporary: give the layer a name
+                                     const ForwardOptions<T>& = {}) const&& = delete;
+    ForwardPass<Layer> prepare(MatrixView<const T>, const RoutingPlan<T>&&,  // temporary: give the plan a name
+                               MatrixView<T>, Workspace&, std::size_t, const ForwardOptions<T>& = {}) const& = delete;
 
     /// Bytes `forward` needs of a workspace, from an address that is a multiple of buffer_alignment, for a batch of
     /// `n_tokens` on `n_workers` threads.
@@ -95,7 +111,7 @@ public:
     }
 
     /// The layer as a pass sees it, without the types of its parts. Throws Error(state) where it was moved from.
-    [[nodiscard]] PassLayer<T> erased() const {
+    [[nodiscard]] PassLayer<T> erased() const& {
         const auto& router = self().router();
         ensure(router.n_experts() > 0 && has_experts(), ErrorCode::state, name(), ": the layer was moved from");
         PassLayer<T> layer;
@@ -114,6 +130,7 @@ public:
         layer.options = &self().options();
         return layer;
     }
+    PassLayer<T> erased() const&& = delete;  // temporary: give the layer a name
 
 private:
     [[nodiscard]] const Layer& self() const noexcept { return static_cast<const Layer&>(*this); }

@@ -34,7 +34,8 @@ public:
 
     [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
     [[nodiscard]] const Linear<element_type>& linear() const noexcept { return *linear_; }
-    [[nodiscard]] const G& gate() const noexcept { return gate_; }
+    [[nodiscard]] const G& gate() const& noexcept { return gate_; }
+    [[nodiscard]] G gate() && { return std::move(gate_); }
     [[nodiscard]] bool has_logits() const {
         if constexpr (has_gate) {
             return moe::needs_logits(gate_);
@@ -62,7 +63,8 @@ public:
     /// See MoELayer::with_gate.
     LayerWithGate(const Layer& layer, G gate) : layer_(&layer), router_(layer.router(), std::move(gate)) {}
 
-    [[nodiscard]] const router_type& router() const noexcept { return router_; }
+    [[nodiscard]] const router_type& router() const& noexcept { return router_; }
+    [[nodiscard]] router_type router() && { return std::move(router_); }
     [[nodiscard]] const experts_type& experts() const noexcept { return layer_->experts(); }
     [[nodiscard]] const shared_type& shared() const noexcept { return layer_->shared(); }
     [[nodiscard]] const LayerOptions<value_type>& options() const noexcept { return layer_->options(); }

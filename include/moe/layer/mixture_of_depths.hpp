@@ -31,7 +31,8 @@ public:
                "MixtureOfDepths: the router must have one expert, which is the block, not ", routing_.n_experts());
     }
 
-    [[nodiscard]] const RouterType& router() const noexcept { return routing_.router(); }
+    [[nodiscard]] const RouterType& router() const& noexcept { return routing_.router(); }
+    [[nodiscard]] RouterType router() && { return routing_.router(); }
 
     /// Calls block(taken_x, taken_y, tokens) once, in the calling thread, unless no token is taken: taken_x (n_taken,
     /// d_model) holds the tokens taken, ascending, `tokens` says which they are, and block fills taken_y, of the same

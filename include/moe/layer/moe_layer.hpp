@@ -46,10 +46,15 @@ public:
         options_.validate(this->d_model());
     }
 
-    [[nodiscard]] const RouterType& router() const noexcept { return router_; }
-    [[nodiscard]] const Experts& experts() const noexcept { return experts_; }
-    [[nodiscard]] const Shared& shared() const noexcept { return shared_; }
-    [[nodiscard]] const LayerOptions<T>& options() const noexcept { return options_; }
+    [[nodiscard]] const RouterType& router() const& noexcept { return router_; }
+    [[nodiscard]] const Experts& experts() const& noexcept { return experts_; }
+    [[nodiscard]] const Shared& shared() const& noexcept { return shared_; }
+    [[nodiscard]] const LayerOptions<T>& options() const& noexcept { return options_; }
+    // A temporary hands over what it owns.
+    [[nodiscard]] RouterType router() && { return std::move(router_); }
+    [[nodiscard]] Experts experts() && { return std::move(experts_); }
+    [[nodiscard]] Shared shared() && { return std::move(shared_); }
+    [[nodiscard]] LayerOptions<T> options() && { return options_; }
 
     /// The same layer under another gate, for as long as this one lives: other experts a token, masked or forced ones,
     /// for a call or for all. Copies no weights and allocates nothing but what a copy of the gate does. Throws Error:
@@ -60,7 +65,7 @@ public:
         return {*this, std::move(gate)};
     }
     template <class G>
-    LayerWithGate<MoELayer, G> with_gate(G gate) const&& = delete;
+    LayerWithGate<MoELayer, G> with_gate(G) const&& = delete;  // temporary: give the layer a name
 
 private:
     RouterType router_;

@@ -51,7 +51,8 @@ public:
 
     [[nodiscard]] std::size_t d_model() const noexcept { return down_.cols(); }
     [[nodiscard]] std::size_t n_experts() const noexcept { return down_.rows(); }
-    [[nodiscard]] const ProductKeyRouter<RouterElement>& router() const noexcept { return router_; }
+    [[nodiscard]] const ProductKeyRouter<RouterElement>& router() const& noexcept { return router_; }
+    [[nodiscard]] ProductKeyRouter<RouterElement> router() && { return std::move(router_); }
     [[nodiscard]] const ProductKeys& gate() const noexcept { return gate_; }
 
     /// The name of what of the weights has bytes in common with `memory`, or null.

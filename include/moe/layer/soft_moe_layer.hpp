@@ -89,7 +89,8 @@ public:
     [[nodiscard]] std::size_t d_model() const noexcept { return experts_.d_model(); }
     [[nodiscard]] std::size_t n_slots() const noexcept { return slot_scales_.size(); }
     [[nodiscard]] std::size_t n_experts() const noexcept { return experts().n_experts(); }
-    [[nodiscard]] const Experts& experts() const noexcept { return experts_.experts(); }
+    [[nodiscard]] const Experts& experts() const& noexcept { return experts_.experts(); }
+    [[nodiscard]] Experts experts() && { return std::move(experts_).experts(); }
     [[nodiscard]] const SoftMoEOptions& options() const noexcept { return options_; }
 
     /// y = (or +=) the layer applied to x, one sequence; both (n_tokens, d_model), not overlapping. Of the options:

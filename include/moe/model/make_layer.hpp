@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "../core/borrowed.hpp"
 #include "../experts/expert_bank.hpp"
 #include "../experts/packed_experts.hpp"
 #include "../layer/moe_layer.hpp"
@@ -19,17 +20,17 @@ namespace moe::inline MOE_ABI {
 /// configuration. RouterElement may be wider than W: many models keep it in float.
 template <WeightElement W, WeightElement RouterElement = W>
 struct LayerWeights {
-    MatrixView<const RouterElement> router;       ///< (n_routed, router_inputs()), unless the gate reads no logits
-    std::span<const RouterElement> router_bias;   ///< (n_routed) if MoEConfig::router_bias
-    std::span<const float> selection_bias;        ///< (n_routed) if MoEConfig::selection_bias
-    std::span<const float> per_expert_scale;      ///< (n_routed) if MoEConfig::per_expert_scale
-    ExpertWeights<W> experts;                     ///< from expert_weights(), or made by hand of any stacks
-    ExpertWeights<W> shared;                      ///< from shared_weights() or by hand, if MoEConfig::shared_d_ff
-    WeightStack<W> shared_gate;                   ///< (1, 1, d_model) if SharedMode::gated
-    std::span<const ComputeType<W>> output_bias;  ///< (d_model) if MoEConfig::output_bias
-    MatrixView<const ComputeType<W>> constants;   ///< (n_constant_experts, d_model) if there are any
-    MatrixView<const ComputeType<W>> mixes;       ///< (2 n_constant_experts, d_model), see NullExperts, or none
-    MatrixView<const std::int32_t> hash_table;    ///< (vocabulary, experts a token) if GateKind::hash
+    MatrixView<const RouterElement> router;      ///< (n_routed, router_inputs()), unless the gate reads no logits
+    Borrowed<const RouterElement> router_bias;   ///< (n_routed) if MoEConfig::router_bias
+    Borrowed<const float> selection_bias;        ///< (n_routed) if MoEConfig::selection_bias
+    Borrowed<const float> per_expert_scale;      ///< (n_routed) if MoEConfig::per_expert_scale
+    ExpertWeights<W> experts;                    ///< from expert_weights(), or made by hand of any stacks
+    ExpertWeights<W> shared;                     ///< from shared_weights() or by hand, if MoEConfig::shared_d_ff
+    WeightStack<W> shared_gate;                  ///< (1, 1, d_model) if SharedMode::gated
+    Borrowed<const ComputeType<W>> output_bias;  ///< (d_model) if MoEConfig::output_bias
+    MatrixView<const ComputeType<W>> constants;  ///< (n_constant_experts, d_model) if there are any
+    MatrixView<const ComputeType<W>> mixes;      ///< (2 n_constant_experts, d_model), see NullExperts, or none
+    MatrixView<const std::int32_t> hash_table;   ///< (vocabulary, experts a token) if GateKind::hash
 };
 
 /// A layer put together at run time. Its gate and form are chosen once a token and once a panel, which costs nothing

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "../core/borrowed.hpp"
 #include "../experts/any_form.hpp"
 #include "../gating/any_gate.hpp"
 #include "../gating/strategies/dense.hpp"
@@ -91,8 +92,8 @@ struct MoEConfig {
     /// empty; `hash_table` (vocabulary, experts a token) is read by the hash gate alone. Uniform scores in it need no
     /// logits.
     template <class = void>
-    [[nodiscard]] AnyGate make_gate(std::span<const float> bias = {}, MatrixView<const std::int32_t> hash_table = {},
-                                    std::span<const float> expert_scale = {}) const {
+    [[nodiscard]] AnyGate make_gate(Borrowed<const float> bias = {}, MatrixView<const std::int32_t> hash_table = {},
+                                    Borrowed<const float> expert_scale = {}) const {
         switch (gate) {
             case GateKind::hash:
                 if (routing.score.kind == ScoreKind::uniform) {

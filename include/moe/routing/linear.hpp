@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "../core/alignment.hpp"
+#include "../core/borrowed.hpp"
 #include "../experts/product_tasks.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -24,7 +25,7 @@ public:
     Linear() = default;
 
     /// weight (outputs, inputs), bias (outputs) or empty; both stay the user's.
-    explicit Linear(WeightStack<W> weight, std::span<const W> bias = {}) : weight_(std::move(weight)), bias_(bias) {
+    explicit Linear(WeightStack<W> weight, Borrowed<const W> bias = {}) : weight_(std::move(weight)), bias_(bias) {
         ensure(weight_.n_experts() == 1, ErrorCode::shape, "Linear: one matrix is expected, not a stack of ",
                weight_.n_experts());
         ensure(bias.empty() || bias.size() == weight_.outputs(), ErrorCode::shape, "Linear: ", bias.size(),

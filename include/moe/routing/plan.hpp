@@ -176,12 +176,14 @@ class RoutingPlan {
 public:
     RoutingPlan() { token_offsets_.push_back(0), expert_offsets_.push_back(0); }
 
-    [[nodiscard]] PlanView<T> view() const noexcept {
+    [[nodiscard]] PlanView<T> view() const& noexcept {
         const std::size_t n_tokens = token_offsets_.empty() ? 0 : token_offsets_.size() - 1;  // empty once moved from
         const std::size_t n_experts = expert_offsets_.empty() ? 0 : expert_offsets_.size() - 1;
         return {n_tokens, n_experts, token_offsets_, experts_, weights_, expert_offsets_, tokens_, assignments_};
     }
-    operator PlanView<T>() const noexcept { return view(); }  // NOLINT: a plan is used wherever a view is asked for
+    PlanView<T> view() const&& = delete;                       // temporary: give the plan a name
+    operator PlanView<T>() const& noexcept { return view(); }  // NOLINT: a plan is used wherever a view is asked for
+    operator PlanView<T>() const&& = delete;                   // temporary: give the plan a name
 
     /// Takes the choice of somebody else: (n_tokens, k) expert ids, no_expert (-1) where a slot is unset, and weights
     /// of the same shape. Throws Error(shape, range) naming the token, slot and id; the plan is then unchanged.

@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "../core/borrowed.hpp"
 #include "../core/emptied.hpp"
 #include "../core/matrix_view.hpp"
 #include "../gating/diagnose.hpp"
@@ -34,14 +35,14 @@ public:
     Router(MatrixView<const W> weight, G gate) : Router(weight, {}, std::move(gate)) {}
 
     /// `bias` (n_logits), added to the logits; a bias that moves the choice alone belongs to the gate.
-    Router(MatrixView<const W> weight, std::span<const W> bias, G gate)
+    Router(MatrixView<const W> weight, Borrowed<const W> bias, G gate)
         : Router(WeightStack<W>(weight.data(), 1, weight.rows(), weight.cols(), weight.stride(),
                                 checked_multiply(weight.rows(), weight.stride())),
                  bias, std::move(gate)) {}
 
     /// Any storage order, as a stack of one matrix.
     Router(WeightStack<W> weight, G gate) : Router(std::move(weight), {}, std::move(gate)) {}
-    Router(WeightStack<W> weight, std::span<const W> bias, G gate)
+    Router(WeightStack<W> weight, Borrowed<const W> bias, G gate)
         : linear_(std::move(weight), bias), gate_(std::move(gate)) {
         if constexpr (has_gate) {
             n_experts_ = Emptied<std::size_t>(moe::gate_n_experts(gate_, linear_.outputs()));
@@ -56,7 +57,8 @@ public:
     }
 
     [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_.get(); }
-    [[nodiscard]] const Linear<W>& linear() const noexcept { return linear_; }
+    [[nodiscard]] const Linear<W>& linear() const& noexcept { return linear_; }
+    [[nodiscard]] Linear<W> linear() && { return std::move(linear_); }
 
     /// The same router with its weights copied into panels. Equal bits.
     template <Executor E = SerialExecutor>
@@ -65,7 +67,8 @@ public:
         result.linear_ = linear_.packed(executor);
         return result;
     }
-    [[nodiscard]] const G& gate() const noexcept { return gate_; }
+    [[nodiscard]] const G& gate() const& noexcept { return gate_; }
+    [[nodiscard]] G gate() && { return std::move(gate_); }
     [[nodiscard]] bool has_logits() const {
         if constexpr (has_gate) {
             return moe::needs_logits(gate_);
@@ -90,12 +93,12 @@ private:
 template <class W, class G>
 Router(MatrixView<W>, G) -> Router<std::remove_const_t<W>, G>;
 template <class W, class G>
-Router(MatrixView<W>, std::type_identity_t<std::span<const std::remove_const_t<W>>>, G)
+Router(MatrixView<W>, std::type_identity_t<Borrowed<const std::remove_const_t<W>>>, G)
     -> Router<std::remove_const_t<W>, G>;
 template <class W, class G>
 Router(WeightStack<W>, G) -> Router<W, G>;
 template <class W, class G>
-Router(WeightStack<W>, std::type_identity_t<std::span<const W>>, G) -> Router<W, G>;
+Router(WeightStack<W>, std::type_identity_t<Borrowed<const W>>, G) -> Router<W, G>;
 template <class G>
 Router(std::size_t, G) -> Router<float, G>;
 

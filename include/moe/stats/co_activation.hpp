@@ -43,9 +43,10 @@ public:
 
     /// (n_experts, n_experts), symmetric: tokens that go to both i and j; on the diagonal, tokens that go to i. A token
     /// whose plan names an expert twice counts once.
-    [[nodiscard]] MatrixView<const Count> counts() const {
+    [[nodiscard]] MatrixView<const Count> counts() const& {
         return {counts_.data(), n_experts_, n_experts_, n_experts_};
     }
+    MatrixView<const Count> counts() const&& = delete;  // temporary: give the counter a name
 
     /// C_ij = N_ij / N_i, the share of the tokens of i that go to j too: expert co-activation of Muennighoff et al.
     /// 2024, "OLMoE" (2409.02060, section 5). 1 for j = i; NaN for an expert without tokens.

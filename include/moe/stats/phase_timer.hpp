@@ -32,12 +32,14 @@ public:
         }
     }
 
-    [[nodiscard]] const LatencyHistogram& phase(Phase phase) const noexcept {
+    [[nodiscard]] const LatencyHistogram& phase(Phase phase) const& noexcept {
         return phases_[static_cast<std::size_t>(phase)];
     }
+    const LatencyHistogram& phase(Phase) const&& = delete;  // temporary: give the timer a name
     /// From the begin of `logits` to the end of `output`, what lies between phases included. Passes that end sooner,
     /// those of MoELayer::route for instance, are not counted here.
-    [[nodiscard]] const LatencyHistogram& pass() const noexcept { return pass_; }
+    [[nodiscard]] const LatencyHistogram& pass() const& noexcept { return pass_; }
+    const LatencyHistogram& pass() const&& = delete;  // temporary: give the timer a name
 
     /// Adds the times of another.
     void merge(const PhaseTimer& other) noexcept {

@@ -78,16 +78,20 @@ public:
     [[nodiscard]] Count n_assignments() const noexcept { return counters_[assignments]; }
 
     /// (n_experts) assignments of each expert: the counts of load.hpp.
-    [[nodiscard]] std::span<const Count> load() const noexcept { return part(load_part).first(n_experts_); }
+    [[nodiscard]] std::span<const Count> load() const& noexcept { return part(load_part).first(n_experts_); }
+    std::span<const Count> load() const&& = delete;  // temporary: give the statistics a name
 
     /// (n_experts + 1) tokens that got i experts; the last holds those of n_experts and, should a plan name an expert
     /// twice, more.
-    [[nodiscard]] std::span<const Count> experts_per_token() const noexcept { return part(histogram_part); }
+    [[nodiscard]] std::span<const Count> experts_per_token() const& noexcept { return part(histogram_part); }
+    std::span<const Count> experts_per_token() const&& = delete;  // temporary: give the statistics a name
 
     /// (n_experts) choices that were dropped for want of capacity, by slot: slot 0 is a token's first choice.
-    [[nodiscard]] std::span<const Count> drops_by_slot() const noexcept { return part(slot_part).first(n_experts_); }
+    [[nodiscard]] std::span<const Count> drops_by_slot() const& noexcept { return part(slot_part).first(n_experts_); }
+    std::span<const Count> drops_by_slot() const&& = delete;  // temporary: give the statistics a name
     /// (n_experts) the same by the expert that was full.
-    [[nodiscard]] std::span<const Count> drops_by_expert() const noexcept { return part(drop_part).first(n_experts_); }
+    [[nodiscard]] std::span<const Count> drops_by_expert() const& noexcept { return part(drop_part).first(n_experts_); }
+    std::span<const Count> drops_by_expert() const&& = delete;  // temporary: give the statistics a name
     [[nodiscard]] Count n_drops() const noexcept { return counters_[drops]; }
 
     // ---- what follows from it; NaN where nothing was counted
@@ -145,9 +149,10 @@ public:
         }
     }
     /// (n_experts) assignments in the previous window.
-    [[nodiscard]] std::span<const Count> previous_window() const noexcept {
+    [[nodiscard]] std::span<const Count> previous_window() const& noexcept {
         return part(previous_part).first(n_experts_);
     }
+    std::span<const Count> previous_window() const&& = delete;  // temporary: give the statistics a name
     /// The same of the current one. Allocates.
     [[nodiscard]] std::vector<Count> current_window() const {
         std::vector<Count> counts(n_experts_);
@@ -161,8 +166,10 @@ public:
 
     /// All that is counted in whole numbers, and all sums, in an order that depends on n_experts alone: two objects are
     /// merged by adding both element by element and taking the larger worst_pass_violation.
-    [[nodiscard]] std::span<const Count> counters() const noexcept { return counters_; }
-    [[nodiscard]] std::span<const double> sums() const noexcept { return sums_; }
+    [[nodiscard]] std::span<const Count> counters() const& noexcept { return counters_; }
+    std::span<const Count> counters() const&& = delete;  // temporary: give the statistics a name
+    [[nodiscard]] std::span<const double> sums() const& noexcept { return sums_; }
+    std::span<const double> sums() const&& = delete;  // temporary: give the statistics a name
 
     /// Adds what another object has counted, of another thread say. Windows are added to windows. Throws Error(shape)
     /// for another number of experts, logits or rows of a tile.

@@ -68,11 +68,13 @@ public:
     [[nodiscard]] std::size_t n_classes() const noexcept { return n_classes_; }
 
     /// (n_classes, n_experts) assignments of tokens of a class to an expert.
-    [[nodiscard]] MatrixView<const Count> counts() const {
+    [[nodiscard]] MatrixView<const Count> counts() const& {
         return {counts_.data(), n_classes_, n_experts_, n_experts_};
     }
+    MatrixView<const Count> counts() const&& = delete;  // temporary: give the counter a name
     /// (n_classes) tokens of each class.
-    [[nodiscard]] std::span<const Count> tokens() const noexcept { return tokens_; }
+    [[nodiscard]] std::span<const Count> tokens() const& noexcept { return tokens_; }
+    std::span<const Count> tokens() const&& = delete;  // temporary: give the counter a name
 
     /// N_e,D / N_D, the share of the tokens of class D that go to expert e: domain and vocabulary specialisation of
     /// Muennighoff et al. 2024, "OLMoE" (2409.02060, section 5). K / E where experts do not specialise; NaN for a class

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "../core/borrowed.hpp"
 #include "../core/error.hpp"
 #include "../layer/parts/observer.hpp"
 #include "../routing/plan.hpp"
@@ -57,12 +58,15 @@ public:
         ++n_plans_;
     }
 
+    void append(const RoutingPlan<T>& plan) { append(plan.view()); }
+
     [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
     /// Plans so far, those that were drained included.
     [[nodiscard]] std::size_t n_plans() const noexcept { return n_plans_; }
 
     /// What was written and not yet drained.
-    [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+    [[nodiscard]] std::span<const std::byte> bytes() const& noexcept { return bytes_; }
+    std::span<const std::byte> bytes() const&& = delete;  // temporary: give the writer a name
 
     /// Makes room for `n_bytes` of bytes(), so that append allocates nothing until they are full.
     void reserve(std::size_t n_bytes) { bytes_.reserve(n_bytes); }
@@ -111,7 +115,7 @@ template <std::floating_point T>
 class TraceReader {
 public:
     /// Reads the header. Throws Error as read_trace_header, and Error(format) if the weights are not of type T.
-    explicit TraceReader(std::span<const std::byte> trace) : cursor_(trace) {
+    explicit TraceReader(Borrowed<const std::byte> trace) : cursor_(trace) {
         const TraceHeader header = detail::read_trace_header(cursor_);
         ensure(header.weights == trace_weights<T>, ErrorCode::format, "trace: its weights have ",
                header.weights == TraceWeights::float32 ? 32 : 64, " bits, asked for are ", 8 * sizeof(T));

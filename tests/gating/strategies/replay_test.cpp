@@ -146,7 +146,8 @@ TEST_CASE("Replay validates the arrays of its plan", "[replay]") {
           "Replay: most_per_token is 1, but a recorded token has 2 experts");
     CHECK(refusal({offsets, experts, weights, 0, 2}) == "no error");
     const std::vector<moe::Index> crowded{0, 3};
-    CHECK(refusal({crowded, std::vector<moe::ExpertId>{0, 1, 0}, weights}, 2) ==
+    const std::vector<moe::ExpertId> crowd{0, 1, 0};
+    CHECK(refusal({crowded, crowd, weights}, 2) ==
           "gate: max_per_token is 3, it must lie in 1..2, the number of experts");
 }
 

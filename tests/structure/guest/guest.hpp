@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -80,6 +81,25 @@ struct BatchGate {
     template <std::floating_point T>
     void select(moe::MatrixView<const T> logits, moe::BatchSelection<T> out) const {
         moe::Capacity<TokenGate>{.limit = moe::CapacityLimit::fixed(100)}.select(logits, out);
+    }
+};
+
+/// The only expert there is, and a block that stands behind it.
+struct FirstOfOne {
+    [[nodiscard]] int max_per_token() const { return 1; }
+    template <std::floating_point T>
+    int select(std::span<const T>, moe::BasicSelection<T> out) const {
+        out.experts[0] = 0;
+        out.weights[0] = 1;
+        return 1;
+    }
+};
+struct Block {
+    template <class T>
+    void operator()(moe::MatrixView<const T> x, moe::MatrixView<T> y, std::span<const moe::Index>) const {
+        for (std::size_t t = 0; t < x.rows(); ++t) {
+            std::copy_n(x.row(t), x.cols(), y.row(t));
+        }
     }
 };
 

@@ -56,6 +56,7 @@ void use_gates(Report& result) {
     result.expect(data.output(layer.with_gate(forced)).size() == expected.size(), "Forced");
     const moe::MoELayer compared{moe::Router{moe::view(data.router.data(), 4, data.d_model), cosine}, layer.experts()};
     result.expect(data.output(compared).size() == expected.size(), "Cosine");
+    data.output(layer.with_gate(moe::WithShared<TokenGate>{}));
     data.output(layer.with_gate(moe::TopP<Score>{}));
     data.output(layer.with_gate(moe::Dense<Score>{}));
     data.output(layer.with_gate(moe::Threshold<Score>{}));
@@ -119,6 +120,12 @@ void use_layers(Report& result) {
     const moe::NeuronLayer neurons{keys, moe::ProductKeys{.top_k = 2}, data.router_view(), data.router_view(),
                                    Activation{}};
     data.output(neurons);
+
+    const moe::AnyLayer<T> any(inner);
+    result.expect(data.output(any) == data.output(inner), "AnyLayer");
+    data.output(any.with_gate(BatchGate{}));
+    const moe::MixtureOfDepths depths{moe::Router{moe::view(data.router.data(), 1, data.d_model), FirstOfOne{}}};
+    depths.forward(data.x_view(), moe::view(y.data(), data.n_tokens, data.d_model), workspace, Block{}, Executor{});
 
     moe::RoutingPlan<T> plan;
     inner.route(data.x_view(), plan, workspace, Executor{});

@@ -7,6 +7,7 @@
 #include <span>
 #include <utility>
 
+#include "../../core/borrowed.hpp"
 #include "../../core/error.hpp"
 #include "../gate.hpp"
 #include "../selection.hpp"
@@ -29,8 +30,8 @@ struct Masked {
     static_assert(detail::AdaptableSomewhere<G>, "Masked: the gate inside must be a moe::TokenGate.");
 
     G gate{};
-    std::span<const std::uint8_t> allowed{};  ///< (n_experts) 0: not allowed
-    bool renormalize = false;                 ///< divide the weights by their sum, where it is positive
+    Borrowed<const std::uint8_t> allowed{};  ///< (n_experts) 0: not allowed
+    bool renormalize = false;                ///< divide the weights by their sum, where it is positive
 
     static constexpr bool needs_logits = detail::reads_logits<G>;
 

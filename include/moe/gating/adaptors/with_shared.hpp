@@ -32,7 +32,7 @@ struct WithShared {
     [[nodiscard]] std::size_t max_per_token(int n_experts) const {
         const auto all = static_cast<std::size_t>(n_experts);
         const auto shared = (std::min)(static_cast<std::size_t>((std::max)(n_shared, 0)), all);
-        return all == shared ? shared : gate_max_per_token(gate, 1, all - shared) + shared;
+        return all == shared ? shared : moe::gate_max_per_token(gate, 1, all - shared) + shared;
     }
 
     /// See gate_overlapped.

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "../../core/alignment.hpp"
+#include "../../core/borrowed.hpp"
 #include "../../core/error.hpp"
 #include "../../core/index.hpp"
 #include "../../core/overlap.hpp"
@@ -26,11 +27,11 @@ namespace moe::inline MOE_ABI {
 /// plan.weights}`, or replay_of(plan). They must outlive the gate.
 template <std::floating_point W = float>
 struct Replay {
-    std::span<const Index> token_offsets{};  ///< (n_recorded + 1)
-    std::span<const ExpertId> experts{};     ///< (n_assignments)
-    std::span<const W> weights{};            ///< (n_assignments)
-    std::uint64_t first_position = 0;        ///< position of the token that row 0 was recorded for
-    std::size_t most_per_token = 0;          ///< experts of a recorded token; 0: counted in every call
+    Borrowed<const Index> token_offsets{};  ///< (n_recorded + 1)
+    Borrowed<const ExpertId> experts{};     ///< (n_assignments)
+    Borrowed<const W> weights{};            ///< (n_assignments)
+    std::uint64_t first_position = 0;       ///< position of the token that row 0 was recorded for
+    std::size_t most_per_token = 0;         ///< experts of a recorded token; 0: counted in every call
 
     static constexpr bool needs_logits = false;
 

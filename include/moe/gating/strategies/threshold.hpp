@@ -7,6 +7,7 @@
 #include <span>
 
 #include "../../core/alignment.hpp"
+#include "../../core/borrowed.hpp"
 #include "../../core/error.hpp"
 #include "../../core/overlap.hpp"
 #include "../check_settings.hpp"
@@ -35,9 +36,9 @@ template <class Score = Sigmoid>
 struct Threshold {
     Score score{};
     double threshold = 0;
-    std::span<const float> thresholds{};  ///< (n_experts), instead of `threshold`; or empty
-    int limit = 0;                        ///< most experts a token, those of the highest scores; 0: all
-    bool keep_best = false;               ///< a token that no expert passes for takes the one of the highest score
+    Borrowed<const float> thresholds{};  ///< (n_experts), instead of `threshold`; or empty
+    int limit = 0;                       ///< most experts a token, those of the highest scores; 0: all
+    bool keep_best = false;              ///< a token that no expert passes for takes the one of the highest score
     Normalize normalize{};
     double scale = 1;
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "../../core/alignment.hpp"
+#include "../../core/borrowed.hpp"
 #include "../../core/error.hpp"
 #include "../../core/overlap.hpp"
 #include "../check_settings.hpp"
@@ -60,9 +61,9 @@ struct TokenChoice {
     int top_k = 1;
     Normalize normalize{};
     double scale = 1;
-    std::span<const float> selection_bias{};    ///< (n_experts) or empty
-    std::span<const float> per_expert_scale{};  ///< (n_experts) or empty
-    double logit_softcap = 0;                   ///< 0: off
+    Borrowed<const float> selection_bias{};    ///< (n_experts) or empty
+    Borrowed<const float> per_expert_scale{};  ///< (n_experts) or empty
+    double logit_softcap = 0;                  ///< 0: off
     Groups groups{};
     SelectOn select_on = SelectOn::score;
     WeightFrom weight_from = WeightFrom::score;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "../../core/alignment.hpp"
+#include "../../core/borrowed.hpp"
 #include "../../core/error.hpp"
 #include "../../core/overlap.hpp"
 #include "../check_settings.hpp"
@@ -32,7 +33,7 @@ struct TopKPerGroup {
     int top_k = 1;  ///< experts of each group
     Normalize normalize{};
     double scale = 1;
-    std::span<const float> per_expert_scale{};  ///< (n_experts) or empty
+    Borrowed<const float> per_expert_scale{};  ///< (n_experts) or empty
 
     static constexpr bool needs_logits = detail::score_needs_logits<Score>;
 

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "../../core/alignment.hpp"
+#include "../../core/borrowed.hpp"
 #include "observer.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -33,8 +34,8 @@ struct NullExperts {
 template <class T>
 struct LayerOptions {
     WeightAt weight_at = WeightAt::output;
-    double routed_scale = 1.0;         ///< multiplies the routed sum before shared experts are added
-    std::span<const T> output_bias{};  ///< (d_model) or empty, added to every token (JetMoE)
+    double routed_scale = 1.0;        ///< multiplies the routed sum before shared experts are added
+    Borrowed<const T> output_bias{};  ///< (d_model) or empty, added to every token (JetMoE)
     NullExperts<T> null_experts{};
     bool pass_unrouted = false;  ///< a token without experts, all of them dropped say, adds x; padding does not
 
@@ -65,12 +66,12 @@ struct LayerOptions {
 /// What may change from call to call.
 template <class T>
 struct ForwardOptions {
-    bool accumulate = false;                     ///< y += result instead of y = result
-    MatrixView<const T> router_input{};          ///< (n_tokens, router inputs) when it differs from x, else empty
-    std::span<const std::int32_t> token_ids{};   ///< (n_tokens) for gates that read them, else empty
-    std::span<const std::uint8_t> valid{};       ///< (n_tokens) 0 for padding, which is not routed; or empty: all valid
-    std::uint64_t first_position = 0;            ///< number of the first token, for gates that draw lots
-    std::span<const std::uint64_t> positions{};  ///< (n_tokens) number of each token; or empty: first_position + row
+    bool accumulate = false;                    ///< y += result instead of y = result
+    MatrixView<const T> router_input{};         ///< (n_tokens, router inputs) when it differs from x, else empty
+    Borrowed<const std::int32_t> token_ids{};   ///< (n_tokens) for gates that read them, else empty
+    Borrowed<const std::uint8_t> valid{};       ///< (n_tokens) 0 for padding, which is not routed; or empty: all valid
+    std::uint64_t first_position = 0;           ///< number of the first token, for gates that draw lots
+    Borrowed<const std::uint64_t> positions{};  ///< (n_tokens) number of each token; or empty: first_position + row
     Observer<T>* observer = nullptr;
 };
 

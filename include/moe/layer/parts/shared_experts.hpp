@@ -52,9 +52,11 @@ public:
         confirm();
     }
 
-    [[nodiscard]] const std::vector<Bank>& experts() const noexcept { return experts_; }
+    [[nodiscard]] const std::vector<Bank>& experts() const& noexcept { return experts_; }
+    [[nodiscard]] std::vector<Bank> experts() && { return std::move(experts_); }
     [[nodiscard]] SharedMode mode() const noexcept { return mode_; }
-    [[nodiscard]] const Linear<element_type>& gate() const noexcept { return gate_; }
+    [[nodiscard]] const Linear<element_type>& gate() const& noexcept { return gate_; }
+    [[nodiscard]] Linear<element_type> gate() && { return std::move(gate_); }
     /// 0 where there are none.
     [[nodiscard]] std::size_t d_model() const noexcept {
         return experts_.empty() ? 0 : experts_.front().layout().d_model;

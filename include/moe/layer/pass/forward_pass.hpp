@@ -32,7 +32,8 @@ public:
 
     [[nodiscard]] std::size_t n_workers() const noexcept { return pass_.shape.n_workers; }
     /// Once Phase::plan is done, until the workspace serves another call.
-    [[nodiscard]] const PlanView<T>& plan() const noexcept { return pass_.plan; }
+    [[nodiscard]] const PlanView<T>& plan() const& noexcept { return pass_.plan; }
+    [[nodiscard]] PlanView<T> plan() && { return pass_.plan; }
 
     /// The work of worker `ith` of `nth` in one phase, 1 <= nth <= n_workers(). Any number of threads may run the same
     /// phase; all must be done before one starts the next. Errors of the gate or an observer are thrown here, and after
