@@ -78,6 +78,9 @@ std::vector<moe::MoEConfig> named_presets() {
             result.push_back(std::move(config));
         }
     }
+    for (const moe::presets::Checkpoint& checkpoint : moe::presets::checkpoints) {
+        result.push_back(checkpoint.config());
+    }
     return result;
 }
 

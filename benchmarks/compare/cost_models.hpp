@@ -14,7 +14,7 @@ struct CostedModel {
     moe::CostModel cost;
     bool whole = true;      ///< false: one layer, of a model whose other parts are not known here
     bool reported = false;  ///< by others than its maker, and never confirmed
-    std::string presets{};  ///< of the library, that mean it, with spaces between them
+    std::string presets{};  ///< and names of checkpoints of the library that mean it, with spaces between them
     std::string shapes{};   ///< of the benchmark, likewise
     std::string note{};     ///< what is assumed
 };
@@ -23,7 +23,8 @@ struct CostedModel {
 /// one layer, then reported models; each kind by rising total.
 [[nodiscard]] std::vector<CostedModel> costed_models();
 
-/// The presets of the library. A hash gate is left out: how many experts a token takes is in its table.
+/// The presets of the library, then the checkpoints it has names for. A hash gate is left out: how many experts a token
+/// takes is in its table.
 [[nodiscard]] std::vector<moe::MoEConfig> named_presets();
 
 /// One layer of `config`. Where the gate chooses among null experts too, which cost nothing, experts_per_token is the

@@ -100,7 +100,7 @@ struct CostModelRow {
     double bytes_f16 = 0;
     double bytes_int8 = 0;
     double bytes_int4 = 0;
-    std::string presets{};  ///< of the library, that mean it, with spaces between them
+    std::string presets{};  ///< and names of checkpoints of the library, with spaces between them
     std::string shapes{};   ///< of the benchmark, likewise
     std::string note{};     ///< what is assumed
 };

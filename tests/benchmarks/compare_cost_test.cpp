@@ -173,7 +173,7 @@ TEST_CASE("Memory is all weights in each format, and a mixture's is that of a de
     CHECK((mixtral->d_model == 4096 && mixtral->d_ff == 14336));
 }
 
-TEST_CASE("Every preset and every shape of the benchmark is a model with the same experts") {
+TEST_CASE("Every preset, checkpoint of the library and shape of the benchmark is one model") {
     const std::vector<CostedModel> models = costed_models();
     const auto words_of = [](const std::string& list) { return " " + list + " "; };
     const auto named = [&](std::string CostedModel::*list, std::string_view name) {
@@ -188,13 +188,19 @@ TEST_CASE("Every preset and every shape of the benchmark is a model with the sam
         CHECK(named(&CostedModel::presets, config.name) == (config.gate == moe::GateKind::hash ? 0 : 1));
         presets += config.gate == moe::GateKind::hash ? 0U : 1U;
     }
+    for (const moe::presets::Checkpoint& checkpoint : moe::presets::checkpoints) {
+        CAPTURE(checkpoint.name);
+        CHECK(named(&CostedModel::presets, checkpoint.name) == 1);
+        ++presets;
+    }
     CHECK(named_presets().size() == presets);
     for (const bench::Shape& shape : bench::shapes()) {
         CAPTURE(shape.name);
         CHECK(named(&CostedModel::shapes, shape.name) == (shape.tiny ? 0 : 1));
     }
     CHECK(words_of(model(models, "DeepSeek-V3").shapes) == " deepseek-v3-slice ");
-    CHECK(words_of(model(models, "Phi-3.5-MoE").presets) == " phimoe ");
+    CHECK(words_of(model(models, "Phi-3.5-MoE").presets) == " phimoe Phi-3.5-MoE ");
+    CHECK(words_of(model(models, "Ling-mini-2.0").presets) == " bailing_moe_v2 Ling-mini-2.0 Ring-mini-2.0 ");
     // of 12 experts a token 4 are identities in the mean
     CHECK(words_of(model(models, "LongCat-Flash").presets) == " longcat_flash ");
     CHECK(model(models, "LongCat-Flash").cost.sizes().experts_per_token == 8);

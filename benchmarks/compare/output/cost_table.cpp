@@ -70,7 +70,9 @@ std::string sizes_text(const Report& report) {
            "that\n"
            "  take part for one token; f32 to int4: GB of memory with all weights in this format\n" +
            (marked ? "  ! more than this machine has\n" : "") +
-           (has("layer") ? "  one layer: of a preset or shape, without anything beside it\n" : "") +
+           (has("layer")
+                ? "  one layer: of a preset or shape, without anything beside it; its costs are in the files alone\n"
+                : "") +
            (has("reported") ? "  reported: by others than the maker, never confirmed; the files say what is assumed\n"
                             : "");
 }
@@ -89,7 +91,7 @@ std::vector<std::size_t> shown_tokens(const std::vector<CostRow>& rows) {
 std::string batch_text(const std::vector<CostRow>& rows, std::size_t tokens) {
     Grid grid({"model", "experts", "GB", "active", "total", "GFLOP", "total", "tokens/s ", "active", "total"});
     for (const CostRow& row : rows) {
-        if (row.tokens == tokens && row.format == shown_format) {
+        if (row.tokens == tokens && row.format == shown_format && row.kind != "layer") {
             grid.add({name_of(row.model, row.kind), rounded(row.distinct_experts) + " of " + number(row.experts),
                       billions(row.mixture.bytes), billions(row.active.bytes), billions(row.total.bytes),
                       billions(row.mixture.flops), billions(row.total.flops),

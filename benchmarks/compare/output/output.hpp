@@ -11,8 +11,8 @@ namespace compare {
 
 /// For the terminal: the context, then speed by shape and tokens, balance by input (means over the layers of one),
 /// quality, and of a longer collapse some of its steps, the first and the last among them. Of costs: what they mean,
-/// the sizes of all models, and in bfloat16 what a token costs, for at most three numbers of tokens. Figures have three
-/// significant digits; `-` stands for one that is not finite.
+/// the sizes of all models, and in bfloat16 what a token costs in whole models, for at most three numbers of tokens.
+/// Figures have three significant digits; `-` stands for one that is not finite.
 std::string table(const Report& report);
 
 /// All of it: an array of flat objects for each of context, speed, balance, quality, collapse, cost_machine,
