@@ -52,7 +52,10 @@ public:
         const moe::LayerDescription description = layer_.describe();
         return description.isa + ", " + description.hidden.text();
     }
-    [[nodiscard]] std::span<const std::byte> weights() const override { return routed_.experts().data(); }
+    [[nodiscard]] std::span<const std::byte> weights() const override {
+        const auto experts = routed_.experts();  // over memory that routed_ owns
+        return experts.data();
+    }
     [[nodiscard]] std::unique_ptr<LibraryLayer> copy(const Threads& threads) const override {
         std::optional<PackedBank<F>> shared;
         if (shared_) {

@@ -53,18 +53,22 @@ TEST_CASE("The check of what is timed notices a wrong weight, a wrong expert and
     std::vector<float> y_values(3 * shape.d_model);
     const auto y = moe::view(y_values.data(), 3, shape.d_model);
     moe::Workspace workspace;
-    layer.forward(x, plan_of(), y, workspace);
+    moe::RoutingPlan<float> plan = plan_of();
+    layer.forward(x, plan, y, workspace);
     SpeedCheck check(shape, threads);
     check.begin(x);
-    REQUIRE_NOTHROW(check.check_layer("right", plan_of(), y));
+    REQUIRE_NOTHROW(check.check_layer("right", plan, y));
     weights[1] = 0.501F;
-    REQUIRE_THROWS_AS(check.check_layer("weight", plan_of(), y), moe::Error);
+    plan = plan_of();
+    REQUIRE_THROWS_AS(check.check_layer("weight", plan, y), moe::Error);
     weights[1] = 0.5F;
     experts[4] = 6;
-    REQUIRE_THROWS_AS(check.check_layer("expert", plan_of(), y), moe::Error);
+    plan = plan_of();
+    REQUIRE_THROWS_AS(check.check_layer("expert", plan, y), moe::Error);
     experts[4] = 7;
     y(2, shape.d_model - 1) = std::nanf("");
-    REQUIRE_THROWS_AS(check.check_layer("NaN", plan_of(), y), moe::Error);
+    plan = plan_of();
+    REQUIRE_THROWS_AS(check.check_layer("NaN", plan, y), moe::Error);
 
     const DenseArm dense("dense", {1, shape.d_model, 2 * shape.d_ff, active_group}, threads);
     dense.run({x, {}, y}, workspace, threads, nullptr);

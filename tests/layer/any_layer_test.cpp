@@ -130,6 +130,12 @@ TEST_CASE("layers of several formats in one container, copied, moved, under anot
     CHECK_THAT(error.text, contains("moved from"));
     CHECK(error_of([&] { (void)copy.d_model(); }).code == ErrorCode::state);
 
+    CHECK(moe_test::same_bits(run(moe::pack(layers[0], Format::int8), batch), run(layers[1], batch)));
+    CHECK(moe_test::same_bits(run(moe::pack(layers[0]), batch), run(layer, batch)));
+    const auto twice = error_of([&] { (void)moe::pack(layers[1], Format::int4); });
+    CHECK(twice.code == ErrorCode::missing);
+    CHECK_THAT(twice.text, contains("packed already"));
+
     const auto top_one = moe::TokenChoice<>{.top_k = 1};
     CHECK(moe_test::same_bits(run(layers[0].with_gate(top_one), batch), run(layer.with_gate(top_one), batch)));
     CHECK(error_of([&] { (void)layers[0].with_gate(moe::TokenChoice<>{.top_k = 100}); }).code == ErrorCode::range);

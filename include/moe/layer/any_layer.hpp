@@ -20,6 +20,16 @@ class AnyLayerWithGate;
 
 namespace detail {
 
+template <class R, class Experts, class Shared>
+[[nodiscard]] AnyLayer<typename Experts::value_type> pack_as(const MoELayer<R, Experts, Shared>& layer, Format format,
+                                                             const ExecutorRef& executor, Compute compute);
+
+/// Whether the weights of a layer are views, which can be packed.
+template <class Layer>
+concept OfViews = requires(const Layer& layer) {
+    layer.experts().weights();
+};
+
 /// A layer that a pass runs, in T: a MoELayer of any router, gate, experts and format.
 template <class L, class T>
 concept ErasableLayer = std::derived_from<L, LayerCalls<L, T>> && !std::same_as<L, AnyLayer<T>>;
@@ -51,6 +61,12 @@ public:
         return {*this, std::move(gate)};
     }
 
+    /// What pack(layer, format) returns. Throws Error(missing) for a layer whose experts are no views.
+    template <Executor E = SerialExecutor>
+    [[nodiscard]] AnyLayer packed(Format format, const E& executor = {}, Compute compute = Compute::exact) const {
+        return held().packed(format, ExecutorRef(executor), compute);
+    }
+
     /// The layer as a pass sees it.
     [[nodiscard]] PassLayer<T> erased() const& { return held().erased(); }
     PassLayer<T> erased() const&& = delete;  // temporary: give the layer a name
@@ -63,6 +79,7 @@ private:
         virtual ~Base() = default;
         [[nodiscard]] virtual PassLayer<T> erased() const = 0;
         [[nodiscard]] virtual LayerDescription describe() const = 0;
+        [[nodiscard]] virtual AnyLayer packed(Format format, const ExecutorRef& executor, Compute compute) const = 0;
     };
 
     template <class Layer>
@@ -70,6 +87,15 @@ private:
         explicit Held(Layer the_layer) : layer(std::move(the_layer)) {}
         [[nodiscard]] PassLayer<T> erased() const override { return layer.erased(); }
         [[nodiscard]] LayerDescription describe() const override { return layer.describe(); }
+        [[nodiscard]] AnyLayer packed([[maybe_unused]] Format format, [[maybe_unused]] const ExecutorRef& executor,
+                                      [[maybe_unused]] Compute compute) const override {
+            if constexpr (detail::OfViews<Layer>) {
+                return detail::pack_as(layer, format, executor, compute);
+            } else {
+                raise_error(ErrorCode::missing,
+                            "pack: the experts of this layer are no views, they are packed already");
+            }
+        }
 
         Layer layer;
     };
@@ -162,6 +188,17 @@ template <class R, class Experts, class Shared, Executor E = SerialExecutor>
 [[nodiscard]] AnyLayer<typename Experts::value_type> pack(const MoELayer<R, Experts, Shared>& layer, Format format,
                                                           const E& executor = {}, Compute compute = Compute::exact) {
     return detail::pack_as(layer, format, ExecutorRef(executor), compute);
+}
+
+/// The same of a layer whose parts are not known when compiling.
+template <class T, Executor E = SerialExecutor>
+[[nodiscard]] AnyLayer<T> pack(const AnyLayer<T>& layer, Format format, const E& executor = {},
+                               Compute compute = Compute::exact) {
+    return layer.packed(format, executor, compute);
+}
+template <class T, Executor E = SerialExecutor>
+[[nodiscard]] AnyLayer<T> pack(const AnyLayer<T>& layer, const E& executor = {}, Compute compute = Compute::exact) {
+    return layer.packed(Format::as_stored, executor, compute);
 }
 
 }  // namespace moe::inline MOE_ABI

@@ -223,8 +223,12 @@ inline bool is_decided(const reference::TokenChoiceRule& rule, const reference::
             return false;
         }
     }
-    return is_decided(masked_by_group(rule, q, logits), rule.top_k, 64 * epsilon, absolute,
-                      rule.n_groups > 1 ? rule.group_fill : none);
+    reference::Vector masked = q;
+    const std::vector<bool> kept = in_kept_groups(rule, q, logits);
+    for (std::size_t e = 0; e < q.size(); ++e) {
+        masked[e] = kept[e] ? q[e] : rule.group_fill;
+    }
+    return is_decided(masked, rule.top_k, 64 * epsilon, absolute, rule.n_groups > 1 ? rule.group_fill : none);
 }
 
 inline RuntimeChoice random_choice(Draw& draw, std::size_t n_experts, GateMemory& memory) {
