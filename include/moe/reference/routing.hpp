@@ -164,21 +164,27 @@ struct Choice {
     return keep;
 }
 
-[[nodiscard]] inline Vector normalized(const TokenChoiceRule& rule, Vector weights) {
+/// What the weights of a token are divided by.
+[[nodiscard]] inline double divisor(const TokenChoiceRule& rule, const Vector& weights) {
     double sum = 0;
+    double greatest = 0;
     for (const double w : weights) {
         sum += rule.norm == Norm::lp ? std::pow(std::abs(w), rule.norm_value) : w;
+        greatest = std::abs(w) > greatest ? std::abs(w) : greatest;
     }
-    double divisor = 1;
-    if (rule.norm == Norm::sum) {
-        divisor = sum + rule.norm_value;
-    } else if (rule.norm == Norm::clamped_sum) {
-        divisor = sum < rule.norm_value ? rule.norm_value : sum;
-    } else if (rule.norm == Norm::lp) {
-        divisor = std::pow(sum, 1 / rule.norm_value);
+    switch (rule.norm) {
+        case Norm::none: return 1;
+        case Norm::sum: return sum + rule.norm_value;
+        case Norm::clamped_sum: return sum < rule.norm_value ? rule.norm_value : sum;
+        case Norm::lp: return std::isinf(rule.norm_value) ? greatest : std::pow(sum, 1 / rule.norm_value);
     }
+    return std::numeric_limits<double>::quiet_NaN();
+}
+
+[[nodiscard]] inline Vector normalized(const TokenChoiceRule& rule, Vector weights) {
+    const double n = divisor(rule, weights);
     for (double& w : weights) {
-        w /= divisor;
+        w /= n;
     }
     return weights;
 }

@@ -94,4 +94,20 @@ inline void drop_group(const CapacityRule& rule, std::size_t n_experts, std::siz
     }
 }
 
+/// The weights of a token after the drops, normalised as `rule` says over the choices that are left, or `over_chosen`
+/// over all that the gate made. Where they are not counted they stay.
+[[nodiscard]] inline Choice normalized_after_drops(const TokenChoiceRule& rule, bool over_chosen, Choice choice) {
+    Vector counted;
+    for (std::size_t slot = 0; slot < choice.experts.size(); ++slot) {
+        if (choice.experts[slot] >= 0 || over_chosen) {
+            counted.push_back(choice.weights[slot]);
+        }
+    }
+    const double n = divisor(rule, counted);
+    for (std::size_t slot = 0; slot < choice.experts.size(); ++slot) {
+        choice.weights[slot] /= choice.experts[slot] >= 0 || over_chosen ? n : 1;
+    }
+    return choice;
+}
+
 }  // namespace moe::inline MOE_ABI::reference

@@ -54,15 +54,16 @@ struct Expert {
     std::size_t d_model = 0;
     std::size_t d_ff = 0;
     Form form = Form::swiglu;
-    Vector gate{};                           // (d_ff, d_model), gated forms only
-    Vector up{};                             // (d_ff, d_model)
-    Vector down{};                           // (d_model, d_ff)
-    Vector gate_bias{};                      // (d_ff) or empty
-    Vector up_bias{};                        // (d_ff) or empty
-    Vector down_bias{};                      // (d_model) or empty
-    double limit = 7;                        // clamp_a, clamp_b, clamp_c
-    double alpha = 1.702;                    // clamp_a
-    std::function<double(double)> custom{};  // if set: custom(g) u, or custom(u) where the form is not gated
+    Vector gate{};                                 // (d_ff, d_model), gated forms only
+    Vector up{};                                   // (d_ff, d_model)
+    Vector down{};                                 // (d_model, d_ff)
+    Vector gate_bias{};                            // (d_ff) or empty
+    Vector up_bias{};                              // (d_ff) or empty
+    Vector down_bias{};                            // (d_model) or empty
+    double limit = 7;                              // clamp_a, clamp_b, clamp_c
+    double alpha = 1.702;                          // clamp_a
+    std::function<double(double)> custom{};        // if set: custom(g) u, or custom(u) where the form is not gated
+    std::function<double(double)> custom_slope{};  // its derivative
 };
 
 /// One hidden value of an expert, from its gate projection g (0 where the form is not gated) and its up projection u.

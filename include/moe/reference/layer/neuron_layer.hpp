@@ -20,6 +20,7 @@ struct NeuronLayer {
     Vector down{};      // (n_keys^2, d_model)
     Vector up{};        // (n_keys^2, d_model)
     std::function<double(double)> activation{};
+    std::function<double(double)> activation_slope{};  // its derivative
 };
 
 /// The logits (n_heads, 2, n_keys) of one token.
