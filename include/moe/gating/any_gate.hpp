@@ -3,9 +3,11 @@
 #include <concepts>
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <type_traits>
 #include <utility>
 
+#include "backward.hpp"
 #include "gate.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -50,6 +52,14 @@ public:
         gate().select_batch(logits, out);
     }
 
+    /// See gate_has_backward, DifferentiableGate. Throws Error(missing) if the gate held has no backward.
+    [[nodiscard]] bool has_backward() const { return gate().has_backward(); }
+    template <class T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        gate().backward(logits, chosen, d_weights, d_logits);
+    }
+
 private:
     struct Base {
         Base() = default;
@@ -68,6 +78,11 @@ private:
         virtual std::size_t select_token(std::span<const double>, TokenContext, BasicSelection<double>) const = 0;
         virtual void select_batch(MatrixView<const float>, BatchSelection<float>) const = 0;
         virtual void select_batch(MatrixView<const double>, BatchSelection<double>) const = 0;
+        [[nodiscard]] virtual bool has_backward() const = 0;
+        virtual void backward(std::span<const float>, const Chosen<float>&, std::span<const float>,
+                              std::span<float>) const = 0;
+        virtual void backward(std::span<const double>, const Chosen<double>&, std::span<const double>,
+                              std::span<double>) const = 0;
     };
 
     template <class G>
@@ -105,6 +120,15 @@ private:
         void select_batch(MatrixView<const double> logits, BatchSelection<double> out) const override {
             choose_all(logits, out);
         }
+        [[nodiscard]] bool has_backward() const override { return moe::gate_has_backward(held); }
+        void backward(std::span<const float> logits, const Chosen<float>& chosen, std::span<const float> d_weights,
+                      std::span<float> d_logits) const override {
+            differentiate(logits, chosen, d_weights, d_logits);
+        }
+        void backward(std::span<const double> logits, const Chosen<double>& chosen, std::span<const double> d_weights,
+                      std::span<double> d_logits) const override {
+            differentiate(logits, chosen, d_weights, d_logits);
+        }
 
         template <class T>
         std::size_t choose(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
@@ -121,6 +145,18 @@ private:
                 moe::select_batch<T>(held, logits, out);
             } else {
                 raise_error(ErrorCode::missing, "AnyGate: select_batch was called, but the gate held is a token gate");
+            }
+        }
+
+        template <class T>
+        void differentiate(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                           std::span<T> d_logits) const {
+            if constexpr (detail::PassesGradient<G, T>) {
+                moe::gate_backward<T>(held, logits, chosen, d_weights, d_logits);
+            } else {
+                raise_error(ErrorCode::missing,
+                            "AnyGate: the gate held has no backward: write `void backward(...) "
+                            "const`, or wrap it in moe::Numeric or moe::Detached");
             }
         }
 

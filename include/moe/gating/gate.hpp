@@ -90,7 +90,8 @@ concept StatesLogitNeed = requires {
 /// called at set-up, reports settings that cannot be, with `moe::raise_error`; `const char* overlapped(const
 /// moe::ByteView& memory) const` names the memory it keeps views of that overlaps `memory`, or gives null; `static
 /// constexpr bool needs_logits = false` for a gate that reads none (`logits` may then be empty); `int n_experts(int
-/// n_logits) const` for a gate that reads another number of logits than there are experts.
+/// n_logits) const` for a gate that reads another number of logits than there are experts; `backward`, for training
+/// (see DifferentiableGate).
 template <class G, class T = float>
 concept TokenGate = (detail::BoundedAlways<G> || detail::BoundedByExperts<G>)&&(detail::SelectsToken<G, T> ||
                                                                                 detail::SelectsToken<G, float>);

@@ -55,10 +55,19 @@ struct Normalize {
         if (kind == Kind::none) {
             return;
         }
-        const T divisor = kind == Kind::lp ? lp_norm<T>(weights) : divisor_of_sum<T>(weights);
+        const T by = divisor<T>(weights);
         for (T& weight : weights) {
-            weight /= divisor;
+            weight /= by;
         }
+    }
+
+    /// What the weights of one token are divided by.
+    template <std::floating_point T>
+    [[nodiscard]] T divisor(std::span<const T> weights) const {
+        if (kind == Kind::none) {
+            return T(1);
+        }
+        return kind == Kind::lp ? lp_norm<T>(weights) : divisor_of_sum<T>(weights);
     }
 
 private:

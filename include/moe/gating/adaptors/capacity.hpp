@@ -11,10 +11,13 @@
 #include "../../core/error.hpp"
 #include "../../core/index.hpp"
 #include "../../core/matrix_view.hpp"
+#include "../backward.hpp"
+#include "../backward_rules.hpp"
 #include "../diagnose.hpp"
 #include "../gate.hpp"
 #include "../normalize.hpp"
 #include "../selection.hpp"
+#include "../weigh.hpp"
 #include "adaptor.hpp"
 #include "capacity_limit.hpp"
 #include "capacity_queue.hpp"
@@ -74,6 +77,14 @@ struct Capacity {
         requires Gate<Inner, T>
     void select(MatrixView<const T> logits, BatchSelection<T> out) const;
 
+    /// See DifferentiableGate, gate_has_backward. Who found a place is constant. Throws Error(missing) where it
+    /// renormalises the weights of a batch gate that has no `weigh` as that of ExpertChoice.
+    [[nodiscard]] bool has_backward() const { return moe::gate_has_backward(gate); }
+    template <std::floating_point T>
+        requires detail::PassesGradient<Inner, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const;
+
 private:
     [[nodiscard]] std::size_t n_limited(std::size_t n_experts) const {
         return unlimited_from < 0 ? n_experts : (std::min)(n_experts, static_cast<std::size_t>(unlimited_from));
@@ -82,6 +93,8 @@ private:
     void choose(MatrixView<const T> logits, const BatchSelection<T>& out) const;
     template <class T>
     void normalize_rows(const BatchSelection<T>& out) const;
+    template <class T>
+    [[nodiscard]] detail::ChosenInside<T> choose_again(std::span<const T> logits, Chosen<T>& chosen) const;
 };
 
 template <class Inner>
@@ -180,6 +193,75 @@ void Capacity<Inner>::normalize_rows(const BatchSelection<T>& out) const {
             if (counts(slot)) {
                 out.weights(t, slot) = out.scratch[count++];
             }
+        }
+    }
+}
+
+template <class Inner>
+template <std::floating_point T>
+    requires detail::PassesGradient<Inner, T>
+void Capacity<Inner>::backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                               std::span<T> d_logits) const {
+    const bool renormalizes = renormalize.kind != Normalize::Kind::none;
+    if (logits.empty()) {
+        return;
+    }
+    if (!renormalizes && (chosen.dropped.empty() || moe::is_batch_gate(gate))) {
+        return moe::gate_backward<T>(gate, logits, chosen, d_weights, d_logits);
+    }
+    Chosen<T> inside = chosen;
+    const detail::ChosenInside<T> all = choose_again<T>(logits, inside);
+    inside.experts = all.experts;
+    inside.weights = all.weights;
+    inside.dropped = {};
+    const std::span<T> d_all = all.d_weights;
+    if (renormalizes && renormalize_over == RenormalizeOver::kept) {
+        const std::size_t k = chosen.experts.size();
+        const std::span<T> values = inside.scratch.first(k);
+        const std::span<T> d = inside.scratch.subspan(k, k);
+        std::copy(d_weights.begin(), d_weights.end(), d.begin());
+        detail::for_each_place(chosen.experts, all.experts,
+                               [&](std::size_t i, std::size_t slot) { values[i] = all.weights[slot]; });
+        moe::normalize_backward<T>(renormalize, 1, values, d);
+        detail::for_each_place(chosen.experts, all.experts,
+                               [&](std::size_t i, std::size_t slot) { d_all[slot] = d[i]; });
+    } else {
+        detail::for_each_place(chosen.experts, all.experts,
+                               [&](std::size_t i, std::size_t slot) { d_all[slot] = d_weights[i]; });
+        moe::normalize_backward<T>(renormalize, 1, all.weights, d_all);
+    }
+    moe::gate_backward<T>(gate, logits, inside, d_all, d_logits);
+}
+
+/// What the gate inside chose for a token, and its weights there: the token loses none of it by choosing once more, a
+/// batch gate weighs those that the rows say.
+template <class Inner>
+template <class T>
+detail::ChosenInside<T> Capacity<Inner>::choose_again(std::span<const T> logits, Chosen<T>& chosen) const {
+    if constexpr (detail::Weighs<Inner, T> && !TokenGate<Inner, T>) {
+        const std::size_t n_experts = moe::gate_n_experts(gate, logits.size());
+        const std::size_t part = (std::max)(n_experts, logits.size());
+        const std::size_t kept = chosen.experts.size();
+        const std::size_t count = kept + chosen.dropped.size();
+        const std::span<ExpertId> experts = detail::ids_in(detail::take_part(chosen, part)).first(count);
+        const std::span<T> weights = detail::take_part(chosen, part).first(count);
+        const std::span<T> d_weights = detail::take_part(chosen, part).first(count);
+        Chosen<T> rest = chosen;
+        const std::span<ExpertId> ids = detail::ids_in(detail::take_part(rest, part)).first(n_experts);
+        std::copy(chosen.experts.begin(), chosen.experts.end(), experts.begin());
+        std::copy(chosen.dropped.begin(), chosen.dropped.end(), experts.subspan(kept).begin());
+        detail::weigh_as<T>(gate, logits, experts, BasicSelection<T>{experts, weights, rest.scratch, ids});
+        std::fill(d_weights.begin(), d_weights.end(), T(0));
+        return {experts, weights, d_weights};
+    } else {
+        ensure(!moe::is_batch_gate(gate), ErrorCode::missing,
+               "Capacity: in a backward pass it must know the weights that it normalised, and the batch gate inside "
+               "does not tell them: write `void weigh(std::span<const float> logits, std::span<const moe::ExpertId> "
+               "experts, moe::Selection out) const`");
+        if constexpr (BatchGate<Inner, T>) {
+            return {};
+        } else {
+            return detail::choose_inside<T>(gate, logits, chosen);
         }
     }
 }

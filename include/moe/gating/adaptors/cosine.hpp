@@ -11,6 +11,7 @@
 #include "../../core/alignment.hpp"
 #include "../../core/error.hpp"
 #include "../../core/matrix_view.hpp"
+#include "../backward.hpp"
 #include "../gate.hpp"
 #include "../selection.hpp"
 #include "../weigh.hpp"
@@ -75,7 +76,7 @@ struct Cosine {
     template <std::floating_point T>
         requires detail::Adaptable<G, T>
     int select(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
-        const std::span<const T> inner = logits_of(logits, out);
+        const std::span<const T> inner = logits_for(logits, out);
         return static_cast<int>(moe::select_token<T>(gate, inner, context, out));
     }
 
@@ -83,17 +84,62 @@ struct Cosine {
     template <std::floating_point T>
         requires WeighingGate<G, T>
     void weigh(std::span<const T> logits, std::span<const ExpertId> experts, BasicSelection<T> out) const {
-        const std::span<const T> inner = logits_of(logits, out);
+        const std::span<const T> inner = logits_for(logits, out);
         moe::weigh_experts<T>(gate, inner, experts, out);
+    }
+
+    /// See DifferentiableGate, gate_has_backward. To z = `logits`; centroids and temperature get no gradient here. With
+    /// u and v_e for z and c_e of length 1, dz = (du - u <u, du>) / |z| where du = sum dl_e v_e / temperature; 0 where
+    /// a norm is 0.
+    [[nodiscard]] bool has_backward() const { return moe::gate_has_backward(gate); }
+    template <std::floating_point T>
+        requires detail::PassesGradient<G, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        if (logits.empty()) {
+            return;
+        }
+        Chosen<T> rest = chosen;
+        const std::size_t part = (std::max)(logits.size(), centroids.rows());
+        const std::span<T> inner = detail::take_part(rest, part).first(centroids.rows());
+        const std::span<T> d_inner = detail::take_part(rest, part).first(centroids.rows());
+        make_logits<T>(logits, inner);
+        std::fill(d_inner.begin(), d_inner.end(), T(0));
+        moe::gate_backward<T>(gate, inner, rest, d_weights, d_inner);
+        const double norm = std::sqrt(dot(logits, logits));
+        if (norm == 0) {
+            return;
+        }
+        const double tau = (std::max)(temperature, min_temperature);
+        double along = 0;  // <u, du>
+        for (std::size_t e = 0; e < inner.size(); ++e) {
+            along += static_cast<double>(d_inner[e]) * static_cast<double>(inner[e]);
+            const std::span<const float> centroid = centroids.row_span(e);
+            const double length = std::sqrt(dot(centroid, centroid));
+            d_inner[e] = length == 0 ? T(0) : static_cast<T>(static_cast<double>(d_inner[e]) / length / tau);
+        }
+        for (std::size_t i = 0; i < logits.size(); ++i) {
+            double du = 0;
+            for (std::size_t e = 0; e < d_inner.size(); ++e) {
+                du += static_cast<double>(d_inner[e]) * static_cast<double>(centroids(e, i));
+            }
+            d_logits[i] += static_cast<T>((du - static_cast<double>(logits[i]) / norm * along) / norm);
+        }
     }
 
 private:
     template <class T>
-    [[nodiscard]] std::span<const T> logits_of(std::span<const T> projection, BasicSelection<T>& out) const {
+    [[nodiscard]] std::span<const T> logits_for(std::span<const T> projection, BasicSelection<T>& out) const {
         if (projection.empty()) {
             return {};
         }
         const std::span<T> logits = detail::take_part(out, projection.size()).first(centroids.rows());
+        make_logits<T>(projection, logits);
+        return logits;
+    }
+
+    template <class T>
+    void make_logits(std::span<const T> projection, std::span<T> logits) const {
         const double tau = (std::max)(temperature, min_temperature);
         const double norm = std::sqrt(dot(projection, projection));
         for (std::size_t e = 0; e < logits.size(); ++e) {
@@ -101,7 +147,6 @@ private:
             const double norms = norm * std::sqrt(dot(centroid, centroid));
             logits[e] = norms == 0 ? T(0) : static_cast<T>(dot(projection, centroid) / norms / tau);
         }
-        return logits;
     }
 
     template <class A, class B>

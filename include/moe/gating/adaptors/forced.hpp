@@ -11,6 +11,7 @@
 #include "../../core/error.hpp"
 #include "../../core/index.hpp"
 #include "../../core/matrix_view.hpp"
+#include "../backward.hpp"
 #include "../selection.hpp"
 #include "../weigh.hpp"
 #include "adaptor.hpp"
@@ -79,6 +80,15 @@ struct Forced {
         std::copy(row.begin(), row.end(), out.experts.begin());
         moe::weigh_experts<T>(gate, logits, row, out);
         return static_cast<int>(row.size());
+    }
+
+    /// See DifferentiableGate, gate_has_backward.
+    [[nodiscard]] bool has_backward() const { return moe::gate_has_backward(gate); }
+    template <std::floating_point T>
+        requires detail::PassesGradient<G, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        moe::gate_backward<T>(gate, logits, chosen, d_weights, d_logits);
     }
 
 private:

@@ -9,6 +9,7 @@
 
 #include "../../core/borrowed.hpp"
 #include "../../core/error.hpp"
+#include "../backward.hpp"
 #include "../gate.hpp"
 #include "../selection.hpp"
 #include "adaptor.hpp"
@@ -64,15 +65,36 @@ struct Masked {
         requires detail::Adaptable<G, T>
     int select(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
         if (!logits.empty()) {
-            const std::span<T> masked = detail::take_part(out, logits.size()).first(logits.size());
-            for (std::size_t e = 0; e < logits.size(); ++e) {
-                masked[e] = allowed[e] != 0 ? logits[e] : -std::numeric_limits<T>::infinity();
-            }
-            logits = masked;
+            logits = masked<T>(logits, detail::take_part(out, logits.size()));
         }
         const std::size_t count = moe::select_token<T>(gate, logits, context, out);
-        return static_cast<int>(detail::keep_experts(
-            out, count, renormalize, [&](ExpertId e) { return allowed[static_cast<std::size_t>(e)] != 0; }));
+        return static_cast<int>(
+            detail::keep_experts(out, count, renormalize, [&](ExpertId e) { return is_allowed(e); }));
+    }
+
+    /// See DifferentiableGate, gate_has_backward.
+    [[nodiscard]] bool has_backward() const { return moe::gate_has_backward(gate); }
+    template <std::floating_point T>
+        requires detail::PassesGradient<G, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        Chosen<T> rest = chosen;
+        if (!logits.empty()) {
+            logits = masked<T>(logits, detail::take_part(rest, logits.size()));
+        }
+        detail::keep_backward<T>(gate, renormalize, logits, rest, d_weights, d_logits,
+                                 [&](ExpertId e) { return is_allowed(e); });
+    }
+
+private:
+    [[nodiscard]] bool is_allowed(ExpertId e) const { return allowed[static_cast<std::size_t>(e)] != 0; }
+
+    template <class T>
+    [[nodiscard]] std::span<const T> masked(std::span<const T> logits, std::span<T> memory) const {
+        for (std::size_t e = 0; e < logits.size(); ++e) {
+            memory[e] = allowed[e] != 0 ? logits[e] : -std::numeric_limits<T>::infinity();
+        }
+        return memory.first(logits.size());
     }
 };
 

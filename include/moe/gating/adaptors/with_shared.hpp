@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "../backward.hpp"
 #include "../weigh.hpp"
 #include "adaptor.hpp"
 
@@ -61,6 +62,15 @@ struct WithShared {
         }
         moe::weigh_experts<T>(gate, logits, out.experts.first(count), out);
         return static_cast<int>(count);
+    }
+
+    /// See DifferentiableGate, gate_has_backward.
+    [[nodiscard]] bool has_backward() const { return moe::gate_has_backward(gate); }
+    template <std::floating_point T>
+        requires detail::PassesGradient<G, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        moe::gate_backward<T>(gate, logits, chosen, d_weights, d_logits);
     }
 };
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "../../core/error.hpp"
+#include "../backward.hpp"
 #include "../gate.hpp"
 #include "../selection.hpp"
 #include "adaptor.hpp"
@@ -58,10 +59,21 @@ struct WithoutNull {
         requires detail::Adaptable<G, T>
     int select(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
         const std::size_t count = moe::select_token<T>(gate, logits, context, out);
-        return static_cast<int>(detail::keep_experts(out, count, renormalize, [&](ExpertId e) {
-            return e < first_null || (n_null > 0 && e - first_null >= n_null);
-        }));
+        return static_cast<int>(detail::keep_experts(out, count, renormalize, [&](ExpertId e) { return is_true(e); }));
     }
+
+    /// See DifferentiableGate, gate_has_backward.
+    [[nodiscard]] bool has_backward() const { return moe::gate_has_backward(gate); }
+    template <std::floating_point T>
+        requires detail::PassesGradient<G, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        detail::keep_backward<T>(gate, renormalize, logits, chosen, d_weights, d_logits,
+                                 [&](ExpertId e) { return is_true(e); });
+    }
+
+private:
+    [[nodiscard]] bool is_true(ExpertId e) const { return e < first_null || (n_null > 0 && e - first_null >= n_null); }
 };
 
 template <class G>

@@ -11,6 +11,8 @@
 #include "../../core/error.hpp"
 #include "../../core/index.hpp"
 #include "../../core/matrix_view.hpp"
+#include "../backward_rules.hpp"
+#include "../normalize.hpp"
 #include "../scores.hpp"
 #include "../selection.hpp"
 #include "auction.hpp"
@@ -72,6 +74,21 @@ struct BalancedAssignment {
             out.experts(t, 0) = static_cast<ExpertId>(e);
             out.weights(t, 0) = detail::sigmoid(logits(t, e));
         });
+    }
+
+    /// The weights that `experts` have for a token of these logits: what an adaptor that changes weights needs of a
+    /// batch gate in its backward pass. `out` as that of WeighingGate.
+    template <std::floating_point T>
+    void weigh(std::span<const T> logits, std::span<const ExpertId> experts, BasicSelection<T> out) const {
+        std::transform(experts.begin(), experts.end(), out.weights.begin(),
+                       [&](ExpertId e) { return detail::sigmoid(logits[static_cast<std::size_t>(e)]); });
+    }
+
+    /// See DifferentiableGate: prices are constants.
+    template <std::floating_point T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        moe::weigh_selected_backward<T>(Sigmoid{}, Normalize::none(), 1, logits, chosen, d_weights, d_logits);
     }
 
 private:

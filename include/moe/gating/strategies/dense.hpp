@@ -7,6 +7,7 @@
 #include <span>
 
 #include "../../core/error.hpp"
+#include "../backward_rules.hpp"
 #include "../check_settings.hpp"
 #include "../normalize.hpp"
 #include "../scores.hpp"
@@ -44,6 +45,14 @@ struct Dense {
             weight *= static_cast<T>(scale);
         }
         return static_cast<int>(out.experts.size());
+    }
+
+    /// See DifferentiableGate.
+    template <std::floating_point T>
+        requires DifferentiableScore<Score, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        moe::weigh_backward<T>(score, normalize, scale, logits, chosen, d_weights, d_logits);
     }
 };
 

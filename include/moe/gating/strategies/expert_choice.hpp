@@ -13,6 +13,9 @@
 #include "../../core/error.hpp"
 #include "../../core/index.hpp"
 #include "../../core/matrix_view.hpp"
+#include "../backward_rules.hpp"
+#include "../gather_weights.hpp"
+#include "../normalize.hpp"
 #include "../scores.hpp"
 #include "../selection.hpp"
 #include "../top_k.hpp"
@@ -76,6 +79,24 @@ struct ExpertChoice {
     template <std::floating_point T>
         requires ScoreFunction<Score, T>
     void select(MatrixView<const T> logits, BatchSelection<T> out) const;
+
+    /// The weights that `experts` have for a token of these logits: what an adaptor that changes weights needs of a
+    /// batch gate in its backward pass. `out` as that of WeighingGate.
+    template <std::floating_point T>
+        requires ScoreFunction<Score, T>
+    void weigh(std::span<const T> logits, std::span<const ExpertId> experts, BasicSelection<T> out) const {
+        const std::span<T> scores = out.scratch.first(out.order.size());
+        score(logits, scores);
+        detail::gather_weights<T>(scores, experts, Normalize::none(), 1, out.weights);
+    }
+
+    /// See DifferentiableGate.
+    template <std::floating_point T>
+        requires DifferentiableScore<Score, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        moe::weigh_backward<T>(score, Normalize::none(), 1, logits, chosen, d_weights, d_logits);
+    }
 
 private:
     template <class T>

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include "../../core/error.hpp"
 #include "../../core/index.hpp"
 #include "../../core/random.hpp"
+#include "../backward_rules.hpp"
 #include "../normalize.hpp"
 #include "../scores.hpp"
 #include "../selection.hpp"
@@ -52,10 +54,7 @@ struct GShardTop2 {
     int select(std::span<const T> logits, TokenContext context, BasicSelection<T> out) const {
         const std::uint64_t stream = random_stream(random_stream(seed, step), context.position);
         const std::span<ExpertId> chosen = out.experts.first(2);
-        detail::top_k<T>(logits, chosen);
-        if (second == SecondExpert::sampling) {
-            chosen[1] = sample(logits, chosen[0], stream);
-        }
+        find_two(logits, stream, chosen);
         const std::span<T> scores = out.scratch.first(logits.size());
         Softmax{}(logits, scores);
         const T first_score = scores[static_cast<std::size_t>(chosen[0])];
@@ -70,7 +69,28 @@ struct GShardTop2 {
         return lost ? 1 : 2;
     }
 
+    /// See DifferentiableGate: a second expert that the draw took away still has its share.
+    template <std::floating_point T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        std::array<ExpertId, 2> two{};
+        std::array<T, 2> d{};
+        find_two(logits, random_stream(random_stream(seed, step), chosen.context.position), std::span(two));
+        detail::for_each_place(chosen.experts, two, [&](std::size_t i, std::size_t slot) { d[slot] = d_weights[i]; });
+        const Chosen<T> both{two, {}, {}, chosen.context, chosen.scratch};
+        moe::weigh_backward<T>(Softmax{}, normalize, 1, logits, both, d, d_logits);
+    }
+
 private:
+    /// The two before the draw.
+    template <class T>
+    void find_two(std::span<const T> logits, std::uint64_t stream, std::span<ExpertId> two) const {
+        detail::top_k<T>(logits, two);
+        if (second == SecondExpert::sampling) {
+            two[1] = sample(logits, two[0], stream);
+        }
+    }
+
     /// The expert with the greatest l + Gumbel among all but `first`.
     template <class T>
     [[nodiscard]] static ExpertId sample(std::span<const T> logits, ExpertId first, std::uint64_t stream) {

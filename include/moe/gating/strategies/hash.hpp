@@ -12,6 +12,7 @@
 #include "../../core/error.hpp"
 #include "../../core/matrix_view.hpp"
 #include "../../core/overlap.hpp"
+#include "../backward_rules.hpp"
 #include "../check_settings.hpp"
 #include "../normalize.hpp"
 #include "../scores.hpp"
@@ -80,6 +81,14 @@ struct Hash {
             weight *= static_cast<T>(scale);
         }
         return static_cast<int>(chosen.size());
+    }
+
+    /// See DifferentiableGate.
+    template <std::floating_point T>
+        requires DifferentiableScore<Score, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        moe::weigh_backward<T>(score, normalize, scale, logits, chosen, d_weights, d_logits);
     }
 };
 

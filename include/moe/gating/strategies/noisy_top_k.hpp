@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
@@ -8,6 +9,7 @@
 
 #include "../../core/error.hpp"
 #include "../../core/random.hpp"
+#include "../backward_rules.hpp"
 #include "../check_settings.hpp"
 #include "../scores.hpp"
 #include "../selection.hpp"
@@ -60,6 +62,28 @@ struct NoisyTopK {
         }
         Softmax{}(std::span<const T>(weights), weights);
         return top_k;
+    }
+
+    /// See DifferentiableGate: the noise is drawn once more.
+    template <std::floating_point T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        const std::size_t n = logits.size() / 2;
+        const std::span<T> noisy = chosen.scratch.first(n);
+        const std::span<T> d_noisy = chosen.scratch.subspan(n, n);
+        Chosen<T> rest = chosen;
+        rest.scratch = chosen.scratch.subspan(2 * n);
+        add_noise(logits, chosen.context.position, noisy);
+        std::fill(d_noisy.begin(), d_noisy.end(), T(0));
+        moe::weigh_selected_backward<T>(Softmax{}, Normalize::none(), 1, noisy, rest, d_weights, d_noisy);
+        const std::uint64_t stream = random_stream(random_stream(seed, step), chosen.context.position);
+        for (std::size_t e = 0; e < n; ++e) {
+            d_logits[e] += d_noisy[e];
+            if (training && d_noisy[e] != 0) {
+                const double slope = random_normal(stream, e) * detail::sigmoid(static_cast<double>(logits[n + e]));
+                d_logits[n + e] += static_cast<T>(static_cast<double>(d_noisy[e]) * slope);
+            }
+        }
     }
 
     /// H of one token (n_experts), from its logits (2 n_experts). Computed in double, rounded once.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "../../core/random.hpp"
+#include "../backward.hpp"
 #include "../check_settings.hpp"
 #include "../selection.hpp"
 
@@ -43,6 +44,11 @@ struct RandomChoice {
         std::fill_n(out.weights.begin(), k, T(1) / static_cast<T>(k));
         return top_k;
     }
+
+    /// See DifferentiableGate: the weights are constants, nobody learns.
+    template <std::floating_point T>
+    void backward(std::span<const T> /*logits*/, const Chosen<T>& /*chosen*/, std::span<const T> /*d_weights*/,
+                  std::span<T> /*d_logits*/) const {}
 };
 
 }  // namespace moe::inline MOE_ABI

@@ -12,6 +12,7 @@
 #include "../../core/error.hpp"
 #include "../../core/index.hpp"
 #include "../../core/overlap.hpp"
+#include "../backward.hpp"
 #include "../selection.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -99,6 +100,11 @@ struct Replay {
                            [](W weight) { return static_cast<T>(weight); });
         }
     }
+
+    /// See DifferentiableGate: the recorded weights are constants, so the router learns nothing.
+    template <std::floating_point T>
+    void backward(std::span<const T> /*logits*/, const Chosen<T>& /*chosen*/, std::span<const T> /*d_weights*/,
+                  std::span<T> /*d_logits*/) const {}
 };
 
 /// The gate that repeats `plan`, a PlanView<float> or PlanView<double> whose memory must outlive it. Counts its

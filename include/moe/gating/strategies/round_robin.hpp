@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "../backward.hpp"
 #include "../check_settings.hpp"
 #include "../selection.hpp"
 
@@ -37,6 +38,11 @@ struct RoundRobin {
         std::fill_n(out.weights.begin(), k, T(1) / static_cast<T>(k));
         return top_k;
     }
+
+    /// See DifferentiableGate: the weights are constants, nobody learns.
+    template <std::floating_point T>
+    void backward(std::span<const T> /*logits*/, const Chosen<T>& /*chosen*/, std::span<const T> /*d_weights*/,
+                  std::span<T> /*d_logits*/) const {}
 };
 
 }  // namespace moe::inline MOE_ABI

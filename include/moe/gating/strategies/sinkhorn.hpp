@@ -10,7 +10,9 @@
 
 #include "../../core/error.hpp"
 #include "../../core/matrix_view.hpp"
+#include "../backward_rules.hpp"
 #include "../check_settings.hpp"
+#include "../normalize.hpp"
 #include "../scores.hpp"
 #include "../selection.hpp"
 #include "../top_k.hpp"
@@ -73,8 +75,26 @@ struct Sinkhorn {
                 }
                 const auto chosen = out.experts.row_span(t).first(static_cast<std::size_t>(top_k));
                 detail::top_k<T>(keys, chosen);
-                weigh<T>(logits.row_span(t), chosen, keys, out.weights.row_span(t));
+                weigh_chosen<T>(logits.row_span(t), chosen, keys, out.weights.row_span(t));
             }
+        }
+    }
+
+    /// The weights that `experts` have for a token of these logits: what an adaptor that changes weights needs of a
+    /// batch gate in its backward pass. `out` as that of WeighingGate.
+    template <std::floating_point T>
+    void weigh(std::span<const T> logits, std::span<const ExpertId> experts, BasicSelection<T> out) const {
+        weigh_chosen<T>(logits, experts, out.scratch.first(logits.size()), out.weights);
+    }
+
+    /// See DifferentiableGate: the scales of the iteration are constants, as in Megatron-LM.
+    template <std::floating_point T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        if (top_k == 1) {
+            moe::weigh_selected_backward<T>(Sigmoid{}, Normalize::none(), 1, logits, chosen, d_weights, d_logits);
+        } else {
+            moe::softmax_backward<T>(logits, chosen, d_weights, d_logits);
         }
     }
 
@@ -132,10 +152,11 @@ private:
     }
 
     template <class T>
-    void weigh(std::span<const T> logits, std::span<const ExpertId> chosen, std::span<T> scores,
-               std::span<T> weights) const {
+    void weigh_chosen(std::span<const T> logits, std::span<const ExpertId> chosen, std::span<T> scores,
+                      std::span<T> weights) const {
         if (top_k == 1) {
-            weights[0] = detail::sigmoid(logits[static_cast<std::size_t>(chosen[0])]);
+            std::transform(chosen.begin(), chosen.end(), weights.begin(),
+                           [&](ExpertId e) { return detail::sigmoid(logits[static_cast<std::size_t>(e)]); });
             return;
         }
         Softmax{}(logits, scores);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
@@ -8,6 +9,7 @@
 #include <span>
 
 #include "../../core/error.hpp"
+#include "../backward_rules.hpp"
 #include "../scores.hpp"
 #include "../selection.hpp"
 #include "../top_k.hpp"
@@ -38,18 +40,42 @@ struct SparseMixer {
         detail::top_k<T>(logits, chosen);
         const std::span<T> scores = out.scratch.first(logits.size());
         for (std::size_t round = 0; round < chosen.size(); ++round) {
-            const auto best = static_cast<std::size_t>(chosen[round]);
-            const T max = logits[best];
-            for (std::size_t e = 0; e < logits.size(); ++e) {
-                const T distance = (max - logits[e]) / (std::max)(std::abs(logits[e]), max);
-                const bool masked = distance > T(2) * static_cast<T>(jitter);
-                const bool taken = round == 1 && e == static_cast<std::size_t>(chosen[0]);
-                scores[e] = masked || taken ? -std::numeric_limits<T>::infinity() : logits[e];
-            }
+            mask<T>(logits, chosen, round, scores);
             Softmax{}(std::span<const T>(scores), scores);
-            out.weights[round] = scores[best];
+            out.weights[round] = scores[static_cast<std::size_t>(chosen[round])];
         }
         return 2;
+    }
+
+    /// See DifferentiableGate: what is masked in a round is constant.
+    template <std::floating_point T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        std::array<ExpertId, 2> two{};
+        std::array<T, 2> d{};
+        detail::top_k<T>(logits, std::span(two));
+        detail::for_each_place(chosen.experts, two, [&](std::size_t i, std::size_t slot) { d[slot] = d_weights[i]; });
+        const std::span<T> masked = chosen.scratch.first(logits.size());
+        for (std::size_t round = 0; round < two.size(); ++round) {
+            mask<T>(logits, two, round, masked);
+            const std::span<const ExpertId> best(&two[round], 1);
+            moe::softmax_backward<T>(masked, {best, {}, {}, chosen.context, chosen.scratch.subspan(logits.size())},
+                                     std::span<const T>(&d[round], 1), d_logits);
+        }
+    }
+
+private:
+    /// The logits that the round looks at, -infinity for the others.
+    template <class T>
+    void mask(std::span<const T> logits, std::span<const ExpertId> chosen, std::size_t round,
+              std::span<T> masked) const {
+        const T max = logits[static_cast<std::size_t>(chosen[round])];
+        for (std::size_t e = 0; e < logits.size(); ++e) {
+            const T distance = (max - logits[e]) / (std::max)(std::abs(logits[e]), max);
+            const bool far = distance > T(2) * static_cast<T>(jitter);
+            const bool taken = round == 1 && e == static_cast<std::size_t>(chosen[0]);
+            masked[e] = far || taken ? -std::numeric_limits<T>::infinity() : logits[e];
+        }
     }
 };
 

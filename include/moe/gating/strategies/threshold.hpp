@@ -10,6 +10,7 @@
 #include "../../core/borrowed.hpp"
 #include "../../core/error.hpp"
 #include "../../core/overlap.hpp"
+#include "../backward_rules.hpp"
 #include "../check_settings.hpp"
 #include "../gather_weights.hpp"
 #include "../normalize.hpp"
@@ -94,6 +95,14 @@ struct Threshold {
         const std::size_t chosen = keeps ? 1 : count;
         detail::gather_weights<T>(scores, out.experts.first(chosen), normalize, scale, out.weights);
         return static_cast<int>(chosen);
+    }
+
+    /// See DifferentiableGate.
+    template <std::floating_point T>
+        requires DifferentiableScore<Score, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        moe::weigh_backward<T>(score, normalize, scale, logits, chosen, d_weights, d_logits);
     }
 };
 

@@ -12,6 +12,7 @@
 #include "../../core/borrowed.hpp"
 #include "../../core/error.hpp"
 #include "../../core/overlap.hpp"
+#include "../backward_rules.hpp"
 #include "../check_settings.hpp"
 #include "../normalize.hpp"
 #include "../scores.hpp"
@@ -89,6 +90,12 @@ struct TokenChoice {
         requires ScoreFunction<Score, T>
     void weigh(std::span<const T> logits, std::span<const ExpertId> experts, BasicSelection<T> out) const;
 
+    /// See DifferentiableGate. O(n_experts).
+    template <std::floating_point T>
+        requires DifferentiableScore<Score, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const;
+
 private:
     template <class T>
     [[nodiscard]] std::span<const T> softcapped(std::span<const T> logits, std::span<T> memory) const;
@@ -99,6 +106,9 @@ private:
     template <class T>
     void weigh_chosen(std::span<const ExpertId> chosen, std::span<const T> logits, std::span<const T> scores,
                       std::span<T> weights) const;
+    template <class T>
+    void backward_of_softcapped(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                                std::span<T> d_logits) const;
 };
 
 template <class Score>
@@ -281,6 +291,46 @@ void TokenChoice<Score>::weigh_chosen(std::span<const ExpertId> chosen, std::spa
         if (const auto e = static_cast<std::size_t>(chosen[slot]); e < per_expert_scale.size()) {
             weights[slot] *= static_cast<T>(per_expert_scale[e]);
         }
+    }
+}
+
+template <class Score>
+template <std::floating_point T>
+    requires DifferentiableScore<Score, T>
+void TokenChoice<Score>::backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                                  std::span<T> d_logits) const {
+    if (!(logit_softcap > 0)) {
+        return backward_of_softcapped<T>(logits, chosen, d_weights, d_logits);
+    }
+    const std::size_t n = logits.size();
+    const std::span<T> d_capped = chosen.scratch.subspan(n, n);
+    std::fill(d_capped.begin(), d_capped.end(), T(0));
+    Chosen<T> rest = chosen;
+    rest.scratch = chosen.scratch.subspan(2 * n);
+    backward_of_softcapped<T>(softcapped<T>(logits, chosen.scratch.first(n)), rest, d_weights, d_capped);
+    for (std::size_t e = 0; e < n; ++e) {
+        if (!detail::excludes(logits[e])) {  // 1 - tanh^2, where 1 - tanh^2 would lose its digits far from 0
+            const T cosh = std::cosh(logits[e] / static_cast<T>(logit_softcap));
+            d_logits[e] += d_capped[e] / cosh / cosh;
+        }
+    }
+}
+
+/// By the logits after the softcap.
+template <class Score>
+template <class T>
+void TokenChoice<Score>::backward_of_softcapped(std::span<const T> logits, const Chosen<T>& chosen,
+                                                std::span<const T> d_weights, std::span<T> d_logits) const {
+    switch (weight_from) {
+        case WeightFrom::score:
+            return moe::weigh_backward<T>(score, normalize, scale, logits, chosen, d_weights, d_logits,
+                                          per_expert_scale);
+        case WeightFrom::softmax_of_selected:
+            return moe::weigh_selected_backward<T>(Softmax{}, normalize, scale, logits, chosen, d_weights, d_logits,
+                                                   per_expert_scale);
+        case WeightFrom::sigmoid_of_selected:
+            return moe::weigh_selected_backward<T>(Sigmoid{}, normalize, scale, logits, chosen, d_weights, d_logits,
+                                                   per_expert_scale);
     }
 }
 

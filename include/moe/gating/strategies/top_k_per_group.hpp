@@ -9,6 +9,7 @@
 #include "../../core/borrowed.hpp"
 #include "../../core/error.hpp"
 #include "../../core/overlap.hpp"
+#include "../backward_rules.hpp"
 #include "../check_settings.hpp"
 #include "../gather_weights.hpp"
 #include "../normalize.hpp"
@@ -86,6 +87,14 @@ struct TopKPerGroup {
             out.weights[slot] *= static_cast<T>(per_expert_scale[static_cast<std::size_t>(chosen[slot])]);
         }
         return static_cast<int>(chosen.size());
+    }
+
+    /// See DifferentiableGate.
+    template <std::floating_point T>
+        requires DifferentiableScore<Score, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        moe::weigh_backward<T>(score, normalize, scale, logits, chosen, d_weights, d_logits, per_expert_scale);
     }
 };
 

@@ -11,6 +11,7 @@
 #include "../../core/error.hpp"
 #include "../../core/index.hpp"
 #include "../../core/random.hpp"
+#include "../backward_rules.hpp"
 #include "../normalize.hpp"
 #include "../scores.hpp"
 #include "../selection.hpp"
@@ -68,6 +69,20 @@ struct TopNThreshold {
             }
         }
         return static_cast<int>(count);
+    }
+
+    /// See DifferentiableGate: choices that were not kept still have their share.
+    template <std::floating_point T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        const std::size_t n = logits.size();
+        const std::span<ExpertId> best = detail::ids_in(chosen.scratch.first(static_cast<std::size_t>(top_n)));
+        const std::span<T> d = chosen.scratch.subspan(n, best.size());
+        detail::top_k<T>(logits, best);
+        std::fill(d.begin(), d.end(), T(0));
+        detail::for_each_place(chosen.experts, best, [&](std::size_t i, std::size_t slot) { d[slot] = d_weights[i]; });
+        const Chosen<T> all{best, {}, {}, chosen.context, chosen.scratch.subspan(2 * n)};
+        moe::weigh_backward<T>(Softmax{}, Normalize::clamped_sum(1e-9), 1, logits, all, d, d_logits);
     }
 
 private:

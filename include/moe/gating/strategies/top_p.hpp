@@ -8,6 +8,7 @@
 #include <span>
 
 #include "../../core/error.hpp"
+#include "../backward_rules.hpp"
 #include "../check_settings.hpp"
 #include "../gather_weights.hpp"
 #include "../normalize.hpp"
@@ -76,6 +77,14 @@ struct TopP {
         }
         detail::gather_weights<T>(scores, out.experts.first(count), normalize, scale, out.weights);
         return static_cast<int>(count);
+    }
+
+    /// See DifferentiableGate.
+    template <std::floating_point T>
+        requires DifferentiableScore<Score, T>
+    void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        moe::weigh_backward<T>(score, normalize, scale, logits, chosen, d_weights, d_logits);
     }
 };
 
