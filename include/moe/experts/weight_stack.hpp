@@ -69,6 +69,12 @@ public:
         return {base + first * output_stride_, count, output_stride_, input_stride_};
     }
 
+    /// Inputs [first, first + count) of expert `e`, as the outputs of the transposed matrix.
+    [[nodiscard]] WeightBlock<W> transposed_block(std::size_t e, std::size_t first, std::size_t count) const noexcept {
+        const W* const base = table_.empty() ? data_ + e * expert_stride_ : table_[e];
+        return {base + first * input_stride_, count, input_stride_, output_stride_};
+    }
+
     /// The same memory read with rows and columns exchanged.
     [[nodiscard]] WeightStack transposed() const {
         WeightStack result = *this;

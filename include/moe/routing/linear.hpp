@@ -64,6 +64,10 @@ public:
         store_panel(panel, x.size(), scratch.sums.data(), [&](std::size_t r) { return y[r]; });
     }
 
+    /// A panel of the transposed weights, for the backward pass: its outputs are the inputs from `first_input` on, its
+    /// inputs the outputs [first, first + depth), as (depth, width) at `block`.
+    void gather_transposed(std::size_t first_input, std::size_t first, std::size_t depth, T* block) const;
+
     /// Parts of the same for up to few_linear_rows rows, when a panel is to be shared by several workers: the sums
     /// (n_rows, width) of each of the blocks [first, end) of Panel<T>::depth inputs of a panel, one behind the other.
     /// Only of packed weights.
@@ -144,6 +148,22 @@ void Linear<W>::add_blocks(std::size_t panel, std::size_t n_blocks, std::size_t 
 }
 
 template <WeightElement W>
+void Linear<W>::gather_transposed(std::size_t first_input, std::size_t first, std::size_t depth, T* block) const {
+    constexpr std::size_t width = Panel<T>::width;
+    const std::size_t count = (std::min)(width, inputs() - first_input);
+    if (panels_ == nullptr) {
+        return pack_block(weight_.transposed_block(0, first_input, count), first, depth, width, block, width);
+    }
+    const W* const panels = reinterpret_cast<const W*>(panels_->data());
+    for (std::size_t o = first; o < first + depth; ++o, block += width) {
+        const W* const column = panels + (o / width * inputs() + first_input) * width + o % width;
+        for (std::size_t c = 0; c < width; ++c) {
+            block[c] = c < count ? load_element(column + c * width) : T(0);
+        }
+    }
+}
+
+template <WeightElement W>
 Linear<W> Linear<W>::packed(const ExecutorRef& executor) const {
     Linear result = *this;
     if (!empty()) {
@@ -198,6 +218,10 @@ public:
                              const PanelScratch<T>& scratch) {
               static_cast<const Linear<W>*>(self)->compute_panels(panels, x, y, stride, scratch);
           }),
+          gather_transposed_(
+              [](const void* self, std::size_t first_input, std::size_t first, std::size_t depth, T* block) {
+                  static_cast<const Linear<W>*>(self)->gather_transposed(first_input, first, depth, block);
+              }),
           compute_blocks_([](const void* self, std::size_t panel, std::size_t first, std::size_t end, RowPointers x,
                              T* sums, const PanelScratch<T>& scratch) {
               static_cast<const Linear<W>*>(self)->compute_blocks(panel, first, end, x, sums, scratch);
@@ -219,6 +243,9 @@ public:
                         const PanelScratch<T>& scratch) const {
         compute_panels_(linear_, panels, x, y, stride, scratch);
     }
+    void gather_transposed(std::size_t first_input, std::size_t first, std::size_t depth, T* block) const {
+        gather_transposed_(linear_, first_input, first, depth, block);
+    }
     void compute_blocks(std::size_t panel, std::size_t first, std::size_t end, RowPointers x, T* sums,
                         const PanelScratch<T>& scratch) const {
         compute_blocks_(linear_, panel, first, end, x, sums, scratch);
@@ -235,6 +262,7 @@ private:
     bool is_packed_ = false;
     bool (*overlaps_)(const void*, const ByteView&) = nullptr;
     void (*compute_panels_)(const void*, PanelRange, RowPointers, T*, std::size_t, const PanelScratch<T>&) = nullptr;
+    void (*gather_transposed_)(const void*, std::size_t, std::size_t, std::size_t, T*) = nullptr;
     void (*compute_blocks_)(const void*, std::size_t, std::size_t, std::size_t, RowPointers, T*,
                             const PanelScratch<T>&) = nullptr;
     void (*add_blocks_)(const void*, std::size_t, std::size_t, std::size_t, T*, T*, std::size_t) = nullptr;

@@ -1,0 +1,12 @@
+#pragma once
+
+/// The door for those who train: a forward pass that leaves a tape, and the backward pass of a MoELayer. moe.hpp does
+/// not include it.
+
+#include "moe.hpp"
+#include "train/backward.hpp"
+#include "train/detached.hpp"
+#include "train/gradients.hpp"
+#include "train/mutable_stack.hpp"
+#include "train/numeric_gate.hpp"
+#include "train/tape.hpp"

@@ -1,0 +1,134 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "../layer/parts/layer_options.hpp"
+#include "../layer/parts/observer.hpp"
+
+namespace moe::inline MOE_ABI {
+
+/// What a forward pass leaves for the backward pass: who went where, with which logits. It views x and the router's
+/// input, which must live and stay as they are until then, and keeps a copy of the rest in memory that it reuses. One
+/// tape a call in flight. Hidden values are not kept: the backward pass computes them again from x and the plan, with
+/// the bits of the forward pass, and never routes again.
+template <class T = float>
+class Tape {
+public:
+    Tape() = default;
+
+    /// False until a forward pass has filled it, and after the backward pass has used it.
+    [[nodiscard]] bool recorded() const noexcept { return recorded_; }
+
+    [[nodiscard]] PlanView<T> plan() const& noexcept { return plan_; }
+    [[nodiscard]] MatrixView<const T> x() const noexcept { return x_; }
+    [[nodiscard]] MatrixView<const T> router_input() const noexcept { return router_input_; }
+    /// (n_tokens, n_logits), without rows where the gate read none.
+    [[nodiscard]] MatrixView<const T> logits() const& noexcept {
+        return view(logits_.data(), n_logits_ == 0 ? 0 : x_.rows(), n_logits_);
+    }
+    /// The same shape: what is added to the gradients of the logits, by losses of the routing or by hand. Zero at
+    /// first.
+    [[nodiscard]] MatrixView<T> d_logits() & noexcept {
+        return view(d_logits_.data(), n_logits_ == 0 ? 0 : x_.rows(), n_logits_);
+    }
+    /// (n_assignments) once the backward pass is done: the gradients of the weights of the plan, for whoever made them.
+    [[nodiscard]] std::span<const T> d_weights() const& noexcept { return d_weights_; }
+    /// (n_tokens, max_per_token) experts in the order the gate chose them, dropped ones included; no rows for given
+    /// plans.
+    [[nodiscard]] MatrixView<const ExpertId> choices() const& noexcept {
+        return view(choices_.data(), max_per_token_ == 0 ? 0 : x_.rows(), max_per_token_);
+    }
+    /// (n_tokens) 0 for padding, or empty: all valid.
+    [[nodiscard]] std::span<const std::uint8_t> valid() const& noexcept { return valid_; }
+    /// What is to be added to the gradients of a token's logits.
+    [[nodiscard]] std::span<const T> extra_of(std::size_t t) const noexcept {
+        return std::span<const T>(d_logits_).subspan(t * n_logits_, n_logits_);
+    }
+    [[nodiscard]] bool is_valid(std::size_t t) const noexcept { return valid_.empty() || valid_[t] != 0; }
+    [[nodiscard]] TokenContext context(std::size_t t) const noexcept {
+        return {token_ids_.empty() ? -1 : token_ids_[t], positions_.empty() ? first_position_ + t : positions_[t]};
+    }
+
+private:
+    template <class>
+    friend class TapeRecorder;
+    template <class>
+    friend class BackwardPass;
+
+    bool recorded_ = false;
+    const void* layer_ = nullptr;
+    MatrixView<const T> x_;
+    MatrixView<const T> router_input_;
+    RoutingPlan<T> plan_;
+    std::size_t n_logits_ = 0;
+    std::size_t max_per_token_ = 0;
+    std::uint64_t first_position_ = 0;
+    std::vector<T> logits_;
+    std::vector<T> d_logits_;
+    std::vector<T> d_weights_;
+    std::vector<ExpertId> choices_;
+    std::vector<std::uint8_t> valid_;
+    std::vector<std::int32_t> token_ids_;
+    std::vector<std::uint64_t> positions_;
+};
+
+/// Fills a tape while a pass runs, and tells the user's observer what it sees.
+template <class T>
+class TapeRecorder final : public Observer<T> {
+public:
+    /// `layer` is whose pass it watches.
+    TapeRecorder(Tape<T>& tape, const void* layer, MatrixView<const T> x, const ForwardOptions<T>& options)
+        : tape_(tape), next_(options.observer) {
+        tape_.recorded_ = false;
+        tape_.layer_ = layer;
+        tape_.x_ = x;
+        tape_.router_input_ = options.router_input.cols() == 0 ? x : options.router_input;
+        tape_.first_position_ = options.first_position;
+        tape_.token_ids_.assign(options.token_ids.begin(), options.token_ids.end());
+        tape_.positions_.assign(options.positions.begin(), options.positions.end());
+    }
+    TapeRecorder(const TapeRecorder&) = delete;
+    TapeRecorder& operator=(const TapeRecorder&) = delete;
+
+    void on_phase_begin(Phase phase) override {
+        if (next_ != nullptr) {
+            next_->on_phase_begin(phase);
+        }
+    }
+    void on_phase_end(Phase phase) override {
+        if (next_ != nullptr) {
+            next_->on_phase_end(phase);
+        }
+    }
+    void on_plan(const RoutingRecord<T>& record) override {
+        tape_.plan_.assign(record.plan);
+        tape_.n_logits_ = record.logits.cols();
+        tape_.logits_.resize(record.logits.rows() * record.logits.cols());
+        for (std::size_t t = 0; t < record.logits.rows(); ++t) {
+            std::copy_n(record.logits.row(t), tape_.n_logits_, tape_.logits_.data() + t * tape_.n_logits_);
+        }
+        tape_.d_logits_.assign(tape_.logits_.size(), T(0));
+        tape_.d_weights_.assign(record.plan.n_assignments(), T(0));
+        tape_.max_per_token_ = record.choices.rows() == 0 ? 0 : record.choices.cols();
+        tape_.choices_.resize(record.choices.rows() * record.choices.cols());
+        for (std::size_t t = 0; t < record.choices.rows(); ++t) {
+            std::copy_n(record.choices.row(t), tape_.max_per_token_, tape_.choices_.data() + t * tape_.max_per_token_);
+        }
+        tape_.valid_.assign(record.valid.begin(), record.valid.end());
+        if (next_ != nullptr) {
+            next_->on_plan(record);
+        }
+    }
+
+    /// The pass has ended well.
+    void finish() noexcept { tape_.recorded_ = true; }
+
+private:
+    Tape<T>& tape_;
+    Observer<T>* next_;
+};
+
+}  // namespace moe::inline MOE_ABI
