@@ -70,7 +70,7 @@ struct BackwardScratch {
     [[nodiscard]] static BackwardScratch take(Arena& arena, std::size_t selection_part) {
         const std::size_t block = max_task_rows * Panel<T>::width;
         return {PanelScratch<T>::take(arena), OuterScratch<T>::take(arena), arena.take<T>(block), arena.take<T>(block),
-                arena.take<T>(checked_multiply(selection_parts, selection_part))};
+                arena.take<T>(backward_scratch_size(selection_part))};
     }
 };
 
