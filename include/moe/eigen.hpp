@@ -15,6 +15,7 @@
 
 #include <Eigen/Core>
 
+#include "core/never.hpp"
 #include "moe.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -71,17 +72,27 @@ template <class Matrix>
 /// `matrices` of one size, and the first of them; weights are (outputs, inputs) whatever their storage order.
 template <class Matrix>
 [[nodiscard]] auto weight_stack(const std::vector<const typename Matrix::Scalar*>& matrices, const Matrix& first) {
-    const WeightStack<typename Matrix::Scalar> stack(matrices, static_cast<std::size_t>(first.outerSize()),
-                                                     static_cast<std::size_t>(first.innerSize()),
-                                                     detail::outer_stride(first));
-    return Matrix::IsRowMajor ? stack : moe::transpose(stack);
+    if constexpr (WeightElement<typename Matrix::Scalar>) {
+        const WeightStack<typename Matrix::Scalar> stack(matrices, static_cast<std::size_t>(first.outerSize()),
+                                                         static_cast<std::size_t>(first.innerSize()),
+                                                         detail::outer_stride(first));
+        return Matrix::IsRowMajor ? stack : moe::transpose(stack);
+    } else {
+        static_assert(never<Matrix>,
+                      "weights: matrices of float or double, so keep a copy: const Eigen::MatrixXf named = "
+                      "integers.cast<float>().");
+        return WeightStack<float>();
+    }
 }
 
 /// `x` as a matrix of T.
 template <class T, class Derived>
 [[nodiscard]] decltype(auto) as_matrix(const Eigen::DenseBase<Derived>& x) {
-    static_assert(std::is_same_v<T, typename Derived::Scalar>, "x must have the scalar type the layer computes in");
-    if constexpr (std::is_base_of_v<Eigen::ArrayBase<Derived>, Derived>) {
+    if constexpr (!std::is_same_v<T, typename Derived::Scalar>) {
+        static_assert(never<Derived>,
+                      "forward: x must have the scalar type the layer computes in: x.cast<float>(), or <double>.");
+        return x.derived().template cast<T>();
+    } else if constexpr (std::is_base_of_v<Eigen::ArrayBase<Derived>, Derived>) {
         return x.derived().matrix();
     } else {
         return x.derived();
@@ -151,6 +162,14 @@ void forward(const Layer& layer, const Eigen::DenseBase<Derived>& x, Matrix&& y,
     using T = typename Layer::value_type;
     const detail::Rows<T> input(detail::as_matrix<T>(x));
     layer.forward(moe::view(input), moe::view(y), workspace, executor, options);
+}
+
+template <class Layer, class Derived, class Matrix, Executor E = SerialExecutor>
+    requires(requires { typename detail::EigenType<Matrix>; } && !detail::RowViewable<Matrix>)
+void forward(const Layer&, const Eigen::DenseBase<Derived>&, Matrix&&, Workspace&, const E& = {},
+             const ForwardOptions<typename Layer::value_type>& = {}) {
+    static_assert(detail::never<Matrix>,
+                  "forward: y must be row-major memory with a name, a moe::RowMatrix<float> for example.");
 }
 
 /// The same into a new matrix, with a workspace of its own.

@@ -9,6 +9,7 @@
 #include "../core/alignment.hpp"
 #include "../core/overlap.hpp"
 #include "../core/workspace.hpp"
+#include "../parallel/diagnose_call.hpp"
 #include "../parallel/executor.hpp"
 #include "expert_bank.hpp"
 #include "experts_ref.hpp"
@@ -197,6 +198,12 @@ public:
         const ExecutorRef threads(executor);
         const ExpertsRef<T> expert(bank_);
         detail::ExpertCall<T>(expert, x, y, workspace, threads, options).run();
+    }
+    // Arguments that are almost right are told what to be.
+    template <class X, class Y, class Space, class E = SerialExecutor>
+        requires detail::MistakenCall<T, X, Y, Space, E>
+    void forward(X&&, Y&&, Space&&, const E& = {}, const ExpertOptions<T>& = {}) const {
+        detail::diagnose_call<T, X, Y, Space, E>();
     }
 
     /// Bytes `forward` needs of a workspace, from an address that is a multiple of buffer_alignment.

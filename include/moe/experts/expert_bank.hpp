@@ -203,29 +203,29 @@ template <WeightElement W>
 struct SwiGLU : GatedBank<W, Silu> {
     using GatedBank<W, Silu>::GatedBank;
 };
-template <class W>
-SwiGLU(WeightStack<W>, WeightStack<W>, WeightStack<W>) -> SwiGLU<W>;
-template <class W>
-SwiGLU(GateUp<W>, WeightStack<W>) -> SwiGLU<W>;
+template <class W, class U, class D>
+SwiGLU(WeightStack<W>, WeightStack<U>, WeightStack<D>) -> SwiGLU<W>;
+template <class W, class D>
+SwiGLU(GateUp<W>, WeightStack<D>) -> SwiGLU<W>;
 
 /// The same with GELU, exact (Grok-1 has the form with tanh: Gated<GeluTanh>).
 template <WeightElement W>
 struct GeGLU : GatedBank<W, Gelu> {
     using GatedBank<W, Gelu>::GatedBank;
 };
-template <class W>
-GeGLU(WeightStack<W>, WeightStack<W>, WeightStack<W>) -> GeGLU<W>;
-template <class W>
-GeGLU(GateUp<W>, WeightStack<W>) -> GeGLU<W>;
+template <class W, class U, class D>
+GeGLU(WeightStack<W>, WeightStack<U>, WeightStack<D>) -> GeGLU<W>;
+template <class W, class D>
+GeGLU(GateUp<W>, WeightStack<D>) -> GeGLU<W>;
 
 /// The same with ReLU.
 template <WeightElement W>
 struct ReGLU : GatedBank<W, Relu> {
     using GatedBank<W, Relu>::GatedBank;
 };
-template <class W>
-ReGLU(WeightStack<W>, WeightStack<W>, WeightStack<W>) -> ReGLU<W>;
-template <class W>
-ReGLU(GateUp<W>, WeightStack<W>) -> ReGLU<W>;
+template <class W, class U, class D>
+ReGLU(WeightStack<W>, WeightStack<U>, WeightStack<D>) -> ReGLU<W>;
+template <class W, class D>
+ReGLU(GateUp<W>, WeightStack<D>) -> ReGLU<W>;
 
 }  // namespace moe::inline MOE_ABI

@@ -1,18 +1,29 @@
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "../core/emptied.hpp"
 #include "../core/error.hpp"
 #include "../core/index.hpp"
+#include "../core/never.hpp"
 #include "../core/overlap.hpp"
 #include "../formats/element.hpp"
 #include "../kernels/pack.hpp"
 
 namespace moe::inline MOE_ABI {
+
+namespace detail {
+
+/// What a vector that was meant to be weights holds.
+template <class N>
+concept Number = std::is_arithmetic_v<std::remove_cvref_t<N>> || WeightElement<std::remove_cvref_t<N>>;
+
+}  // namespace detail
 
 /// One matrix an expert, in the user's memory and in whatever order it is stored there: weight (e, output, input) is at
 /// `base(e)[output * output_stride + input * input_stride]`. Every layout of the released models is such a stack, made
@@ -56,6 +67,14 @@ public:
                    n_experts_.get());
         }
         (void)checked_multiply(matrix_extent(), sizeof(W));
+    }
+
+    /// Weights of another type than those beside them: told so.
+    template <WeightElement V>
+        requires(!std::same_as<V, W>)
+    WeightStack(const WeightStack<V>&) {  // NOLINT: implicit, as the mistake is
+        static_assert(detail::never<V>,
+                      "weights: gate, up, down and biases of a bank must be of one type, all float for example.");
     }
 
     [[nodiscard]] bool empty() const noexcept { return n_experts_.get() == 0; }
@@ -184,6 +203,27 @@ template <WeightElement W>
 [[nodiscard]] WeightStack<W> stacked(const W* data, std::size_t n_experts, std::size_t rows, std::size_t cols,
                                      std::size_t row_stride, std::size_t expert_stride) {
     return {data, n_experts, rows, cols, row_stride, expert_stride};
+}
+
+// Weights that are almost right are told what to be. What they return lets nothing else fail.
+template <class W, class... Sizes>
+    requires(!WeightElement<W>)
+[[nodiscard]] WeightStack<float> stacked(const W*, Sizes...) {
+    static_assert(
+        detail::never<W>,
+        "stacked: weights are float, double, moe::bfloat16 or moe::float16, of which moe::pack<moe::Int8>(layer) "
+        "makes integers.");
+    return {};
+}
+template <class Weights, class... Sizes>
+    requires(requires(const Weights& weights) {
+        { *weights.data() } -> detail::Number;
+    })
+[[nodiscard]] WeightStack<float> stacked(const Weights&, Sizes...) {
+    static_assert(detail::never<Weights>,
+                  "stacked: give the pointer to the weights and their sizes: moe::stacked(weights.data(), n_experts, "
+                  "rows, cols).");
+    return {};
 }
 
 /// One pointer an expert, each to (rows, cols), row-major; the table is copied, the weights are not.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../kernels/add_scaled.hpp"
+#include "../parallel/diagnose_call.hpp"
 #include "forward_layer.hpp"
 #include "pass/check_call.hpp"
 #include "pass/tasks.hpp"
@@ -91,6 +92,18 @@ public:
     void forward(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y, Workspace& workspace,
                  const E& executor = {}, const ForwardOptions<T>& options = {}) const {
         run(x, plan, y, workspace, ExecutorRef(executor), options);
+    }
+
+    // Arguments that are almost right are told what to be.
+    template <class X, class Y, class Space, class E = SerialExecutor>
+        requires detail::MistakenCall<T, X, Y, Space, E>
+    void forward(X&&, Y&&, Space&&, const E& = {}, const ForwardOptions<T>& = {}) const {
+        detail::diagnose_call<T, X, Y, Space, E>();
+    }
+    template <class X, class Y, class Space, class E = SerialExecutor>
+        requires detail::MistakenCall<T, X, Y, Space, E>
+    void forward(X&&, const PlanView<T>&, Y&&, Space&&, const E& = {}, const ForwardOptions<T>& = {}) const {
+        detail::diagnose_call<T, X, Y, Space, E>();
     }
 
     /// Bytes `forward` needs of a workspace: what its router and the largest of its groups need for all tokens, and two

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "../experts/expert.hpp"
+#include "../parallel/diagnose_call.hpp"
 #include "moe_layer.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -59,6 +60,12 @@ public:
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
         run(x, y, workspace, ExecutorRef(executor), options);
+    }
+    // Arguments that are almost right are told what to be.
+    template <class X, class Y, class Space, class E = SerialExecutor>
+        requires detail::MistakenCall<T, X, Y, Space, E>
+    void forward(X&&, Y&&, Space&&, const E& = {}, const ForwardOptions<T>& = {}) const {
+        detail::diagnose_call<T, X, Y, Space, E>();
     }
 
     /// Bytes `forward` needs of a workspace: what the layer inside or a shared expert does, and two rows of d_latent

@@ -5,6 +5,7 @@
 
 #include "../core/alignment.hpp"
 #include "../core/overlap.hpp"
+#include "../parallel/diagnose_call.hpp"
 #include "describe.hpp"
 #include "pass/check_call.hpp"
 #include "pass/forward_pass.hpp"
@@ -47,6 +48,18 @@ public:
     void forward(MatrixView<const T> x, const RoutingPlan<T>& plan, MatrixView<T> y, Workspace& workspace,
                  const E& executor = {}, const ForwardOptions<T>& options = {}) const {
         forward(x, plan.view(), y, workspace, executor, options);
+    }
+
+    // Arguments that are almost right are told what to be.
+    template <class X, class Y, class Space, class E = SerialExecutor>
+        requires detail::MistakenCall<T, X, Y, Space, E>
+    void forward(X&&, Y&&, Space&&, const E& = {}, const ForwardOptions<T>& = {}) const {
+        detail::diagnose_call<T, X, Y, Space, E>();
+    }
+    template <class X, class Y, class Space, class E = SerialExecutor>
+        requires detail::MistakenCall<T, X, Y, Space, E>
+    void forward(X&&, const PlanView<T>&, Y&&, Space&&, const E& = {}, const ForwardOptions<T>& = {}) const {
+        detail::diagnose_call<T, X, Y, Space, E>();
     }
 
     /// Only the choice of experts: fills `plan`. The router reads options.router_input, or x.

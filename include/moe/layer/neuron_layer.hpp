@@ -9,6 +9,7 @@
 #include "../core/overlap.hpp"
 #include "../gating/strategies/product_keys.hpp"
 #include "../kernels/row.hpp"
+#include "../parallel/diagnose_call.hpp"
 #include "parts/layer_options.hpp"
 #include "pass/check_call.hpp"
 #include "product_key_router.hpp"
@@ -70,6 +71,12 @@ public:
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
         run(x, y, workspace, ExecutorRef(executor), options);
+    }
+    // Arguments that are almost right are told what to be.
+    template <class X, class Y, class Space, class E = SerialExecutor>
+        requires detail::MistakenCall<T, X, Y, Space, E>
+    void forward(X&&, Y&&, Space&&, const E& = {}, const ForwardOptions<T>& = {}) const {
+        detail::diagnose_call<T, X, Y, Space, E>();
     }
 
     /// Bytes `forward` needs of a workspace: about n_tokens * n_heads * (2 n_keys + 2 top_k) * sizeof(T) beside the

@@ -12,6 +12,7 @@
 
 #include "../kernels/row.hpp"
 #include "../kernels/softmax.hpp"
+#include "../parallel/diagnose_call.hpp"
 #include "moe_layer.hpp"
 #include "pass/check_call.hpp"
 #include "pass/tasks.hpp"
@@ -101,6 +102,12 @@ public:
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
         run(x, y, workspace, ExecutorRef(executor), options);
+    }
+    // Arguments that are almost right are told what to be.
+    template <class X, class Y, class Space, class E = SerialExecutor>
+        requires detail::MistakenCall<T, X, Y, Space, E>
+    void forward(X&&, Y&&, Space&&, const E& = {}, const ForwardOptions<T>& = {}) const {
+        detail::diagnose_call<T, X, Y, Space, E>();
     }
 
     /// Bytes `forward` needs of a workspace: about sizeof(T) * (2 n_tokens * n_slots + 2 n_slots * d_model) and what

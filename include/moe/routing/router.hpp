@@ -8,6 +8,7 @@
 #include "../core/borrowed.hpp"
 #include "../core/emptied.hpp"
 #include "../core/matrix_view.hpp"
+#include "../core/never.hpp"
 #include "../gating/diagnose.hpp"
 #include "../gating/gate.hpp"
 #include "../parallel/executor.hpp"
@@ -15,6 +16,14 @@
 #include "plan.hpp"
 
 namespace moe::inline MOE_ABI {
+
+namespace detail {
+
+/// W, or float where W is none.
+template <class W>
+using WeightOr = std::conditional_t<WeightElement<W>, W, float>;
+
+}  // namespace detail
 
 /// Chooses the experts of each token: logits = weight * x + bias, then the gate. Weights are float, double, bfloat16 or
 /// float16 (n_logits, d_model) in the user's memory, n_logits = n_experts for most gates; logits are computed in float,
@@ -39,6 +48,13 @@ public:
         : Router(WeightStack<W>(weight.data(), 1, weight.rows(), weight.cols(), weight.stride(),
                                 checked_multiply(weight.rows(), weight.stride())),
                  bias, std::move(gate)) {}
+
+    /// Weights that are no weights: told what to be.
+    template <class V>
+        requires(!WeightElement<std::remove_const_t<V>>)
+    Router(MatrixView<V>, G gate) : gate_(std::move(gate)) {
+        static_assert(detail::never<V>, "Router: weights are float, double, moe::bfloat16 or moe::float16.");
+    }
 
     /// Any storage order, as a stack of one matrix.
     Router(WeightStack<W> weight, G gate) : Router(std::move(weight), {}, std::move(gate)) {}
@@ -91,7 +107,7 @@ private:
 
 // The bias is left out of the deduction, so that a vector or an array of the weights' type may be given as one.
 template <class W, class G>
-Router(MatrixView<W>, G) -> Router<std::remove_const_t<W>, G>;
+Router(MatrixView<W>, G) -> Router<detail::WeightOr<std::remove_const_t<W>>, G>;
 template <class W, class G>
 Router(MatrixView<W>, std::type_identity_t<Borrowed<const std::remove_const_t<W>>>, G)
     -> Router<std::remove_const_t<W>, G>;

@@ -1,5 +1,7 @@
-// expect: executor.run(work)
-#include <moe/moe.hpp>
+// expect: executor: declare run const.
+#include <moe/experts/expert_bank.hpp>
+#include <moe/gating/strategies/token_choice.hpp>
+#include <moe/layer/moe_layer.hpp>
 
 struct Pool {
     [[nodiscard]] std::size_t concurrency() const { return 1; }
@@ -10,8 +12,9 @@ struct Pool {
 #endif
 };
 
-using Experts = moe::ExpertBank<float, moe::Gated<moe::Silu>>;
+using Bank = moe::ExpertBank<float, moe::Gated<moe::Silu>>;
+using Layer = moe::MoELayer<moe::Router<float, moe::TokenChoice<>>, Bank>;
 
-void use(const moe::MoELayer<moe::Router<float, moe::TokenChoice<>>, Experts>& layer, moe::Workspace& workspace) {
-    layer.forward({}, moe::MatrixView<float>{}, workspace, Pool{});
+void use(const Layer& layer, const float* x, float* y, moe::Workspace& workspace) {
+    layer.forward(moe::view(x, 5, 8), moe::view(y, 5, 8), workspace, Pool{});
 }
