@@ -36,6 +36,7 @@ int main() {
     const std::vector<float> down = random_values(n_experts * d_model * d_ff, 3);
     const std::vector<float> x = random_values(n_tokens * d_model, 4);
     std::vector<float> y(n_tokens * d_model);
+    const char* const format = "float32";
 
     // [readme]
     moe::MoEConfig config = moe::presets::find("Mixtral-8x7B-v0.1");  // sizes, routing, form and storage order
@@ -47,7 +48,8 @@ int main() {
     weights.experts =
         moe::expert_weights<float>(config, {.gate_up = moe::stacked(gate_up.data(), n_experts, 2 * d_ff, d_model),
                                             .down = moe::stacked(down.data(), n_experts, d_model, d_ff)});
-    const auto layer = moe::make_layer(config, weights);
+    const auto views = moe::make_layer(config, weights);
+    const moe::AnyLayer<float> layer = moe::pack(views, moe::find_format(format));  // "float32", "int8": a value, too
     // [/readme]
 
     moe::Workspace workspace;
