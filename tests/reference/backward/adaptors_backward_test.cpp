@@ -64,7 +64,7 @@ TEST_CASE("a mask: experts that are not allowed get 0, those removed stay in the
         std::size_t n_kept = 0;
         for (const moe::ExpertId e : inner.experts) {
             kept.push_back(allowed[index(e)]);
-            n_kept += kept.back() ? 1 : 0;
+            n_kept += static_cast<std::size_t>(kept.back());
         }
         const Vector d_inner = reference::kept_backward(inner, kept, renormalize, first_of(dw, n_kept));
         const Vector dl = reference::gate_backward(rule, seen, inner, d_inner);
@@ -93,7 +93,7 @@ TEST_CASE("without null experts: their logits still share in what the gate insid
         std::size_t n_kept = 0;
         for (const moe::ExpertId e : inner.experts) {
             kept.push_back(index(e) < first || index(e) >= end);
-            n_kept += kept.back() ? 1 : 0;
+            n_kept += static_cast<std::size_t>(kept.back());
         }
         const Vector d_inner = reference::kept_backward(inner, kept, renormalize, first_of(dw, n_kept));
         differences.hold("without null", logits, reference::gate_backward(rule, logits, inner, d_inner), [&] {
@@ -166,7 +166,7 @@ TEST_CASE("capacity: weights normalised over those kept, or over all chosen", "[
             for (const moe::ExpertId e : choices[t].experts) {
                 dropped = dropped || e < 0;
             }
-            n_dropped += dropped ? 1 : 0;
+            n_dropped += static_cast<std::size_t>(dropped);
             Vector d_weights = dw[t];
             for (std::size_t slot = 0; slot < d_weights.size(); ++slot) {
                 if (choices[t].experts[slot] < 0) {

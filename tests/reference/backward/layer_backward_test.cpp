@@ -14,7 +14,7 @@ namespace moe_test::layer_backward_test {
 
 namespace reference = moe::reference;
 using moe_test::Differences;
-using moe_test::LayerCase;
+using moe_test::DrawnLayer;
 using moe_test::Numbers;
 using reference::Vector;
 
@@ -34,7 +34,7 @@ void hold_experts(const std::string& what, std::vector<reference::Expert>& exper
 }
 
 /// Holds all gradients of `c`, with losses whose gradients by the logits are `extra`.
-void hold(LayerCase& c, const std::vector<Vector>& extra, Differences& differences) {
+void hold(DrawnLayer& c, const std::vector<Vector>& extra, Differences& differences) {
     reference::Layer& layer = c.layer;
     const auto f = [&] {
         Vector y;
@@ -71,7 +71,7 @@ TEST_CASE("every gradient of a layer is that of central differences", "[referenc
     Numbers draw(1);
     Differences differences(2);
     for (int i = 0; i < 1500; ++i) {
-        LayerCase c = moe_test::random_layer(draw);
+        DrawnLayer c = moe_test::random_layer(draw);
         std::vector<Vector> extra;
         for (std::size_t t = 0; t < c.n_tokens() && i % 3 == 0; ++t) {
             extra.push_back(draw.normals(c.layer.n_experts()));
@@ -85,7 +85,7 @@ TEST_CASE("an expert without tokens has gradients of 0, in their full size", "[r
     Numbers draw(3);
     std::size_t n_idle = 0;
     for (int i = 0; i < 200; ++i) {
-        const LayerCase c = moe_test::random_layer(draw);
+        const DrawnLayer c = moe_test::random_layer(draw);
         const auto gradients = reference::backward(c.layer, c.x, c.read(), c.dy);
         REQUIRE(gradients.experts.size() == c.layer.experts.size());
         REQUIRE(gradients.x.size() == c.x.size());
@@ -113,7 +113,7 @@ TEST_CASE("an expert without tokens has gradients of 0, in their full size", "[r
 
 TEST_CASE("a token that no expert took: passed on, or nothing but shared experts and bias", "[reference]") {
     Numbers draw(4);
-    LayerCase c = moe_test::random_layer(draw);
+    DrawnLayer c = moe_test::random_layer(draw);
     reference::Layer& layer = c.layer;
     layer.d_model = 1;
     layer.experts = {moe_test::random_expert(draw, 1, 2, 0, true)};
@@ -153,7 +153,7 @@ TEST_CASE("a token that no expert took: passed on, or nothing but shared experts
 TEST_CASE("padding: whatever it holds and chose, router and experts do not learn of it", "[reference]") {
     Numbers draw(5);
     for (int i = 0; i < 100; ++i) {
-        LayerCase c = moe_test::random_layer(draw);
+        DrawnLayer c = moe_test::random_layer(draw);
         c.layer.shared.clear();
         c.layer.shared_mode = reference::Shared::add;
         c.layer.shared_gate.clear();

@@ -13,14 +13,14 @@
 namespace moe_test::layer_laws_test {
 
 namespace reference = moe::reference;
-using moe_test::LayerCase;
+using moe_test::DrawnLayer;
 using moe_test::Numbers;
 using reference::LayerGradients;
 using reference::Vector;
 
 namespace {
 
-LayerGradients backward(const LayerCase& c) { return reference::backward(c.layer, c.x, c.read(), c.dy); }
+LayerGradients backward(const DrawnLayer& c) { return reference::backward(c.layer, c.x, c.read(), c.dy); }
 
 void append(Vector& to, const Vector& values) { to.insert(to.end(), values.begin(), values.end()); }
 
@@ -64,8 +64,8 @@ Vector all_of(const LayerGradients& g) {
 bool same(const Vector& a, const Vector& b) { return moe_test::nmse(a, b) <= 1e-24; }
 
 /// A layer of random experts only, at a rule with K = 2 of 4.
-LayerCase plain_layer(Numbers& draw, std::size_t form, bool biases = false) {
-    LayerCase c;
+DrawnLayer plain_layer(Numbers& draw, std::size_t form, bool biases = false) {
+    DrawnLayer c;
     c.layer.d_model = 3;
     for (int e = 0; e < 4; ++e) {
         c.layer.experts.push_back(moe_test::random_expert(draw, 3, 2, form, biases));
@@ -83,7 +83,7 @@ LayerCase plain_layer(Numbers& draw, std::size_t form, bool biases = false) {
 TEST_CASE("the gradients are linear in dy", "[reference]") {
     Numbers draw(1);
     for (int i = 0; i < 200; ++i) {
-        LayerCase c = moe_test::random_layer(draw);
+        DrawnLayer c = moe_test::random_layer(draw);
         const Vector a = all_of(backward(c));
         const Vector dy = c.dy;
         c.dy = draw.normals(dy.size());
@@ -102,8 +102,8 @@ TEST_CASE("the gradients are linear in dy", "[reference]") {
 TEST_CASE("experts in another order: gradients in that order", "[reference]") {
     Numbers draw(2);
     for (int i = 0; i < 100; ++i) {
-        const LayerCase c = plain_layer(draw, draw.size(0, moe_test::n_forms - 1), draw.coin());
-        LayerCase other = c;
+        const DrawnLayer c = plain_layer(draw, draw.size(0, moe_test::n_forms - 1), draw.coin());
+        DrawnLayer other = c;
         const std::vector<std::size_t> order{2, 0, 3, 1};
         for (std::size_t e = 0; e < 4; ++e) {
             other.layer.experts[e] = c.layer.experts[order[e]];
@@ -126,11 +126,11 @@ TEST_CASE("experts in another order: gradients in that order", "[reference]") {
 TEST_CASE("a batch is the sum of its tokens, each with the dx it has alone", "[reference]") {
     Numbers draw(3);
     for (int i = 0; i < 100; ++i) {
-        LayerCase c = moe_test::random_layer(draw);
+        DrawnLayer c = moe_test::random_layer(draw);
         const LayerGradients batch = backward(c);
         const std::size_t n_tokens = c.n_tokens();
         Vector sum(parameters_of(batch).size(), 0.0);
-        LayerCase one = c;
+        DrawnLayer one = c;
         for (std::size_t t = 0; t < n_tokens; ++t) {
             one.x = reference::row_of(c.x, t, c.layer.d_model);
             one.dy = reference::row_of(c.dy, t, c.layer.d_model);
@@ -146,8 +146,8 @@ TEST_CASE("a batch is the sum of its tokens, each with the dx it has alone", "[r
 TEST_CASE("a scale in the gate is a scale of the layer", "[reference]") {
     Numbers draw(4);
     for (int i = 0; i < 50; ++i) {
-        LayerCase in_gate = plain_layer(draw, draw.size(0, moe_test::n_forms - 1), true);
-        LayerCase in_layer = in_gate;
+        DrawnLayer in_gate = plain_layer(draw, draw.size(0, moe_test::n_forms - 1), true);
+        DrawnLayer in_layer = in_gate;
         in_gate.layer.rule.scale = 2.5;
         in_layer.layer.routed_scale = 2.5;
         CHECK(same(all_of(backward(in_gate)), all_of(backward(in_layer))));
@@ -157,12 +157,12 @@ TEST_CASE("a scale in the gate is a scale of the layer", "[reference]") {
 TEST_CASE("for a linear expert the weight is the same at either end", "[reference]") {
     Numbers draw(5);
     for (int i = 0; i < 50; ++i) {
-        LayerCase at_output = plain_layer(draw, 12);
+        DrawnLayer at_output = plain_layer(draw, 12);
         for (reference::Expert& expert : at_output.layer.experts) {
             expert.custom = [](double v) { return v; };
             expert.custom_slope = [](double) { return 1.0; };
         }
-        LayerCase at_input = at_output;
+        DrawnLayer at_input = at_output;
         at_input.layer.weight_at_input = true;
         CHECK(same(all_of(backward(at_output)), all_of(backward(at_input))));
     }
@@ -171,7 +171,7 @@ TEST_CASE("for a linear expert the weight is the same at either end", "[referenc
 TEST_CASE("equal experts with equal rows of the router: equal gradients where all are chosen", "[reference]") {
     Numbers draw(6);
     for (std::size_t form = 0; form < moe_test::n_forms; ++form) {
-        LayerCase c = plain_layer(draw, form, true);
+        DrawnLayer c = plain_layer(draw, form, true);
         c.layer.rule = {.top_k = 4};
         c.layer.experts[3] = c.layer.experts[1];
         c.layer.router_bias[3] = c.layer.router_bias[1];
@@ -185,10 +185,10 @@ TEST_CASE("equal experts with equal rows of the router: equal gradients where al
 
 TEST_CASE("an identity expert is an expert that copies, a constant one that ignores x", "[reference]") {
     Numbers draw(7);
-    LayerCase with_null = plain_layer(draw, 0);
+    DrawnLayer with_null = plain_layer(draw, 0);
     with_null.layer.experts.pop_back();
     with_null.layer.n_identity = 1;
-    LayerCase copying = with_null;
+    DrawnLayer copying = with_null;
     copying.layer.n_identity = 0;
     reference::Expert copy{.d_model = 3, .d_ff = 3, .form = reference::Form::silu};
     copy.custom = [](double v) { return v; };
@@ -209,7 +209,7 @@ TEST_CASE("an identity expert is an expert that copies, a constant one that igno
 
 TEST_CASE("what a router reads: the gradient goes to x where it is x, else to what it read", "[reference]") {
     Numbers draw(8);
-    const LayerCase c = plain_layer(draw, 0);
+    const DrawnLayer c = plain_layer(draw, 0);
     const Vector copy = c.x;
     const LayerGradients together = backward(c);
     const LayerGradients apart = reference::backward(c.layer, c.x, copy, c.dy);

@@ -79,7 +79,7 @@ inline moe::reference::Expert random_expert(Numbers& draw, std::size_t d_model, 
 }
 inline constexpr std::size_t n_forms = 15;
 
-struct LayerCase {
+struct DrawnLayer {
     moe::reference::Layer layer{};
     moe::reference::Vector x{};
     moe::reference::Vector router_input{};  // where the router reads something else
@@ -91,9 +91,9 @@ struct LayerCase {
 };
 
 /// Everything a layer may have, at sizes of 1 to 3. T in {0, 1, 7}.
-inline LayerCase random_layer(Numbers& draw) {
+inline DrawnLayer random_layer(Numbers& draw) {
     namespace reference = moe::reference;
-    LayerCase c;
+    DrawnLayer c;
     reference::Layer& layer = c.layer;
     layer.d_model = draw.size(1, 3);
     const bool biases = draw.coin();

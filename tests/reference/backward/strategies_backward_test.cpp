@@ -169,7 +169,7 @@ TEST_CASE("top-n by threshold: those that were let go stay in the divisor", "[re
         const bool deterministic = draw.coin();
         const auto choice = [&] { return reference::top_n_threshold(logits, 3, 0.3, deterministic, i); };
         const Choice chosen = choice();
-        n_lost += chosen.experts.size() < 3 ? 1 : 0;
+        n_lost += static_cast<std::size_t>(chosen.experts.size() < 3);
         const Vector dl = reference::top_n_threshold_backward(logits, 3, chosen, first_of(dw, chosen.experts.size()));
         differences.hold("top-n threshold", logits, dl, [&] { return weigh(choice(), dw); });
     }
@@ -189,7 +189,7 @@ TEST_CASE("GShard's two experts: the second is in the divisor where its draw was
         const auto choice = [&] { return reference::gshard(policy, rule.norm == reference::Norm::sum, logits, i); };
         const Choice chosen = choice();
         const bool lost = chosen.experts.size() < 2;
-        n_lost += lost ? 1 : 0;
+        n_lost += static_cast<std::size_t>(lost);
         const Vector dl =
             reference::gshard_backward(rule, policy, logits, i, chosen, first_of(dw, chosen.experts.size()));
         differences.hold("gshard", logits, dl, [&] { return weigh(choice(), dw); });
@@ -228,7 +228,7 @@ TEST_CASE("SparseMixer: a softmax a round, among those not masked", "[reference]
         const Vector dw = draw.normals(2);
         const Choice chosen = reference::sparse_mixer(logits, jitter);
         for (const double l : reference::unmasked(logits, jitter)) {
-            n_masked += reference::excluded(l) ? 1 : 0;
+            n_masked += static_cast<std::size_t>(reference::excluded(l));
         }
         const Vector dl = reference::sparse_mixer_backward(logits, jitter, chosen, dw);
         differences.hold("sparse mixer", logits, dl,

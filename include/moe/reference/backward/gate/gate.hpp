@@ -36,7 +36,7 @@ namespace moe::inline MOE_ABI::reference {
     Vector dl = rule.weight_from == Source::score ? score_backward(rule.score, logits, scattered) : scattered;
     for (std::size_t e = 0; e < dl.size(); ++e) {
         const double share = rule.softcap > 0 ? logits[e] / rule.softcap : 0;
-        dl[e] = excluded(raw_logits[e]) ? 0 : dl[e] * (1 - share * share);
+        dl[e] *= 1 - share * share;
     }
     return dl;
 }
