@@ -1,10 +1,12 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "../gating/selection.hpp"
 #include "../layer/parts/layer_options.hpp"
 #include "../layer/parts/observer.hpp"
 
