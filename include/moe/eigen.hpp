@@ -79,8 +79,7 @@ template <class Matrix>
         return Matrix::IsRowMajor ? stack : moe::transpose(stack);
     } else {
         static_assert(never<Matrix>,
-                      "weights: matrices of float or double, so keep a copy: const Eigen::MatrixXf named = "
-                      "integers.cast<float>().");
+                      "weights: matrices of float or double: const Eigen::MatrixXf named = integers.cast<float>().");
         return WeightStack<float>();
     }
 }

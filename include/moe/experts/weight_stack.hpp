@@ -211,8 +211,7 @@ template <class W, class... Sizes>
 [[nodiscard]] WeightStack<float> stacked(const W*, Sizes...) {
     static_assert(
         detail::never<W>,
-        "stacked: weights are float, double, moe::bfloat16 or moe::float16, of which moe::pack<moe::Int8>(layer) "
-        "makes integers.");
+        "stacked: weights are float, double, moe::bfloat16 or moe::float16: moe::pack makes integers of these.");
     return {};
 }
 template <class Weights, class... Sizes>
@@ -221,8 +220,7 @@ template <class Weights, class... Sizes>
     })
 [[nodiscard]] WeightStack<float> stacked(const Weights&, Sizes...) {
     static_assert(detail::never<Weights>,
-                  "stacked: give the pointer to the weights and their sizes: moe::stacked(weights.data(), n_experts, "
-                  "rows, cols).");
+                  "stacked: give the pointer, not the vector: moe::stacked(weights.data(), n_experts, rows, cols).");
     return {};
 }
 

@@ -51,8 +51,7 @@ template <class F = detail::Same, class R, class Experts, class Shared, Executor
     constexpr bool is_format = std::is_same_v<F, detail::Same> || PackedFormat<F>;
     constexpr bool fits = !PackedFormat<F> || detail::packs<typename Experts::value_type, F>;
     static_assert(is_format,
-                  "pack: the format is float, double, moe::bfloat16, moe::float16, moe::Int8 or moe::Int4: "
-                  "moe::pack<moe::Int8>(layer).");
+                  "pack: the format is one of float, double, moe::bfloat16, moe::float16, moe::Int8 and moe::Int4.");
     static_assert(fits, "pack: experts in double are packed as double, moe::pack(layer), and others not.");
     if constexpr (is_format && fits) {
         return detail::packed_layer<F>(layer, executor, compute);

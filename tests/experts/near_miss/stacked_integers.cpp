@@ -1,5 +1,4 @@
-// expect: stacked: weights are float, double, moe::bfloat16 or moe::float16; integers are made of these, by
-// moe::pack<moe::Int8>(layer).
+// expect: stacked: weights are float, double, moe::bfloat16 or moe::float16: moe::pack makes integers of these.
 #include <cstdint>
 
 #include <moe/experts/expert_bank.hpp>

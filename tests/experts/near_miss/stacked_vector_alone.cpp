@@ -1,5 +1,4 @@
-// expect: stacked: give the pointer to the weights and their sizes: moe::stacked(weights.data(), n_experts, rows,
-// cols).
+// expect: stacked: give the pointer, not the vector: moe::stacked(weights.data(), n_experts, rows, cols).
 #include <vector>
 
 #include <moe/experts/expert_bank.hpp>

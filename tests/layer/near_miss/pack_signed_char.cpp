@@ -1,5 +1,4 @@
-// expect: pack: the format is float, double, moe::bfloat16, moe::float16, moe::Int8 or moe::Int4:
-// moe::pack<moe::Int8>(layer).
+// expect: pack: the format is one of float, double, moe::bfloat16, moe::float16, moe::Int8 and moe::Int4.
 #include <moe/experts/expert_bank.hpp>
 #include <moe/gating/strategies/token_choice.hpp>
 #include <moe/layer/pack.hpp>

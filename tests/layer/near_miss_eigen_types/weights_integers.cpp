@@ -1,5 +1,4 @@
-// expect: weights: matrices of float or double; keep others as such: const Eigen::MatrixXf named =
-// integers.cast<float>().
+// expect: weights: matrices of float or double: const Eigen::MatrixXf named = integers.cast<float>().
 #include <moe/eigen.hpp>
 
 #ifdef MOE_MISTAKE
