@@ -85,7 +85,7 @@ template <class Activation, class V>
 
 template <class Activation, class V>
 concept HasDerivative = requires(const Activation& activation, const V& x) {
-    derivative_of(activation, x);
+    detail::derivative_of(activation, x);
 };
 
 /// The derivative of an activation, or one sentence that says what to write.
@@ -94,7 +94,7 @@ template <class Activation, class V>
     static_assert(HasDerivative<Activation, V>,
                   "this activation has no derivative: write `V derivative(const V& x) const` beside its call operator");
     if constexpr (HasDerivative<Activation, V>) {
-        return derivative_of(activation, x);
+        return detail::derivative_of(activation, x);
     } else {
         return x;
     }
