@@ -204,18 +204,18 @@ struct Choice {
     const auto level = [&](std::size_t e) { return excluded(raw_logits[e]) ? 2 : (kept.empty() || kept[e] ? 0 : 1); };
     std::vector<ExpertId> order(q.size());
     std::iota(order.begin(), order.end(), ExpertId{0});
-    std::stable_sort(order.begin(), order.end(), [&](ExpertId a, ExpertId b) {
+    std::sort(order.begin(), order.end(), [&](ExpertId a, ExpertId b) {
         const auto x = static_cast<std::size_t>(a);
         const auto y = static_cast<std::size_t>(b);
         if (level(x) != level(y)) {
             return level(x) < level(y);
         }
         if (!kept.empty() && !kept[x] && !kept[y]) {
-            return false;
+            return a < b;
         }
         const bool equal = q[x] == q[y] || (std::isnan(q[x]) && std::isnan(q[y]));
         if (equal) {
-            return ties_by_logit && place[x] < place[y];
+            return ties_by_logit ? place[x] < place[y] : a < b;
         }
         return std::isnan(q[y]) || q[x] > q[y];
     });

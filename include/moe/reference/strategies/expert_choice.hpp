@@ -37,10 +37,17 @@ namespace moe::inline MOE_ABI::reference {
         pair_logits.insert(pair_logits.end(), row.begin(), row.end());
     }
     std::vector<ExpertId> order = logits.empty() ? top_k(pairs, pairs.size()) : top_k(pair_logits, pairs.size());
-    std::stable_sort(order.begin(), order.end(), [&](ExpertId a, ExpertId b) {
-        const double x = pairs[static_cast<std::size_t>(a)];
-        const double y = pairs[static_cast<std::size_t>(b)];
-        return (std::isnan(y) && !std::isnan(x)) || x > y;
+    std::vector<std::size_t> place(order.size());
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        place[static_cast<std::size_t>(order[i])] = i;
+    }
+    std::sort(order.begin(), order.end(), [&](ExpertId a, ExpertId b) {
+        const auto i = static_cast<std::size_t>(a);
+        const auto j = static_cast<std::size_t>(b);
+        if (pairs[i] == pairs[j] || (std::isnan(pairs[i]) && std::isnan(pairs[j]))) {
+            return place[i] < place[j];
+        }
+        return std::isnan(pairs[j]) || pairs[i] > pairs[j];
     });
     std::vector<std::vector<bool>> takes(scores.size(), std::vector<bool>(n_experts, false));
     std::vector<std::size_t> of_token(scores.size(), 0);
