@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "../experts/expert.hpp"
+#include "../kernels/add_scaled.hpp"
 #include "../parallel/diagnose_call.hpp"
 #include "moe_layer.hpp"
 
@@ -122,7 +123,8 @@ private:
         const std::size_t n = x.rows();
         const auto latent = view(memory.latent.data(), n, d_latent());
         const auto routed = view(memory.routed.data(), n, d_latent());
-        const auto projected = view(memory.projected.data(), n, d_model());
+        // y is written at once, unless it is to be added to
+        const auto projected = options.accumulate ? view(memory.projected.data(), n, d_model()) : y;
         Workspace own(memory.inner);
         in_.forward(x, latent, own, threads);
         ForwardOptions<T> inside = options;
@@ -133,12 +135,8 @@ private:
         for (const Expert<SharedBank>& shared : shared_) {
             shared.forward(x, projected, own, threads, {.accumulate = true});
         }
-        for (std::size_t t = 0; t < n; ++t) {
-            const T* const row = projected.row(t);
-            T* const target = y.row(t);
-            for (std::size_t i = 0; i < d_model(); ++i) {
-                target[i] = options.accumulate ? target[i] + row[i] : row[i];
-            }
+        for (std::size_t t = 0; t < n && options.accumulate; ++t) {
+            add_scaled(T(1), projected.row(t), d_model(), y.row(t));
         }
     }
 

@@ -68,9 +68,9 @@ private:
 
     void confirm() const;
     void confirm_gradients() const;
-    static void confirm_stack(const char* what, const MutableStack<T>& stack, std::size_t n_experts,
-                              std::size_t outputs, std::size_t inputs);
-    static void confirm_experts(const char* what, const ExpertGradients<T>& to, const BackwardExperts<T>& experts);
+    void confirm_stack(const char* what, const MutableStack<T>& stack, std::size_t n_experts, std::size_t outputs,
+                       std::size_t inputs) const;
+    void confirm_experts(const char* what, const ExpertGradients<T>& to, const BackwardExperts<T>& experts) const;
 
     [[nodiscard]] std::size_t n_entries() const {
         return state_.plan.expert_offsets[state_.n_real()] + state_.n_shared() * state_.n_tokens();
@@ -105,6 +105,10 @@ template <class Layer, class T = typename Layer::value_type, Executor E = Serial
 void backward(const Layer& layer, Tape<T>& tape, std::type_identity_t<MatrixView<const T>> dy,
               std::type_identity_t<MatrixView<T>> dx, const LayerGradients<T>& gradients, Workspace& workspace,
               const E& executor = {}, const BackwardOptions& options = {}) {
+    static_assert(
+        requires { layer.router().gate(), layer.experts(), layer.shared(); },
+        "backward: the layer must be a MoELayer, or one under another gate, whose types are known: what an "
+        "AnyLayer holds has no backward pass.");
     const BackwardLayer<T> references(layer);
     BackwardPass<T> pass(references, tape, dy, dx, gradients, options);
     pass.run(workspace, ExecutorRef(executor));
@@ -132,15 +136,25 @@ void BackwardPass<T>::confirm() const {
 
 template <class T>
 void BackwardPass<T>::confirm_stack(const char* what, const MutableStack<T>& stack, std::size_t n_experts,
-                                    std::size_t outputs, std::size_t inputs) {
-    ensure(stack.empty() || (stack.n_experts() == n_experts && stack.outputs() == outputs && stack.inputs() == inputs),
-           ErrorCode::shape, name, ": the gradients of ", what, " are ", stack.n_experts(), " x ", stack.outputs(),
-           " x ", stack.inputs(), ", they must be ", n_experts, " x ", outputs, " x ", inputs);
+                                    std::size_t outputs, std::size_t inputs) const {
+    if (stack.empty()) {
+        return;
+    }
+    ensure(stack.n_experts() == n_experts && stack.outputs() == outputs && stack.inputs() == inputs, ErrorCode::shape,
+           name, ": the gradients of ", what, " are ", stack.n_experts(), " x ", stack.outputs(), " x ", stack.inputs(),
+           ", they must be ", n_experts, " x ", outputs, " x ", inputs);
+    for (std::size_t e = 0; e < n_experts; ++e) {
+        require_aligned(stack.matrix(e).data, "backward: gradients", what);
+    }
+    for (const NamedBytes& read : {NamedBytes{"x", bytes_of(tape_.x())}, NamedBytes{"dy", bytes_of(state_.dy)},
+                                   NamedBytes{"dx", bytes_of(state_.dx)}}) {
+        refuse_overlap("backward: gradients", what, stack.overlaps(read.bytes) ? read.name : nullptr);
+    }
 }
 
 template <class T>
 void BackwardPass<T>::confirm_experts(const char* what, const ExpertGradients<T>& to,
-                                      const BackwardExperts<T>& experts) {
+                                      const BackwardExperts<T>& experts) const {
     const PanelLayout<T>& layout = experts.layout();
     const std::size_t n = experts.n_experts();
     ensure(layout.gated || (to.gate.empty() && to.gate_bias.empty()), ErrorCode::missing, name,
@@ -339,9 +353,7 @@ void BackwardPass<T>::run(Workspace& workspace, const ExecutorRef& threads) {
     }
     run_phase(detail::StripPhase<T>(state_), threads);
     run_phase(detail::TokenPhase<T>(state_, tape_.d_weights_), threads);
-    if (state_.dx.rows() > 0) {
-        run_phase(detail::InputPhase<T>(state_, threads.concurrency()), threads);
-    }
+    run_phase(detail::InputPhase<T>(state_, threads.concurrency()), threads);
     run_phase(detail::ParameterPhase<T>(state_), threads);
     tape_.recorded_ = false;
 }

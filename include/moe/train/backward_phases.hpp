@@ -270,8 +270,8 @@ private:
     std::span<T> d_weights_;
 };
 
-/// dx, and the gradient of a router's input of its own. Tasks: (panel of columns, block of tokens); experts are added
-/// in ascending order, then the shared ones, null experts and what flows through the logits.
+/// dx, and the gradient of a router's input of its own. Tasks: (panel of columns, block of tokens); in dx experts are
+/// added in ascending order, then the shared ones, null experts and what flows through the logits.
 template <class T>
 class InputPhase {
 public:
@@ -280,14 +280,31 @@ public:
         constexpr std::size_t tasks_per_worker = 4;
         blocks_ = std::clamp<std::size_t>(divide_up(state.n_tokens(), max_task_rows), 1,
                                           divide_up(n_workers * tasks_per_worker, panels_));
+        router_panels_ = divide_up(state.gradients.router_input.cols(), width);
+        panels_ = state.dx.rows() > 0 ? panels_ : 0;
     }
 
-    [[nodiscard]] std::size_t n_tasks() const { return panels_ * blocks_; }
+    [[nodiscard]] std::size_t n_tasks() const { return (panels_ + router_panels_) * blocks_; }
 
     void run(std::size_t task, const BackwardScratch<T>& scratch) const {
         const std::size_t panel = task / blocks_;
-        const std::size_t begin = state_.n_tokens() * (task % blocks_) / blocks_;
-        const std::size_t end = state_.n_tokens() * (task % blocks_ + 1) / blocks_;
+        const OuterRange tokens{
+            state_.n_tokens() * (task % blocks_) / blocks_,
+            state_.n_tokens() * (task % blocks_ + 1) / blocks_ - state_.n_tokens() * (task % blocks_) / blocks_};
+        if (panel < panels_) {
+            add_inputs(panel, tokens, scratch);
+        } else {
+            add_linear(state_.layer.pass.router, state_.memory.d_logits, panel - panels_, tokens,
+                       state_.gradients.router_input, scratch);
+        }
+    }
+
+private:
+    static constexpr std::size_t width = Panel<T>::width;
+
+    void add_inputs(std::size_t panel, OuterRange tokens, const BackwardScratch<T>& scratch) const {
+        const std::size_t begin = tokens.first;
+        const std::size_t end = tokens.first + tokens.count;
         if (!state_.options.accumulate_dx) {
             for (std::size_t t = begin; t < end; ++t) {
                 std::fill_n(state_.dx.row(t) + panel * width, columns(panel), T(0));
@@ -301,16 +318,13 @@ public:
         }
         const PassLayer<T>& layer = state_.layer.pass;
         if (layer.shared.gated()) {
-            add_linear(layer.shared.gate(), state_.memory.d_shared, panel, begin, end, scratch);
+            add_linear(layer.shared.gate(), state_.memory.d_shared, panel, tokens, state_.dx, scratch);
         }
         const bool own_input = state_.tape.router_input().data() != state_.tape.x().data();
         if (state_.options.through_router && !own_input && state_.tape.logits().cols() > 0) {
-            add_linear(layer.router, state_.memory.d_logits, panel, begin, end, scratch);
+            add_linear(layer.router, state_.memory.d_logits, panel, tokens, state_.dx, scratch);
         }
     }
-
-private:
-    static constexpr std::size_t width = Panel<T>::width;
 
     [[nodiscard]] std::size_t columns(std::size_t panel) const {
         return (std::min)(width, state_.dy.cols() - panel * width);
@@ -366,10 +380,14 @@ private:
         }
     }
 
-    void add_linear(const LinearRef<T>& linear, std::span<const T> d_outputs, std::size_t panel, std::size_t begin,
-                    std::size_t end, const BackwardScratch<T>& scratch) const {
+    /// A panel of columns of `target` += d_outputs times the weights, for the tokens that are no padding: a row of
+    /// padding is zero, which times a NaN would not be.
+    void add_linear(const LinearRef<T>& linear, std::span<const T> d_outputs, std::size_t panel, OuterRange tokens,
+                    const MatrixView<T>& target, const BackwardScratch<T>& scratch) const {
         std::array<const T*, max_task_rows> rows;
-        for (std::size_t first = begin; first < end; first += max_task_rows) {
+        const std::size_t n = (std::min)(width, target.cols() - panel * width);
+        const std::size_t end = tokens.first + tokens.count;
+        for (std::size_t first = tokens.first; first < end; first += max_task_rows) {
             const std::size_t count = (std::min)(max_task_rows, end - first);
             for (std::size_t r = 0; r < count; ++r) {
                 rows[r] = d_outputs.data() + (first + r) * linear.outputs();
@@ -380,16 +398,16 @@ private:
                                      linear.gather_transposed(panel * width, from, depth, block);
                                  });
             for (std::size_t r = 0; r < count; ++r) {
-                if (state_.tape.is_valid(first + r)) {  // a row of padding is zero, which times a NaN would not be
-                    add_scaled(T(1), scratch.panel.sums.data() + r * width, columns(panel),
-                               state_.dx.row(first + r) + panel * width);
+                if (state_.tape.is_valid(first + r)) {
+                    add_scaled(T(1), scratch.panel.sums.data() + r * width, n, target.row(first + r) + panel * width);
                 }
             }
         }
     }
 
     const BackwardState<T>& state_;
-    std::size_t panels_;
+    std::size_t panels_;         ///< of dx, 0 where it is not wanted
+    std::size_t router_panels_;  ///< of the gradient of a router's input of its own
     std::size_t blocks_;
 };
 

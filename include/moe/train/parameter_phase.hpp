@@ -109,14 +109,16 @@ private:
     /// A column of biases += the sum of rows, times `scale` if there is one.
     static void add_rows(const MutableStack<T>& stack, std::size_t e, std::span<const T* const> rows,
                          std::span<const T> scale) {
-        if (stack.empty()) {
-            return;
+        if (!stack.empty()) {
+            const auto column = stack.matrix(e);
+            add_rows(column.data, column.output_stride, stack.outputs(), rows, scale);
         }
-        const auto column = stack.matrix(e);
-        for (std::size_t o = 0; o < stack.outputs(); ++o) {
-            T& sum = column.data[o * column.output_stride];
-            for (std::size_t r = 0; r < rows.size(); ++r) {
-                sum += scale.empty() ? rows[r][o] : scale[r] * rows[r][o];
+    }
+    static void add_rows(T* sums, std::size_t stride, std::size_t n, std::span<const T* const> rows,
+                         std::span<const T> scale) {
+        for (std::size_t r = 0; r < rows.size(); ++r) {
+            for (std::size_t o = 0; o < n; ++o) {
+                sums[o * stride] += scale.empty() ? rows[r][o] : scale[r] * rows[r][o];
             }
         }
     }
@@ -131,39 +133,8 @@ private:
         outer(state_.gradients.router, 0, {d_logits, 0, n_logits},
               {inputs, task * strip, cut(state_.tape.router_input().cols(), task)}, scratch);
         if (task == 0) {
-            add_to(state_.gradients.router_bias, d_logits);
-        }
-        const MatrixView<T>& own = state_.gradients.router_input;
-        if (task == 0 && own.rows() > 0) {
-            add_router_input(own, scratch);
-        }
-    }
-
-    static void add_to(std::span<T> sums, std::span<const T* const> rows) {
-        for (std::size_t i = 0; i < sums.size(); ++i) {
-            for (const T* const row : rows) {
-                sums[i] += row[i];
-            }
-        }
-    }
-
-    /// The gradient of a router's input that is not x: d_logits times the weights, by one worker.
-    void add_router_input(const MatrixView<T>& own, const BackwardScratch<T>& scratch) const {
-        constexpr std::size_t width = Panel<T>::width;
-        const LinearRef<T>& linear = state_.layer.pass.router;
-        for (std::size_t t = 0; t < state_.n_tokens(); ++t) {
-            if (!state_.tape.is_valid(t)) {
-                continue;
-            }
-            const T* const row = state_.memory.d_logits.data() + t * linear.outputs();
-            for (std::size_t panel = 0; panel < divide_up(own.cols(), width); ++panel) {
-                multiply_gathered<T>(as_bytes<T>(std::span<const T* const>(&row, 1), scratch.panel), linear.outputs(),
-                                     1, scratch.panel, [&](std::size_t, std::size_t from, std::size_t depth, T* block) {
-                                         linear.gather_transposed(panel * width, from, depth, block);
-                                     });
-                add_scaled(T(1), scratch.panel.sums.data(), (std::min)(width, own.cols() - panel * width),
-                           own.row(t) + panel * width);
-            }
+            const std::span<T> bias = state_.gradients.router_bias;
+            add_rows(bias.data(), 1, bias.size(), d_logits, {});
         }
     }
 

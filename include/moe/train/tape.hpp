@@ -25,12 +25,14 @@ public:
     [[nodiscard]] bool recorded() const noexcept { return recorded_; }
 
     [[nodiscard]] PlanView<T> plan() const& noexcept { return plan_; }
+    PlanView<T> plan() const&& = delete;  // temporary: give it a name, this is a view of it
     [[nodiscard]] MatrixView<const T> x() const noexcept { return x_; }
     [[nodiscard]] MatrixView<const T> router_input() const noexcept { return router_input_; }
     /// (n_tokens, n_logits), without rows where the gate read none.
     [[nodiscard]] MatrixView<const T> logits() const& noexcept {
         return view(logits_.data(), n_logits_ == 0 ? 0 : x_.rows(), n_logits_);
     }
+    MatrixView<const T> logits() const&& = delete;  // temporary: give it a name, this is a view of it
     /// The same shape: what is added to the gradients of the logits, by losses of the routing or by hand. Zero at
     /// first.
     [[nodiscard]] MatrixView<T> d_logits() & noexcept {
@@ -38,13 +40,16 @@ public:
     }
     /// (n_assignments) once the backward pass is done: the gradients of the weights of the plan, for whoever made them.
     [[nodiscard]] std::span<const T> d_weights() const& noexcept { return d_weights_; }
+    std::span<const T> d_weights() const&& = delete;  // temporary: give it a name, this is a view of it
     /// (n_tokens, max_per_token) experts in the order the gate chose them, dropped ones included; no rows for given
     /// plans.
     [[nodiscard]] MatrixView<const ExpertId> choices() const& noexcept {
         return view(choices_.data(), max_per_token_ == 0 ? 0 : x_.rows(), max_per_token_);
     }
+    MatrixView<const ExpertId> choices() const&& = delete;  // temporary: give it a name, this is a view of it
     /// (n_tokens) 0 for padding, or empty: all valid.
     [[nodiscard]] std::span<const std::uint8_t> valid() const& noexcept { return valid_; }
+    std::span<const std::uint8_t> valid() const&& = delete;  // temporary: give it a name, this is a view of it
     /// What is to be added to the gradients of a token's logits.
     [[nodiscard]] std::span<const T> extra_of(std::size_t t) const noexcept {
         return std::span<const T>(d_logits_).subspan(t * n_logits_, n_logits_);
