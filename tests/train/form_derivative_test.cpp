@@ -2,7 +2,7 @@
 #include <cstddef>
 #include <limits>
 
-#include "moe/train/form_derivative.hpp"
+#include "moe/train/backward/form_derivative.hpp"
 #include "support/catch.hpp"
 
 namespace moe_test::form_derivative_test {

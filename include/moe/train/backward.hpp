@@ -5,8 +5,10 @@
 #include <span>
 
 #include "../layer/pass/check_call.hpp"
-#include "backward_state.hpp"
-#include "parameter_phase.hpp"
+#include "backward/input_phase.hpp"
+#include "backward/parameter_phase.hpp"
+#include "backward/strip_phase.hpp"
+#include "backward/token_phase.hpp"
 
 namespace moe::inline MOE_ABI {
 

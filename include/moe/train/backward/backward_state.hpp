@@ -4,11 +4,11 @@
 #include <cstddef>
 #include <span>
 
-#include "../kernels/outer_product.hpp"
-#include "../layer/pass/pass_memory.hpp"
+#include "../../kernels/outer_product.hpp"
+#include "../../layer/pass/pass_memory.hpp"
+#include "../parts/gradients.hpp"
+#include "../parts/tape.hpp"
 #include "backward_layer.hpp"
-#include "gradients.hpp"
-#include "tape.hpp"
 
 namespace moe::inline MOE_ABI {
 
@@ -74,7 +74,23 @@ struct BackwardScratch {
     }
 };
 
-/// What the phases of a backward pass share.
+namespace detail {
+
+/// Rows as products take them, in the scratch of the worker.
+template <class T>
+[[nodiscard]] RowPointers as_bytes(std::span<const T* const> rows, const PanelScratch<T>& scratch) {
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+        scratch.rows[r] = reinterpret_cast<const std::byte*>(rows[r]);
+    }
+    return scratch.rows.first(rows.size());
+}
+
+}  // namespace detail
+
+/// What the phases of a backward pass share. They run in order, all workers done with one before the next begins:
+/// hidden values and their derivatives (StripPhase), weights and logits (TokenPhase), dx (InputPhase), parameters
+/// (ParameterPhase). Equations: see reference/backward/. Every number is summed by one worker in one order, whatever
+/// their number.
 template <class T>
 struct BackwardState {
     const BackwardLayer<T>& layer;

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "../experts/weight_stack.hpp"
+#include "../../experts/weight_stack.hpp"
 
 namespace moe::inline MOE_ABI {
 

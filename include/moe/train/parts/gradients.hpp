@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "../core/matrix_view.hpp"
+#include "../../core/matrix_view.hpp"
 #include "mutable_stack.hpp"
 
 namespace moe::inline MOE_ABI {

@@ -6,9 +6,9 @@
 #include <span>
 #include <vector>
 
-#include "../gating/selection.hpp"
-#include "../layer/parts/layer_options.hpp"
-#include "../layer/parts/observer.hpp"
+#include "../../gating/selection.hpp"
+#include "../../layer/parts/layer_options.hpp"
+#include "../../layer/parts/observer.hpp"
 
 namespace moe::inline MOE_ABI {
 
@@ -38,8 +38,10 @@ public:
     [[nodiscard]] MatrixView<T> d_logits() & noexcept {
         return view(d_logits_.data(), n_logits_ == 0 ? 0 : x_.rows(), n_logits_);
     }
-    /// (n_assignments) once the backward pass is done: the gradients of the weights of the plan, for whoever made them.
+    /// (n_assignments) of the weights of the plan: what losses of the weights add before the backward pass, zero at
+    /// first, and what they sum to once it is done, for whoever made the weights.
     [[nodiscard]] std::span<const T> d_weights() const& noexcept { return d_weights_; }
+    [[nodiscard]] std::span<T> d_weights() & noexcept { return d_weights_; }
     std::span<const T> d_weights() const&& = delete;  // temporary: give it a name, this is a view of it
     /// (n_tokens, max_per_token) experts in the order the gate chose them, dropped ones included; no rows for given
     /// plans.

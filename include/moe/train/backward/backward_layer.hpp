@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "../gating/backward.hpp"
-#include "../layer/pass/pass_layer.hpp"
+#include "../../gating/backward.hpp"
+#include "../../layer/pass/pass_layer.hpp"
 #include "backward_experts.hpp"
 
 namespace moe::inline MOE_ABI {

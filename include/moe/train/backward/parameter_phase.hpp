@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <span>
 
-#include "backward_phases.hpp"
+#include "null_mix.hpp"
 
 namespace moe::inline MOE_ABI::detail {
 

@@ -7,9 +7,9 @@
 #include <span>
 #include <type_traits>
 
-#include "../experts/expert_bank.hpp"
-#include "../experts/joined_experts.hpp"
-#include "../experts/packed_experts.hpp"
+#include "../../experts/expert_bank.hpp"
+#include "../../experts/joined_experts.hpp"
+#include "../../experts/packed_experts.hpp"
 #include "form_derivative.hpp"
 
 namespace moe::inline MOE_ABI {

@@ -6,7 +6,7 @@
 #include <numbers>
 #include <type_traits>
 
-#include "../experts/any_form.hpp"
+#include "../../experts/any_form.hpp"
 
 namespace moe::inline MOE_ABI {
 
