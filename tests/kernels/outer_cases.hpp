@@ -29,7 +29,7 @@ class Scratch {
 public:
     Scratch()
         : left_(std::vector<T>(moe::OuterBlock<T>::tokens * moe::OuterBlock<T>::rows, poison<T>), Side::end),
-          right_(std::vector<T>(moe::OuterBlock<T>::few_bytes / sizeof(T), poison<T>), Side::end) {}
+          right_(std::vector<T>(moe::OuterBlock<T>::run_bytes / sizeof(T), poison<T>), Side::end) {}
 
     operator moe::OuterScratch<T>() const { return {{left_.data(), left_.size()}, {right_.data(), right_.size()}}; }
 

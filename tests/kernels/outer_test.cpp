@@ -256,7 +256,7 @@ TEST_CASE("the accumulators of an outer tile fit in the registers, its operands 
         const std::size_t columns = moe::OuterBlock<float>::columns_of(count);
         CHECK(columns > 0);
         CHECK(columns % Tile::columns == 0);
-        CHECK(columns * count * sizeof(float) <= moe::OuterBlock<float>::few_bytes);
+        CHECK(columns * count * sizeof(float) <= moe::OuterBlock<float>::run_bytes);
     }
     moe::Workspace workspace;
     moe::Arena measure;
@@ -265,7 +265,7 @@ TEST_CASE("the accumulators of an outer tile fit in the registers, its operands 
     moe::Arena arena = workspace.arena();
     const auto scratch = moe::OuterScratch<double>::take(arena);
     CHECK(scratch.left.size() == moe::OuterBlock<double>::tokens * moe::OuterBlock<double>::rows);
-    CHECK(scratch.right.size_bytes() == moe::OuterBlock<double>::few_bytes);
+    CHECK(scratch.right.size_bytes() == moe::OuterBlock<double>::run_bytes);
 }
 
 }  // namespace moe_test::outer_test

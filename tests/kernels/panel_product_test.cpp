@@ -69,9 +69,10 @@ moe::PackedPanels one_panel(const std::vector<Element>& panel) {
 template <class T>
 std::vector<T> gathered(Scratch<T>& scratch, moe::RowPointers rows, std::size_t k, const std::vector<T>& panel) {
     return scratch.sums(rows.size(), [&](const moe::PanelScratch<T>& s) {
-        moe::multiply_gathered<T>(rows, k, 1, s, [&](std::size_t, std::size_t first, std::size_t depth, T* buffer) {
+        const auto gather = [&](std::size_t, std::size_t first, std::size_t depth, T* buffer) {
             std::copy_n(&panel[first * width_of<T>], depth * width_of<T>, buffer);
-        });
+        };
+        moe::multiply_gathered<T>(rows, k, 1, s, {gather});
     });
 }
 

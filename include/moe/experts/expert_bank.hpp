@@ -73,6 +73,17 @@ void gather_hidden(const ExpertWeights<W>& weights, std::size_t e, std::size_t p
     }
     pack_columns(weights.up, e, panel * columns, columns, first, depth, gated ? target + columns : target);
 }
+/// Where that reads.
+template <WeightElement W>
+[[nodiscard]] FarBlock locate_hidden(const ExpertWeights<W>& weights, std::size_t e, std::size_t panel,
+                                     std::size_t first, std::size_t depth) {
+    constexpr std::size_t width = Panel<ComputeType<W>>::width;
+    if (weights.gate.empty()) {
+        return {locate_columns(weights.up, e, panel * width, width, first, depth)};
+    }
+    return {locate_columns(weights.gate, e, panel * (width / 2), width / 2, first, depth),
+            locate_columns(weights.up, e, panel * (width / 2), width / 2, first, depth)};
+}
 template <WeightElement W, class Target>
 void gather_output(const ExpertWeights<W>& weights, std::size_t e, std::size_t panel, std::size_t first,
                    std::size_t depth, Target* target) {
@@ -109,19 +120,26 @@ template <WeightElement W>
 void multiply_hidden(const ExpertWeights<W>& weights, std::size_t e, PanelRange panels, RowPointers rows,
                      const PanelScratch<ComputeType<W>>& scratch) {
     using T = ComputeType<W>;
-    multiply_gathered<T>(rows, weights.up.inputs(), panels.count, scratch,
-                         [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
-                             gather_hidden(weights, e, panels.first + i, first, depth, block);
-                         });
+    const auto gather = [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
+        gather_hidden(weights, e, panels.first + i, first, depth, block);
+    };
+    const auto locate = [&](std::size_t i, std::size_t first, std::size_t depth) {
+        return locate_hidden(weights, e, panels.first + i, first, depth);
+    };
+    multiply_gathered<T>(rows, weights.up.inputs(), panels.count, scratch, {gather, locate});
 }
 template <WeightElement W>
 void multiply_output(const ExpertWeights<W>& weights, std::size_t e, PanelRange panels, RowPointers rows,
                      const PanelScratch<ComputeType<W>>& scratch) {
     using T = ComputeType<W>;
-    multiply_gathered<T>(rows, weights.down.inputs(), panels.count, scratch,
-                         [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
-                             gather_output(weights, e, panels.first + i, first, depth, block);
-                         });
+    const auto gather = [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
+        gather_output(weights, e, panels.first + i, first, depth, block);
+    };
+    const auto locate = [&](std::size_t i, std::size_t first, std::size_t depth) {
+        constexpr std::size_t width = Panel<T>::width;
+        return FarBlock{locate_columns(weights.down, e, (panels.first + i) * width, width, first, depth)};
+    };
+    multiply_gathered<T>(rows, weights.down.inputs(), panels.count, scratch, {gather, locate});
 }
 
 }  // namespace detail

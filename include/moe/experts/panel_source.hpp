@@ -81,6 +81,14 @@ void pack_columns(const WeightStack<W>& stack, std::size_t e, std::size_t first_
     pack_block(stack.block(e, first_output, valid), first_input, depth, columns, target, Panel<ComputeType<W>>::width);
 }
 
+/// Where that reads.
+template <WeightElement W>
+[[nodiscard]] FarRows locate_columns(const WeightStack<W>& stack, std::size_t e, std::size_t first_output,
+                                     std::size_t columns, std::size_t first_input, std::size_t depth) {
+    const std::size_t valid = (std::min)(columns, stack.outputs() - first_output);
+    return far_rows(stack.block(e, first_output, valid), first_input, depth);
+}
+
 }  // namespace detail
 
 }  // namespace moe::inline MOE_ABI

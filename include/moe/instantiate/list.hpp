@@ -8,7 +8,7 @@ namespace moe::inline MOE_ABI {
 
 #define MOE_INSTANTIATE_COMPUTE(T)                                                                                     \
     MOE_INSTANTIATE void multiply_gathered<T>(RowPointers, std::size_t, std::size_t, const PanelScratch<T>&,           \
-                                              GatherBlock<T>);                                                         \
+                                              const GatheredPanels<T>&);                                               \
     MOE_INSTANTIATE void detail::apply_form_to_rows<T, AnyForm>(                                                       \
         const AnyForm&, const PanelLayout<T>&, const ActivationFormat<T>&, std::size_t, std::size_t,                   \
         std::span<const T>, const T*, const T*, std::byte*, std::size_t);                                              \

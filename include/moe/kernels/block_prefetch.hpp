@@ -1,12 +1,27 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 
 #include "../core/index.hpp"
 #include "tile.hpp"
 
-namespace moe::inline MOE_ABI::detail {
+namespace moe::inline MOE_ABI {
+
+/// Where the weights of a block lie in the user's memory: `rows` runs of `bytes` bytes, `stride` bytes apart. Without
+/// rows: nowhere that is worth asking for.
+struct FarRows {
+    const std::byte* first = nullptr;
+    std::size_t rows = 0;
+    std::size_t stride = 0;
+    std::size_t bytes = 0;
+};
+
+/// A block is gathered from one matrix, or a half of it from each of two.
+using FarBlock = std::array<FarRows, 2>;
+
+namespace detail {
 
 /// What the tiles of a block ask for while they work on it: the block that follows, shared evenly among them and over
 /// the `steps` steps of each. A core has few requests under way at once, and its own loads wait behind them: all lines
@@ -21,7 +36,15 @@ public:
         per_step_ = divide_up(lines_, n_tiles * steps);
         per_tile_ = per_step_ * steps;
         // a single tile reads the block itself, from front to back, right behind
-        pages_ = n_tiles > 1 ? std::max<std::size_t>(1, bytes / Prefetch::page) : 1;
+        rows_ = n_tiles > 1 ? std::max<std::size_t>(1, bytes / Prefetch::page) : 1;
+    }
+    BlockPrefetch(const FarRows& far, std::size_t n_tiles, std::size_t steps) noexcept
+        : next_(far.first),
+          lines_(far.rows * divide_up(far.bytes, Prefetch::line)),
+          rows_(far.rows),
+          stride_(far.stride) {
+        per_step_ = divide_up(lines_, n_tiles * steps);
+        per_tile_ = per_step_ * steps;
     }
 
     [[nodiscard]] BlockPrefetch from(const std::byte* next) const noexcept {
@@ -35,8 +58,8 @@ public:
         if (begin >= lines_) {
             return {};
         }
-        const std::size_t page = begin % pages_;
-        return {next_ + page * Prefetch::page + begin / pages_ * Prefetch::line, per_step_, pages_, page};
+        const std::size_t row = begin % rows_;
+        return {next_ + row * stride_ + begin / rows_ * Prefetch::line, per_step_, rows_, row, stride_};
     }
 
 private:
@@ -44,7 +67,28 @@ private:
     std::size_t lines_ = 0;
     std::size_t per_step_ = 0;
     std::size_t per_tile_ = 0;
-    std::size_t pages_ = 1;
+    std::size_t rows_ = 1;
+    std::size_t stride_ = Prefetch::page;
 };
 
-}  // namespace moe::inline MOE_ABI::detail
+/// The same for a block that will be gathered: its two halves one after the other.
+class GatherPrefetch {
+public:
+    GatherPrefetch(const FarBlock& far, std::size_t n_tiles, std::size_t steps) noexcept
+        : of_first_(far[1].rows == 0 ? n_tiles : n_tiles / 2),
+          first_(far[0], (std::max<std::size_t>)(1, of_first_), steps),
+          second_(far[1], n_tiles - (std::min)(of_first_, n_tiles - 1), steps) {}
+
+    [[nodiscard]] Prefetch tile(std::size_t index) const noexcept {
+        return index < of_first_ ? first_.tile(index) : second_.tile(index - of_first_);
+    }
+
+private:
+    std::size_t of_first_;  ///< tiles
+    BlockPrefetch first_;
+    BlockPrefetch second_;
+};
+
+}  // namespace detail
+
+}  // namespace moe::inline MOE_ABI

@@ -44,29 +44,32 @@ struct OuterBlock {
     /// Tokens between a load and a store of C. 64 are 3 to 5 % slower.
     static constexpr std::size_t tokens = 128;
 
-    /// Columns of b copied at once, 32 KB with 128 tokens. A half or a quarter, which would leave room in the first
-    /// level, is 10 % slower: it is read from the second without loss, but the rows of C are touched in shorter
-    /// pieces. Copying 128 to 512 columns and working on 64 of them at a time was no faster.
+    /// Columns of b copied at once, 32 KB with 128 tokens, where the second level is small. A half or a quarter, which
+    /// would leave room in the first level, is 10 % slower: it is read from the second without loss, but the rows of C
+    /// are touched in shorter pieces. Copying 128 to 512 columns and working on 64 of them at a time was no faster.
     static constexpr std::size_t columns = Panel<T>::width;
 
-    /// Bytes of b copied at once with few tokens: as many columns as these hold, so that C is read and written along
-    /// its rows. 32 KB are 8 % slower with 8 tokens, 128 KB no faster.
-    static constexpr std::size_t few_bytes = 64 * 1024;
+    /// Bytes of b copied at once with few tokens, so that C is read and written along its rows: as many columns as
+    /// these hold. 32 KB are 8 % slower with 8 tokens, 128 KB no faster. Processors with AVX-512 have 1 MB of second
+    /// level and more, and take so much with any number of tokens: 64 columns are 15 % slower there, 64 KB 5 %, 512 KB
+    /// no faster, with C in memory (768 x 2048 floats, 128 to 512 tokens).
+    static constexpr bool wide = vector_registers >= 32;
+    static constexpr std::size_t run_bytes = (wide ? 256 : 64) * 1024;
 
     /// Columns of a, the rows of C, copied at once: b is copied anew for each block of them. 192 are 2 to 4 % slower,
     /// 96, as a task of 96 rows has, 5 to 10 %; 768, all of this L2, are no faster than 384.
     static constexpr std::size_t rows = 1536 / sizeof(T);
 
     static_assert(columns % OuterTile<T>::columns == 0 && rows % OuterTile<T>::rows == 0);
-    static_assert(tokens * columns * sizeof(T) <= few_bytes);
+    static_assert(tokens * columns * sizeof(T) <= run_bytes);
 
     /// Columns of b copied at once with `count` tokens.
     [[nodiscard]] static constexpr std::size_t columns_of(std::size_t count) noexcept {
-        return count > OuterTile<T>::few_tokens ? columns : few_bytes / sizeof(T) / count / columns * columns;
+        return wide || count <= OuterTile<T>::few_tokens ? run_bytes / sizeof(T) / count / columns * columns : columns;
     }
 };
 
-/// Scratch of one worker, 256 KB.
+/// Scratch of one worker, 256 KB, with AVX-512 448 KB.
 template <class T>
 struct OuterScratch {
     std::span<T> left;   ///< strips of OuterTile<T>::rows columns of a, each (tokens, rows)
@@ -74,7 +77,7 @@ struct OuterScratch {
 
     [[nodiscard]] static OuterScratch take(Arena& arena) {
         return {arena.take<T>(OuterBlock<T>::tokens * OuterBlock<T>::rows),
-                arena.take<T>(OuterBlock<T>::few_bytes / sizeof(T))};
+                arena.take<T>(OuterBlock<T>::run_bytes / sizeof(T))};
     }
 };
 
@@ -188,7 +191,7 @@ void add_outer_block(const OuterRows<T>& b, OuterRange tokens, OuterRange rows, 
         const OuterRange next = next_columns(columns, most, b.columns);
         pack_outer<width>(b, tokens, columns, width, scratch.right.data());
         for (std::size_t s = 0; s < n_strips; ++s) {
-            if (tokens.count > OuterTile<T>::few_tokens) {
+            if (!OuterBlock<T>::wide && tokens.count > OuterTile<T>::few_tokens) {
                 prefetch_outer(b, tokens, next, s, n_strips);
             }
             const OuterTarget<T> at = c.at(rows.first + s * height, columns.first);
@@ -212,8 +215,9 @@ void add_outer_block(const OuterRows<T>& b, OuterRange tokens, OuterRange rows, 
 /// whose operand they are in. Without tokens C stays as it is. C shares no memory with the rows; what lies between its
 /// elements is neither read nor written. One thread, no allocation; 2 * tokens * rows * columns operations.
 ///
-/// Single-threaded parts of the FMA peak at 768 x 2048 floats, AVX2 (medians beside a probe, on a busy machine): 0.48
-/// with 8 tokens, where reading and writing C sets the speed, 0.66 with 32, 0.75 with 128 and with 1,024.
+/// Single-threaded parts of the FMA peak at 768 x 2048 floats, C out of memory (medians beside a probe, on busy
+/// machines). AVX2: 0.48 with 8 tokens, where reading and writing C sets the speed, 0.66 with 32, 0.75 with 128 and
+/// with 1,024. AVX-512, whose peak is twice as high: 0.25, 0.65, 0.79 and, with 512, 0.81.
 template <class T>
 void add_outer(const OuterRows<T>& a, const OuterRows<T>& b, const OuterTarget<T>& c,
                const OuterScratch<T>& scratch) noexcept {

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <cstring>
+#include <type_traits>
 
+#include "arch/transpose.hpp"
+#include "block_prefetch.hpp"
 #include "convert.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -19,32 +21,78 @@ struct WeightBlock {
     std::size_t input_stride;   ///< elements between inputs
 };
 
+namespace detail {
+
+/// Outputs [o0, o0 + outputs), inputs [k0, k0 + inputs) of a block whose inputs are neighbours, at most `edge` of each:
+/// turned over in the first-level cache, line by line.
+template <std::size_t edge, class W, class Target>
+inline void pack_square(const W* source, std::size_t stride, std::size_t outputs, std::size_t inputs,
+                        Target* MOE_RESTRICT target, std::size_t target_stride) noexcept {
+    [[maybe_unused]] const bool whole = outputs == edge && inputs == edge;
+    if constexpr (std::is_same_v<W, Target> && arch::shuffles_squares<Target>) {
+        if (whole) {
+            return arch::transpose_square(source, stride, target, target_stride);
+        }
+    }
+    std::array<std::array<Target, edge>, edge> square;
+    for (std::size_t o = 0; o < outputs; ++o) {
+        convert_run(source + o * stride, inputs, square[o].data());
+    }
+    if constexpr (arch::shuffles_squares<Target>) {
+        if (whole) {
+            return arch::transpose_square(square[0].data(), edge, target, target_stride);
+        }
+    }
+    for (std::size_t k = 0; k < inputs; ++k) {
+        for (std::size_t o = 0; o < outputs; ++o) {
+            target[k * target_stride + o] = square[o][k];
+        }
+    }
+}
+
+/// Values of a square: as many as a vector has where it is shuffled, else 16, a line of floats.
+template <class Target>
+[[nodiscard]] constexpr std::size_t square_edge() noexcept {
+    if constexpr (arch::shuffles_squares<Target>) {
+        return lanes<Target>;
+    } else {
+        return 16;
+    }
+}
+
+}  // namespace detail
+
+/// Where pack_block() will read.
+template <class W>
+[[nodiscard]] inline FarRows far_rows(const WeightBlock<W>& block, std::size_t first, std::size_t depth) noexcept {
+    const auto* const origin = reinterpret_cast<const std::byte*>(block.data + first * block.input_stride);
+    if (block.output_stride == 1) {
+        return {origin, depth, block.input_stride * sizeof(W), block.outputs * sizeof(W)};
+    }
+    if (block.input_stride == 1) {
+        return {origin, block.outputs, block.output_stride * sizeof(W), depth * sizeof(W)};
+    }
+    return {};
+}
+
 /// Copies outputs [0, block.outputs) and inputs [first, first + depth) of `block` into panel order: input k, output o
 /// at `target[k * target_stride + o]`; outputs up to `padded` are zero. Target is the storage type, or its compute
 /// type. Reads and writes each element once; complexity padded * depth.
 template <class W, class Target>
 inline void pack_block(const WeightBlock<W>& block, std::size_t first, std::size_t depth, std::size_t padded,
                        Target* MOE_RESTRICT target, std::size_t target_stride) noexcept {
-    constexpr std::size_t edge = 16;  // a square of 16 x 16 floats turned over in the first-level cache, line by line
     const W* const origin = block.data + first * block.input_stride;
     if (block.output_stride == 1) {  // already in panel order
         for (std::size_t k = 0; k < depth; ++k) {
             convert_run(origin + k * block.input_stride, block.outputs, target + k * target_stride);
         }
     } else if (block.input_stride == 1) {
-        std::array<std::array<Target, edge>, edge> square;
-        for (std::size_t o0 = 0; o0 < block.outputs; o0 += edge) {
-            const std::size_t outputs = (std::min)(edge, block.outputs - o0);
-            for (std::size_t k0 = 0; k0 < depth; k0 += edge) {
-                const std::size_t inputs = (std::min)(edge, depth - k0);
-                for (std::size_t o = 0; o < outputs; ++o) {
-                    convert_run(origin + (o0 + o) * block.output_stride + k0, inputs, square[o].data());
-                }
-                for (std::size_t k = 0; k < inputs; ++k) {
-                    for (std::size_t o = 0; o < outputs; ++o) {
-                        target[(k0 + k) * target_stride + o0 + o] = square[o][k];
-                    }
-                }
+        constexpr std::size_t edge = detail::square_edge<Target>();
+        for (std::size_t o = 0; o < block.outputs; o += edge) {
+            for (std::size_t k = 0; k < depth; k += edge) {
+                detail::pack_square<edge>(origin + o * block.output_stride + k, block.output_stride,
+                                          (std::min)(edge, block.outputs - o), (std::min)(edge, depth - k),
+                                          target + k * target_stride + o, target_stride);
             }
         }
     } else {

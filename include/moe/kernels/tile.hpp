@@ -48,8 +48,9 @@ template <class T>
     return vectors;
 }
 
-/// Memory a kernel asks for while it computes: `lines` cache lines in every step, in turn from each page of a block.
-/// The hardware continues a stream on its own, but only to the end of its page of 4 KB, and continues several at once.
+/// Memory a kernel asks for while it computes: `lines` cache lines in every step, in turn from each row of a block. Of
+/// packed panels a row is a page of 4 KB: the hardware continues a stream on its own, but only to the end of its page,
+/// and continues several at once.
 struct Prefetch {
     static constexpr std::size_t line = 64;
     static constexpr std::size_t page = 4096;
@@ -57,16 +58,17 @@ struct Prefetch {
 
     const std::byte* next = nullptr;
     std::size_t lines = 0;
-    std::size_t pages = 1;
-    std::size_t in_page = 0;  ///< which of them `next` is in
+    std::size_t rows = 1;
+    std::size_t in_row = 0;  ///< which of them `next` is in
+    std::size_t stride = page;
 
     MOE_ALWAYS_INLINE void step() noexcept {
         for (std::size_t i = 0; i < lines; ++i) {
             prefetch_line(next);
-            next += page;
-            if (++in_page == pages) {
-                in_page = 0;
-                next += line - pages * page;
+            next += stride;
+            if (++in_row == rows) {
+                in_row = 0;
+                next += line - rows * stride;
             }
         }
     }

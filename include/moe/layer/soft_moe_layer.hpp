@@ -298,30 +298,30 @@ private:
         constexpr std::size_t width = Panel<T>::width;
         const detail::ProductCut cut(n_rows, divide_up(d_model(), width), call.threads.concurrency(),
                                      Panel<T>::tile_rows);
-        detail::run_tasks(
-            "SoftMoELayer", call.threads, cut.n_tasks(), n_rows * k * d_model(),
-            [&](std::size_t task, std::size_t ith) {
-                const auto part = cut.part(task);
-                const PanelScratch<T> scratch = call.memory.scratch.of(ith);
-                const RowPointers rows =
-                    point_at(scratch, part.n_rows, [&](std::size_t r) { return weights + (part.first_row + r) * k; });
-                const auto columns = [&](std::size_t i) {
-                    return (std::min)(width, d_model() - (part.panels.first + i) * width);
-                };
-                multiply_gathered<T>(rows, k, part.panels.count, scratch,
-                                     [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
-                                         for (std::size_t j = 0; j < depth; ++j, block += width) {
-                                             const T* const from = value(first + j) + (part.panels.first + i) * width;
-                                             std::fill(std::copy_n(from, columns(i), block), block + width, T(0));
-                                         }
-                                     });
-                for (std::size_t i = 0; i < part.panels.count; ++i) {
-                    for (std::size_t r = 0; r < part.n_rows; ++r) {
-                        write(part.first_row + r, (part.panels.first + i) * width, columns(i),
-                              scratch.sums_of(i, part.n_rows) + r * width);
-                    }
-                }
-            });
+        detail::run_tasks("SoftMoELayer", call.threads, cut.n_tasks(), n_rows * k * d_model(),
+                          [&](std::size_t task, std::size_t ith) {
+                              const auto part = cut.part(task);
+                              const PanelScratch<T> scratch = call.memory.scratch.of(ith);
+                              const RowPointers rows = point_at(scratch, part.n_rows, [&](std::size_t r) {
+                                  return weights + (part.first_row + r) * k;
+                              });
+                              const auto columns = [&](std::size_t i) {
+                                  return (std::min)(width, d_model() - (part.panels.first + i) * width);
+                              };
+                              const auto gather = [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
+                                  for (std::size_t j = 0; j < depth; ++j, block += width) {
+                                      const T* const from = value(first + j) + (part.panels.first + i) * width;
+                                      std::fill(std::copy_n(from, columns(i), block), block + width, T(0));
+                                  }
+                              };
+                              multiply_gathered<T>(rows, k, part.panels.count, scratch, {gather});
+                              for (std::size_t i = 0; i < part.panels.count; ++i) {
+                                  for (std::size_t r = 0; r < part.n_rows; ++r) {
+                                      write(part.first_row + r, (part.panels.first + i) * width, columns(i),
+                                            scratch.sums_of(i, part.n_rows) + r * width);
+                                  }
+                              }
+                          });
     }
 
     static void clear_padding(const Call& call) {

@@ -111,11 +111,14 @@ void Linear<W>::multiply(PanelRange panels, RowPointers x, const PanelScratch<T>
         const std::size_t bytes = inputs() * Panel<T>::width * sizeof(W);
         multiply_packed<W>(x, inputs(), {panels_->data() + panels.first * bytes, panels.count, bytes}, scratch);
     } else {
-        multiply_gathered<T>(x, inputs(), panels.count, scratch,
-                             [&](std::size_t i, std::size_t k, std::size_t depth, T* block) {
-                                 detail::pack_columns(weight_, 0, (panels.first + i) * Panel<T>::width, Panel<T>::width,
-                                                      k, depth, block);
-                             });
+        constexpr std::size_t width = Panel<T>::width;
+        const auto gather = [&](std::size_t i, std::size_t k, std::size_t depth, T* block) {
+            detail::pack_columns(weight_, 0, (panels.first + i) * width, width, k, depth, block);
+        };
+        const auto locate = [&](std::size_t i, std::size_t k, std::size_t depth) {
+            return FarBlock{detail::locate_columns(weight_, 0, (panels.first + i) * width, width, k, depth)};
+        };
+        multiply_gathered<T>(x, inputs(), panels.count, scratch, {gather, locate});
     }
 }
 

@@ -22,14 +22,19 @@ namespace detail {
 /// are inputs of the projection, from `first_input` on; its inputs, of which `depth` are filled from `first` on, are
 /// outputs.
 template <WeightElement W>
-void gather_transposed(const ExpertWeights<W>& weights, Projection projection, std::size_t e, std::size_t first_input,
-                       std::size_t first, std::size_t depth, ComputeType<W>* block) {
-    constexpr std::size_t width = Panel<ComputeType<W>>::width;
+[[nodiscard]] WeightBlock<W> transposed_block(const ExpertWeights<W>& weights, Projection projection, std::size_t e,
+                                              std::size_t first_input) {
     const WeightStack<W>& stack = projection == Projection::gate ? weights.gate
                                   : projection == Projection::up ? weights.up
                                                                  : weights.down;
-    const std::size_t count = (std::min)(width, stack.inputs() - first_input);
-    pack_block(stack.transposed_block(e, first_input, count), first, depth, width, block, width);
+    const std::size_t count = (std::min)(Panel<ComputeType<W>>::width, stack.inputs() - first_input);
+    return stack.transposed_block(e, first_input, count);
+}
+template <WeightElement W>
+void gather_transposed(const ExpertWeights<W>& weights, Projection projection, std::size_t e, std::size_t first_input,
+                       std::size_t first, std::size_t depth, ComputeType<W>* block) {
+    constexpr std::size_t width = Panel<ComputeType<W>>::width;
+    pack_block(transposed_block(weights, projection, e, first_input), first, depth, width, block, width);
 }
 
 /// Inputs [first, first + depth) of a packed panel, (depth, width) values.
@@ -176,6 +181,10 @@ public:
                      std::size_t depth, T* block) {
               gather(*static_cast<const S*>(self), projection, e, first_input, first, depth, block);
           }),
+          locate_([](const void* self, Projection projection, std::size_t e, std::size_t first_input, std::size_t first,
+                     std::size_t depth) {
+              return locate(*static_cast<const S*>(self), projection, e, first_input, first, depth);
+          }),
           differentiate_([](const void* self, const HiddenStrip<T>& strip) {
               detail::differentiate_strip<T>(static_cast<const S*>(self)->form(), strip);
           }) {}
@@ -196,10 +205,13 @@ public:
     void multiply_transposed(Projection projection, std::size_t e, PanelRange panels, RowPointers rows,
                              const PanelScratch<T>& scratch) const {
         const std::size_t k = projection == Projection::down ? layout_.d_model : layout_.d_ff;
-        multiply_gathered<T>(
-            rows, k, panels.count, scratch, [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
-                gather_(source_, projection, e, (panels.first + i) * Panel<T>::width, first, depth, block);
-            });
+        const auto gather = [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
+            gather_(source_, projection, e, (panels.first + i) * Panel<T>::width, first, depth, block);
+        };
+        const auto locate = [&](std::size_t i, std::size_t first, std::size_t depth) {
+            return FarBlock{locate_(source_, projection, e, (panels.first + i) * Panel<T>::width, first, depth)};
+        };
+        multiply_gathered<T>(rows, k, panels.count, scratch, {gather, locate});
     }
 
     void differentiate(const HiddenStrip<T>& strip) const { differentiate_(source_, strip); }
@@ -247,6 +259,24 @@ private:
         }
     }
 
+    /// Where gather() reads; of packed panels, which lie together, it does not matter.
+    template <class First, class Second>
+    static FarRows locate(const JoinedExperts<First, Second>& source, Projection projection, std::size_t e,
+                          std::size_t first_input, std::size_t first, std::size_t depth) {
+        const std::size_t n = source.first().n_experts();
+        return e < n ? locate(source.first(), projection, e, first_input, first, depth)
+                     : locate(source.second(), projection, e - n, first_input, first, depth);
+    }
+    template <class S>
+    static FarRows locate(const S& source, Projection projection, std::size_t e, std::size_t first_input,
+                          std::size_t first, std::size_t depth) {
+        if constexpr (requires { source.weights(); }) {
+            return far_rows(detail::transposed_block(source.weights(), projection, e, first_input), first, depth);
+        } else {
+            return {};
+        }
+    }
+
     const void* source_ = nullptr;
     std::size_t n_experts_ = 0;
     PanelLayout<T> layout_;
@@ -254,6 +284,7 @@ private:
     void (*hidden_bias_)(const void*, std::size_t, std::size_t, T*) = nullptr;
     void (*output_bias_)(const void*, std::size_t, std::size_t, T*) = nullptr;
     void (*gather_)(const void*, Projection, std::size_t, std::size_t, std::size_t, std::size_t, T*) = nullptr;
+    FarRows (*locate_)(const void*, Projection, std::size_t, std::size_t, std::size_t, std::size_t) = nullptr;
     void (*differentiate_)(const void*, const HiddenStrip<T>&) = nullptr;
 };
 

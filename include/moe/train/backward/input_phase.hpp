@@ -132,11 +132,11 @@ private:
             for (std::size_t r = 0; r < count; ++r) {
                 rows[r] = d_outputs.data() + (first + r) * linear.outputs();
             }
+            const auto gather = [&](std::size_t, std::size_t from, std::size_t depth, T* block) {
+                linear.gather_transposed(panel * width, from, depth, block);
+            };
             multiply_gathered<T>(as_bytes<T>(std::span<const T* const>(rows).first(count), scratch.panel),
-                                 linear.outputs(), 1, scratch.panel,
-                                 [&](std::size_t, std::size_t from, std::size_t depth, T* block) {
-                                     linear.gather_transposed(panel * width, from, depth, block);
-                                 });
+                                 linear.outputs(), 1, scratch.panel, {gather});
             for (std::size_t r = 0; r < count; ++r) {
                 if (state_.tape.is_valid(first + r)) {
                     add_scaled(T(1), scratch.panel.sums.data() + r * width, n, target.row(first + r) + panel * width);
