@@ -55,19 +55,51 @@ void apply_form_to_rows(const Form& any_form, const PanelLayout<T>& layout, cons
 
 }  // namespace detail
 
+/// Where the products of rows with the input projections are kept: gate * x[r] at first + r * stride, up * x[r] d_ff
+/// values behind it, or of plain forms in its place. Null: nowhere.
+template <class T>
+struct KeptRows {
+    T* first = nullptr;
+    std::size_t stride = 0;
+};
+
+namespace detail {
+
+/// Those of one panel, from sums (n_rows, width).
+template <class T>
+void keep_products(const PanelLayout<T>& layout, std::size_t panel, std::size_t n_rows, const T* sums,
+                   const KeptRows<T>& kept) {
+    const std::size_t columns = layout.hidden_columns();
+    const std::size_t first = panel * columns;
+    const std::size_t valid = (std::min)(columns, layout.d_ff - first);
+    for (std::size_t r = 0; r < n_rows; ++r, sums += Panel<T>::width) {
+        T* const row = kept.first + r * kept.stride + first;
+        std::copy_n(sums, valid, row);
+        if (layout.gated) {
+            std::copy_n(sums + columns, valid, row + layout.d_ff);
+        }
+    }
+}
+
+}  // namespace detail
+
 /// A few panels of an expert's hidden activations for a few rows:
 /// hidden[r] (columns) = form(scale[r] * (gate * x[r]) + gate_bias, scale[r] * (up * x[r]) + up_bias),
 /// in the source's ActivationFormat. Scaling the products scales the input of the expert (Llama 4); no `scales`: by 1.
-/// `hidden` is the first byte of the first row. Stores whole panels.
+/// `hidden` is the first byte of the first row. Stores whole panels; keeps the products where `kept` says so.
 template <PanelSource S>
 void compute_hidden(const S& source, std::size_t e, PanelRange panels, RowPointers x,
                     std::span<const typename S::value_type> scales, std::byte* hidden, std::size_t hidden_stride,
-                    const PanelScratch<typename S::value_type>& scratch) {
+                    const PanelScratch<typename S::value_type>& scratch,
+                    const KeptRows<typename S::value_type>& kept = {}) {
     using T = typename S::value_type;
     const PanelLayout<T>& layout = source.layout();
     source.multiply_hidden(e, panels, x, scratch);
     std::array<T, Panel<T>::width> bias;
     for (std::size_t i = 0; i < panels.count; ++i) {
+        if (kept.first != nullptr) {
+            detail::keep_products(layout, panels.first + i, x.size(), scratch.sums_of(i, x.size()), kept);
+        }
         source.hidden_bias(e, panels.first + i, bias.data());
         detail::apply_form_to_rows<T>(source.form(), layout, source.activations(), panels.first + i, x.size(), scales,
                                       scratch.sums_of(i, x.size()), bias.data(), hidden, hidden_stride);

@@ -28,6 +28,8 @@ struct PanelLayout {
     }
     [[nodiscard]] constexpr std::size_t hidden_panels() const noexcept { return divide_up(d_ff, hidden_columns()); }
     [[nodiscard]] constexpr std::size_t output_panels() const noexcept { return divide_up(d_model, Panel<T>::width); }
+    /// Products of a row with the input projections.
+    [[nodiscard]] constexpr std::size_t kept_values() const noexcept { return gated ? 2 * d_ff : d_ff; }
 };
 
 /// In what form an FFN takes the rows it multiplies: values of its compute type, or 8-bit codes in groups

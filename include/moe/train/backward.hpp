@@ -17,7 +17,8 @@ namespace moe::inline MOE_ABI {
 template <class Layer, class T = typename Layer::value_type, Executor E = SerialExecutor>
 void forward(const Layer& layer, std::type_identity_t<MatrixView<const T>> x, std::type_identity_t<MatrixView<T>> y,
              Tape<T>& tape, Workspace& workspace, const E& executor = {}, ForwardOptions<T> options = {}) {
-    TapeRecorder<T> recorder(tape, &layer.options(), x, options);
+    const PassLayer<T> parts = layer.erased();
+    TapeRecorder<T> recorder(tape, &layer.options(), x, options, &parts);
     options.observer = &recorder;
     layer.forward(x, y, workspace, executor, options);
     recorder.finish();
@@ -29,7 +30,8 @@ template <class Layer, class T = typename Layer::value_type, Executor E = Serial
 void forward(const Layer& layer, std::type_identity_t<MatrixView<const T>> x,
              const std::type_identity_t<PlanView<T>>& plan, std::type_identity_t<MatrixView<T>> y, Tape<T>& tape,
              Workspace& workspace, const E& executor = {}, ForwardOptions<T> options = {}) {
-    TapeRecorder<T> recorder(tape, &layer.options(), x, options);
+    const PassLayer<T> parts = layer.erased();
+    TapeRecorder<T> recorder(tape, &layer.options(), x, options, &parts);
     options.observer = &recorder;
     layer.forward(x, plan, y, workspace, executor, options);
     recorder.finish();
@@ -353,7 +355,7 @@ void BackwardPass<T>::run(Workspace& workspace, const ExecutorRef& threads) {
             memory.d_shared_rows[state_.n_shared_rows++] = memory.d_shared.data() + t * state_.n_shared();
         }
     }
-    run_phase(detail::StripPhase<T>(state_), threads);
+    run_phase(detail::StripPhase<T>(state_, threads.concurrency()), threads);
     run_phase(detail::TokenPhase<T>(state_, tape_.d_weights_), threads);
     run_phase(detail::InputPhase<T>(state_, threads.concurrency()), threads);
     run_phase(detail::ParameterPhase<T>(state_), threads);

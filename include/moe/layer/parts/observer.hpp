@@ -33,6 +33,14 @@ struct RoutingRecord {
     std::span<const std::uint8_t> valid;  ///< (n_tokens) 0 for padding, or empty: all valid
 };
 
+/// Where the products of Phase::hidden are kept as they are made, before biases and the form: for a row of x, gate * x
+/// and then up * x, d_ff values each, or of plain forms only the latter. What is empty is not kept.
+template <class T>
+struct KeptProducts {
+    std::span<T> routed{};  ///< a row an assignment to a real expert, in the plan's order by expert
+    std::span<T> shared{};  ///< n_tokens rows for each shared expert, one expert behind the other
+};
+
 /// Watches a forward pass: derive, override what you want to see, pass it in ForwardOptions. Its calls come one after
 /// the other; what they are given is void once they return. Who calls depends on who drives the pass:
 ///  - MoELayer::forward and route: the calling thread, before and after each parallel region, never inside one;
@@ -53,6 +61,9 @@ public:
 
     /// After the plan is made.
     virtual void on_plan(const RoutingRecord<T>& /*record*/) {}
+
+    /// Asked once, after on_plan.
+    [[nodiscard]] virtual KeptProducts<T> keep() { return {}; }
 };
 
 }  // namespace moe::inline MOE_ABI

@@ -42,6 +42,12 @@ private:
         }
     }
 
+    /// Rows from `first` on of memory for products.
+    [[nodiscard]] static KeptRows<T> kept_rows(std::span<T> memory, const ExpertsRef<T>& experts, std::size_t first) {
+        const std::size_t stride = experts.layout().kept_values();
+        return memory.empty() ? KeptRows<T>{} : KeptRows<T>{memory.data() + first * stride, stride};
+    }
+
     /// Task `task` of active expert `i`.
     void routed_task(std::size_t i, std::size_t task, const PanelScratch<T>& scratch) const {
         const ExpertsRef<T>& experts = pass_.layer.experts;
@@ -63,13 +69,14 @@ private:
         }
         experts.compute_hidden(e, {first_panel, (std::min)(pass_.hidden_chunk, panels - first_panel)}, rows,
                                std::span<const T>(scales).first(scaled ? count : 0),
-                               pass_.memory.hidden.data() + first * shape_.hidden_stride, shape_.hidden_stride,
-                               scratch);
+                               pass_.memory.hidden.data() + first * shape_.hidden_stride, shape_.hidden_stride, scratch,
+                               kept_rows(pass_.kept.routed, experts, first));
     }
 
     void shared_task(std::size_t task, const PanelScratch<T>& scratch) const {
         const std::size_t blocks = divide_up(shape_.n_tokens, max_task_rows);
         std::byte* hidden = pass_.memory.shared_hidden.data();
+        std::span<T> kept = pass_.kept.shared;
         for (std::size_t s = 0; s < shape_.n_shared; ++s) {
             const ExpertsRef<T> shared = pass_.layer.shared[s];
             const std::size_t stride = shared.hidden_stride();
@@ -85,10 +92,11 @@ private:
                 const std::size_t panel = task / blocks * pass_.shared_chunk;
                 return shared.compute_hidden(
                     0, {panel, (std::min)(pass_.shared_chunk, shared.layout().hidden_panels() - panel)}, rows, {},
-                    hidden + first * stride, stride, scratch);
+                    hidden + first * stride, stride, scratch, kept_rows(kept, shared, first));
             }
             task -= n_tasks;
             hidden += shape_.n_tokens * stride;
+            kept = kept.empty() ? kept : kept.subspan(shape_.n_tokens * shared.layout().kept_values());
         }
     }
 

@@ -79,6 +79,7 @@ private:
         observer()->on_phase_end(phase);
         if (phase == Phase::plan) {
             observer()->on_plan({pass_.plan, pass_.logits(), pass_.choices(), pass_.options.valid});
+            pass_.kept = observer()->keep();
         }
     }
 
@@ -103,6 +104,7 @@ BasicForwardPass<T>::BasicForwardPass(const PassLayer<T>& layer, MatrixView<cons
             .shape = layer.shape(x.rows(), n_workers, plan, y.cols() == 0),
             .memory = {},
             .plan = {},
+            .kept = {},
             .queues = {}} {
     Arena measure;
     (void)PassMemory<T>::lay_out(measure, pass_.shape);

@@ -24,6 +24,7 @@ struct PassState {
     PassShape shape;
     PassMemory<T> memory;
     PlanView<T> plan;
+    KeptProducts<T> kept{};         ///< asked of the observer once the plan is made
     std::size_t n_active = 0;       ///< experts with tokens
     std::size_t hidden_chunk = 1;   ///< panels of a task of the hidden phase
     std::size_t shared_chunk = 1;   ///< the same for the shared experts

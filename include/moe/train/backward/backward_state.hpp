@@ -58,17 +58,21 @@ struct BackwardMemory {
     std::size_t strips = 0;  ///< of the widest expert
 };
 
+/// Strips of hidden columns that a task takes at most: rows of dy are fetched from far memory for the first and found
+/// in the first caches by the others.
+inline constexpr std::size_t max_strips = 4;
+
 /// Scratch of one worker.
 template <class T>
 struct BackwardScratch {
     PanelScratch<T> panel;
     OuterScratch<T> outer;
-    std::span<T> gate;       ///< (max_task_rows, width)
-    std::span<T> up;         ///< (max_task_rows, width)
+    std::span<T> gate;       ///< (max_strips, max_task_rows, width)
+    std::span<T> up;         ///< the same
     std::span<T> selection;  ///< of the gate
 
     [[nodiscard]] static BackwardScratch take(Arena& arena, std::size_t selection_part) {
-        const std::size_t block = max_task_rows * Panel<T>::width;
+        const std::size_t block = max_strips * max_task_rows * Panel<T>::width;
         return {PanelScratch<T>::take(arena), OuterScratch<T>::take(arena), arena.take<T>(block), arena.take<T>(block),
                 arena.take<T>(backward_scratch_size(selection_part))};
     }
@@ -111,6 +115,20 @@ struct BackwardState {
     [[nodiscard]] std::size_t n_shared() const noexcept { return layer.pass.shared.size(); }
     [[nodiscard]] BackwardExperts<T> experts_of(const BackwardGroup& group) const {
         return group.shared == BackwardGroup::none ? layer.experts : layer.shared(group.shared);
+    }
+    /// What the tape kept of the products of these experts, a row for each kept_row(); or nothing.
+    [[nodiscard]] std::span<const T> products_of(const BackwardGroup& group) const {
+        if (group.shared == BackwardGroup::none) {
+            return tape.products().routed;
+        }
+        std::span<const T> kept = tape.products().shared;
+        for (std::size_t s = 0; s < group.shared && !kept.empty(); ++s) {
+            kept = kept.subspan(n_tokens() * layer.shared(s).layout().kept_values());
+        }
+        return kept;
+    }
+    [[nodiscard]] std::size_t kept_row(const BackwardGroup& group, std::size_t entry) const {
+        return group.shared == BackwardGroup::none ? entry : static_cast<std::size_t>(memory.tokens[entry]);
     }
     [[nodiscard]] bool weighs_input() const noexcept { return layer.pass.options->weight_at == WeightAt::input; }
     [[nodiscard]] BackwardScratch<T> scratch(std::size_t ith) const {

@@ -10,50 +10,59 @@
 
 namespace moe::inline MOE_ABI::detail {
 
-/// dx, and the gradient of a router's input of its own. Tasks: (panel of columns, block of tokens); in dx experts are
-/// added in ascending order, then the shared ones, null experts and what flows through the logits.
+/// dx, and the gradient of a router's input of its own. Tasks: (a few panels of columns, block of tokens); in dx
+/// experts are added in ascending order, then the shared ones, null experts and what flows through the logits.
 template <class T>
 class InputPhase {
 public:
-    explicit InputPhase(const BackwardState<T>& state, std::size_t n_workers) : state_(state) {
+    InputPhase(const BackwardState<T>& state, std::size_t n_workers) : state_(state) {
+        const std::size_t wanted = n_workers * tasks_per_worker;
         panels_ = divide_up(state.dy.cols(), width);
-        constexpr std::size_t tasks_per_worker = 4;
-        blocks_ = std::clamp<std::size_t>(divide_up(state.n_tokens(), max_task_rows), 1,
-                                          divide_up(n_workers * tasks_per_worker, panels_));
+        chunk_ = std::clamp<std::size_t>(panels_ / wanted, 1, max_task_panels);
+        chunks_ = divide_up(panels_, chunk_);
+        blocks_ = std::clamp<std::size_t>(divide_up(state.n_tokens(), max_task_rows), 1, divide_up(wanted, chunks_));
         router_panels_ = divide_up(state.gradients.router_input.cols(), width);
-        panels_ = state.dx.rows() > 0 ? panels_ : 0;
+        chunks_ = state.dx.rows() > 0 ? chunks_ : 0;
     }
 
-    [[nodiscard]] std::size_t n_tasks() const { return (panels_ + router_panels_) * blocks_; }
+    [[nodiscard]] std::size_t n_tasks() const { return (chunks_ + router_panels_) * blocks_; }
 
     void run(std::size_t task, const BackwardScratch<T>& scratch) const {
-        const std::size_t panel = task / blocks_;
-        const OuterRange tokens{
-            state_.n_tokens() * (task % blocks_) / blocks_,
-            state_.n_tokens() * (task % blocks_ + 1) / blocks_ - state_.n_tokens() * (task % blocks_) / blocks_};
-        if (panel < panels_) {
-            add_inputs(panel, tokens, scratch);
+        const std::size_t part = task / blocks_;
+        const std::size_t begin = state_.n_tokens() * (task % blocks_) / blocks_;
+        const OuterRange tokens{begin, state_.n_tokens() * (task % blocks_ + 1) / blocks_ - begin};
+        if (part < chunks_) {
+            add_inputs({part * chunk_, (std::min)(chunk_, panels_ - part * chunk_)}, tokens, scratch);
         } else {
-            add_linear(state_.layer.pass.router, state_.memory.d_logits, panel - panels_, tokens,
+            add_linear(state_.layer.pass.router, state_.memory.d_logits, part - chunks_, tokens,
                        state_.gradients.router_input, scratch);
         }
     }
 
 private:
     static constexpr std::size_t width = Panel<T>::width;
+    static constexpr std::size_t tasks_per_worker = 4;
 
-    void add_inputs(std::size_t panel, OuterRange tokens, const BackwardScratch<T>& scratch) const {
+    void add_inputs(PanelRange panels, OuterRange tokens, const BackwardScratch<T>& scratch) const {
         const std::size_t begin = tokens.first;
         const std::size_t end = tokens.first + tokens.count;
+        const std::size_t first = panels.first * width;
         if (!state_.options.accumulate_dx) {
             for (std::size_t t = begin; t < end; ++t) {
-                std::fill_n(state_.dx.row(t) + panel * width, columns(panel), T(0));
+                T* const row = state_.dx.row(t);
+                std::fill(row + first, row + (std::min)(first + panels.count * width, state_.dx.cols()), T(0));
             }
         }
         for (std::size_t g = 0; g < state_.n_groups; ++g) {
-            add_experts(state_.memory.groups[g], panel, begin, end, scratch);
+            add_experts(state_.memory.groups[g], panels, begin, end, scratch);
         }
-        for (std::size_t t = begin; t < end; ++t) {
+        for (std::size_t panel = panels.first; panel < panels.first + panels.count; ++panel) {
+            add_rest(panel, tokens, scratch);
+        }
+    }
+
+    void add_rest(std::size_t panel, OuterRange tokens, const BackwardScratch<T>& scratch) const {
+        for (std::size_t t = tokens.first; t < tokens.first + tokens.count; ++t) {
             add_null(panel, t);
         }
         const PassLayer<T>& layer = state_.layer.pass;
@@ -70,25 +79,34 @@ private:
         return (std::min)(width, state_.dy.cols() - panel * width);
     }
 
-    void add_experts(const BackwardGroup& group, std::size_t panel, std::size_t begin, std::size_t end,
+    void add_experts(const BackwardGroup& group, PanelRange panels, std::size_t begin, std::size_t end,
                      const BackwardScratch<T>& scratch) const {
         const BackwardExperts<T> experts = state_.experts_of(group);
         const OuterRange all = state_.entries(group, begin, end);
-        const bool at_input = state_.weighs_input() && group.shared == BackwardGroup::none;
         for (std::size_t first = all.first; first < all.first + all.count; first += max_task_rows) {
-            const std::size_t count = (std::min)(max_task_rows, all.first + all.count - first);
-            const auto add = [&](Projection projection, std::span<T* const> rows) {
-                experts.multiply_transposed(projection, group.expert, {panel, 1},
-                                            as_bytes<T>({rows.data() + first, count}, scratch.panel), scratch.panel);
-                for (std::size_t r = 0; r < count; ++r) {
-                    add_scaled(at_input ? state_.memory.input[first + r] : T(1), scratch.panel.sums.data() + r * width,
-                               columns(panel), state_.dx.row(state_.memory.tokens[first + r]) + panel * width);
-                }
-            };
+            const OuterRange rows{first, (std::min)(max_task_rows, all.first + all.count - first)};
             if (experts.layout().gated) {
-                add(Projection::gate, state_.memory.d_gate);
+                add_projection(experts, group, Projection::gate, panels, rows, state_.memory.d_gate, scratch);
             }
-            add(Projection::up, state_.memory.d_up);
+            add_projection(experts, group, Projection::up, panels, rows, state_.memory.d_up, scratch);
+        }
+    }
+
+    /// Panels of dx += derivatives of what a projection gave times its transposed matrix.
+    void add_projection(const BackwardExperts<T>& experts, const BackwardGroup& group, Projection projection,
+                        PanelRange panels, OuterRange rows, std::span<T* const> derivatives,
+                        const BackwardScratch<T>& scratch) const {
+        const bool at_input = state_.weighs_input() && group.shared == BackwardGroup::none;
+        experts.multiply_transposed(projection, group.expert, panels,
+                                    as_bytes<T>({derivatives.data() + rows.first, rows.count}, scratch.panel),
+                                    scratch.panel);
+        for (std::size_t i = 0; i < panels.count; ++i) {
+            const std::size_t panel = panels.first + i;
+            const T* sums = scratch.panel.sums_of(i, rows.count);
+            for (std::size_t r = rows.first; r < rows.first + rows.count; ++r, sums += width) {
+                add_scaled(at_input ? state_.memory.input[r] : T(1), sums, columns(panel),
+                           state_.dx.row(state_.memory.tokens[r]) + panel * width);
+            }
         }
     }
 
@@ -146,7 +164,9 @@ private:
     }
 
     const BackwardState<T>& state_;
-    std::size_t panels_;         ///< of dx, 0 where it is not wanted
+    std::size_t panels_;         ///< of dx
+    std::size_t chunk_;          ///< panels of a task
+    std::size_t chunks_;         ///< 0 where dx is not wanted
     std::size_t router_panels_;  ///< of the gradient of a router's input of its own
     std::size_t blocks_;
 };

@@ -6,20 +6,30 @@
 #include <span>
 #include <vector>
 
+#include "../../core/workspace.hpp"
 #include "../../gating/selection.hpp"
 #include "../../layer/parts/layer_options.hpp"
 #include "../../layer/parts/observer.hpp"
+#include "../../layer/pass/pass_layer.hpp"
 
 namespace moe::inline MOE_ABI {
 
-/// What a forward pass leaves for the backward pass: who went where, with which logits. It views x and the router's
-/// input, which must live and stay as they are until then, and keeps a copy of the rest in memory that it reuses. One
-/// tape a call in flight. Hidden values are not kept: the backward pass computes them again from x and the plan, with
-/// the bits of the forward pass, and never routes again.
+/// What of the experts a tape keeps.
+enum class TapeKeeps : unsigned char {
+    products,  ///< gate * x and up * x of every assignment: 2 top_k d_ff values a token, and those of shared experts
+    routing,   ///< nothing: the backward pass makes these products again, a third more arithmetic for it
+};
+
+/// What a forward pass leaves for the backward pass: who went where, with which logits, and the products of the experts
+/// with x. It views x and the router's input, which must live and stay as they are until then, and keeps a copy of the
+/// rest in memory that it reuses. One tape a call in flight. What is not kept, the backward pass makes again from x and
+/// the plan, with the same bits, and never routes again. Products other than those of Compute::exact are not kept.
 template <class T = float>
 class Tape {
 public:
-    Tape() = default;
+    explicit Tape(TapeKeeps keeps = TapeKeeps::products) : keeps_(keeps) {}
+
+    [[nodiscard]] TapeKeeps keeps() const noexcept { return keeps_; }
 
     /// False until a forward pass has filled it, and after the backward pass has used it.
     [[nodiscard]] bool recorded() const noexcept { return recorded_; }
@@ -52,6 +62,9 @@ public:
     /// (n_tokens) 0 for padding, or empty: all valid.
     [[nodiscard]] std::span<const std::uint8_t> valid() const& noexcept { return valid_; }
     std::span<const std::uint8_t> valid() const&& = delete;  // temporary: give it a name, this is a view of it
+    /// The products that are kept, or nothing.
+    [[nodiscard]] KeptProducts<const T> products() const& noexcept { return {kept_.routed, kept_.shared}; }
+    KeptProducts<const T> products() const&& = delete;  // temporary: give it a name, this is a view of it
     /// What is to be added to the gradients of a token's logits.
     [[nodiscard]] std::span<const T> extra_of(std::size_t t) const noexcept {
         return std::span<const T>(d_logits_).subspan(t * n_logits_, n_logits_);
@@ -67,6 +80,7 @@ private:
     template <class>
     friend class BackwardPass;
 
+    TapeKeeps keeps_;
     bool recorded_ = false;
     const void* layer_ = nullptr;
     MatrixView<const T> x_;
@@ -82,16 +96,20 @@ private:
     std::vector<std::uint8_t> valid_;
     std::vector<std::int32_t> token_ids_;
     std::vector<std::uint64_t> positions_;
+    AlignedBuffer memory_;  ///< of the products: large, in huge pages, and not cleared
+    KeptProducts<T> kept_;
 };
 
 /// Fills a tape while a pass runs, and tells the user's observer what it sees.
 template <class T>
 class TapeRecorder final : public Observer<T> {
 public:
-    /// `layer` is whose pass it watches.
-    TapeRecorder(Tape<T>& tape, const void* layer, MatrixView<const T> x, const ForwardOptions<T>& options)
-        : tape_(tape), next_(options.observer) {
+    /// `layer` is whose pass it watches; `parts`, which must outlive it, whose products are kept, or null: none.
+    TapeRecorder(Tape<T>& tape, const void* layer, MatrixView<const T> x, const ForwardOptions<T>& options,
+                 const PassLayer<T>* parts = nullptr)
+        : tape_(tape), next_(options.observer), parts_(parts) {
         tape_.recorded_ = false;
+        tape_.kept_ = {};
         tape_.layer_ = layer;
         tape_.x_ = x;
         tape_.router_input_ = options.router_input.cols() == 0 ? x : options.router_input;
@@ -132,12 +150,41 @@ public:
         }
     }
 
+    [[nodiscard]] KeptProducts<T> keep() override {
+        if (parts_ == nullptr || tape_.keeps_ == TapeKeeps::routing) {
+            return {};
+        }
+        const std::size_t n_real = parts_->experts.n_experts();
+        const std::size_t n_routed = parts_->experts.exact() ? checked_multiply(tape_.plan().expert_offsets[n_real],
+                                                                                parts_->experts.layout().kept_values())
+                                                             : 0;
+        std::size_t n_shared = 0;
+        bool exact = true;
+        for (std::size_t s = 0; s < parts_->shared.size(); ++s) {
+            const ExpertsRef<T> shared = parts_->shared[s];
+            exact = exact && shared.exact();
+            n_shared = checked_add(n_shared, checked_multiply(tape_.x_.rows(), shared.layout().kept_values()));
+        }
+        n_shared = exact ? n_shared : 0;
+        Arena measure;
+        (void)measure.take<T>(checked_add(n_routed, n_shared));
+        if (tape_.memory_.size() < measure.used()) {
+            tape_.memory_ = AlignedBuffer();  // first, there may be no room for both
+            tape_.memory_ = AlignedBuffer(measure.used());
+        }
+        Arena arena(tape_.memory_.data(), tape_.memory_.size());
+        const std::span<T> values = arena.take<T>(n_routed + n_shared);
+        tape_.kept_ = {values.first(n_routed), values.subspan(n_routed)};
+        return tape_.kept_;
+    }
+
     /// The pass has ended well.
     void finish() noexcept { tape_.recorded_ = true; }
 
 private:
     Tape<T>& tape_;
     Observer<T>* next_;
+    const PassLayer<T>* parts_;
 };
 
 }  // namespace moe::inline MOE_ABI
