@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "moe/train/losses/entropy.hpp"
@@ -157,6 +158,63 @@ TEMPLATE_TEST_CASE("a NaN token poisons its own gradient and the value, no other
     for (const TestType d : c.d_weights()) {
         CHECK(std::isnan(d));
     }
+}
+
+TEST_CASE("a coefficient of 0 gives the value alone, and leaves gradients as they are, whatever it is", "[losses]") {
+    LossCase<double> c(n_tokens, n_experts, 2, 29);
+    c.logits[1] = std::numeric_limits<double>::quiet_NaN();
+    c.weights[0] = std::numeric_limits<double>::quiet_NaN();
+    c.record();
+    CHECK(std::isnan(moe::add_load_balance(c.tape, {.coefficient = 0, .top_k = 2}, c.workspace)));
+    CHECK(std::isnan(moe::add_importance(c.tape, {.coefficient = 0}, c.workspace)));
+    CHECK(std::isnan(moe::add_z_loss(c.tape, {.coefficient = 0})));
+    CHECK(std::isnan(moe::add_entropy(c.tape, {.coefficient = 0})));
+    (void)moe::add_l1(c.tape, {.coefficient = 0, .top_k = 2}, c.workspace);
+    CHECK(c.d_logits() == std::vector<double>(n, 0.0));
+    CHECK(c.d_weights() == std::vector<double>(2 * n_tokens, 0.0));
+}
+
+TEST_CASE("counts from scores: ties go to the lower expert, -infinity and NaN come last, as gates have it",
+          "[losses]") {
+    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    const std::vector<std::vector<double>> rows{{1, 2, 2, 1, 2},
+                                                {0, 0, 0, 0, 0},
+                                                {nan, -infinity, nan, -3, nan},
+                                                {nan, nan, nan, nan, nan},
+                                                {-infinity, infinity, -0.0, 0.0, -0.0}};
+    for (const std::vector<double>& row : rows) {
+        for (int k = 1; k <= 5; ++k) {
+            LossCase<double> c(1, n_experts, static_cast<std::size_t>(k), 1);
+            c.logits = row;
+            c.record();
+            moe::RoutingCounts counts;
+            counts.reset(n_experts);
+            counts.add(c.tape, CountsFrom::scores, k);
+            std::vector<std::uint64_t> expected(n_experts, 0);
+            for (const moe::ExpertId e : moe::reference::top_k(row, static_cast<std::size_t>(k))) {
+                ++expected[static_cast<std::size_t>(e)];
+            }
+            CHECK(counts.counts == expected);
+        }
+    }
+}
+
+TEST_CASE("an orthonormal router costs nothing and is left alone, in any type of weights", "[losses]") {
+    std::vector<moe::bfloat16> router(12, moe::to_bfloat16(0));
+    router[1] = router[4] = router[11] = moe::to_bfloat16(1);  // 3 x 4
+    std::vector<float> gradient(12, 0.0F);
+    moe::Workspace workspace;
+    for (const moe::OrthogonalityNorm norm : {moe::OrthogonalityNorm::squares, moe::OrthogonalityNorm::absolute}) {
+        const auto weights = moe::stacked(std::as_const(router).data(), 1, 3, 4);
+        const auto to = moe::stacked_gradients(gradient.data(), 1, 3, 4);
+        CHECK(moe::add_orthogonality(weights, to, {.norm = norm}, workspace) == 0);
+        CHECK(gradient == std::vector<float>(12, 0.0F));
+    }
+    router[11] = moe::to_bfloat16(2);
+    const auto weights = moe::stacked(std::as_const(router).data(), 1, 3, 4);
+    CHECK(moe::add_orthogonality(weights, {}, {}, workspace) == 9);  // (4 - 1)^2, without a gradient
+    CHECK(moe::add_orthogonality(weights, {}, {.norm = moe::OrthogonalityNorm::absolute}, workspace) == 3);
 }
 
 TEST_CASE("losses add to what is there, and have the same bits every time", "[losses]") {
