@@ -240,8 +240,8 @@ TEMPLATE_TEST_CASE("load: chances of a noisy top k, through the threshold or not
                                                c.workspace);
             INFO("seed " << seed);
             REQUIRE(close(value, expected.value));
-            // the definition finds the noise as (H - l) / s, which has lost what rounding H lost: |H| / s <= 50
-            const double relative = 50 * static_cast<double>(std::numeric_limits<TestType>::epsilon());
+            // the definition finds the noise as (H - l) / s, which has lost what rounding H lost: |H| / s is below 80
+            const double relative = 80 * static_cast<double>(std::numeric_limits<TestType>::epsilon());
             REQUIRE(gradient_difference(c, expected.d_logits, factor, relative + 1e-11).empty());
         }
     }
@@ -344,6 +344,11 @@ TEMPLATE_TEST_CASE("no tokens, and padding alone, have the loss 0 and no gradien
         CHECK(c->d_logits() == std::vector<TestType>(c->logits.size(), TestType(0)));
     }
     CHECK(moe::add_pooled_load_balance(std::vector<moe::Tape<TestType>*>{}, {}, none.workspace) == 0);
+    moe::RoutingCounts of_padding;  // a global batch of padding alone
+    of_padding.reset(4);
+    of_padding.add(padding.tape);
+    const moe::LoadBalance global{.top_k = 2, .counts = of_padding.counts, .n_tokens = of_padding.n_tokens};
+    CHECK(moe::add_load_balance(padding.tape, global, padding.workspace) == 0);
 }
 
 }  // namespace moe_test::losses_reference_test

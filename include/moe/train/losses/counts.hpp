@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
@@ -43,6 +44,7 @@ void for_top_k(std::span<const T> scores, std::size_t k, const Each& each) {
     }
 }
 
+/// What an observer of the forward pass was given, as the tape has it.
 template <class T>
 [[nodiscard]] RoutingRecord<T> record_of(const Tape<T>& tape) {
     return {tape.plan(), tape.logits(), tape.choices(), tape.valid()};
@@ -70,13 +72,15 @@ void confirm_counts(const char* name, const RoutingRecord<T>& record, CountsFrom
 template <class T>
 void count_tokens(const RoutingRecord<T>& record, CountsFrom from, int top_k, std::size_t first, std::size_t count,
                   std::span<std::uint64_t> counts) {
-    const auto add = [&](auto e) { ++counts[static_cast<std::size_t>(e)]; };
+    const auto add = [&](std::integral auto e) { ++counts[static_cast<std::size_t>(e)]; };
     for (std::size_t t = first; t < first + count; ++t) {
         if (!record.valid.empty() && record.valid[t] == 0) {
             continue;
         }
         if (from == CountsFrom::plan) {
-            std::for_each_n(record.plan.experts_of(t).begin(), record.plan.experts_of(t).size(), add);
+            for (const ExpertId e : record.plan.experts_of(t)) {
+                add(e);
+            }
         } else if (from == CountsFrom::scores) {
             for_top_k(record.logits.row_span(t), static_cast<std::size_t>(top_k), add);
         } else {
@@ -97,10 +101,10 @@ void count_tokens(const RoutingRecord<T>& record, CountsFrom from, int top_k, st
 /// still at 256, those of 32 bits at 2^24. Counts change in `add` alone: neither a backward pass nor a forward pass run
 /// again moves them. On several machines, their counts and n_tokens are added up before use.
 ///
-///     counts.reset(n_experts);
-///     for (each micro-batch) { moe::forward(layer, x, y, tape, workspace); counts.add(tape); ...; moe::backward(...);
-///     } balancer.update(counts.counts);                                  // SignBalancer
-///     controller.update(counts.total(), counts.n_tokens);              // SparsityController
+///     counts.reset(n_experts);                             // once a step
+///     counts.add(tape);                                    // after each forward pass of a micro-batch
+///     balancer.update(counts.counts);                      // SignBalancer, once a step
+///     controller.update(counts.total(), counts.n_tokens);  // SparsityController, once a step
 struct RoutingCounts {
     std::vector<std::uint64_t> counts{};  ///< (n_experts)
     std::uint64_t n_tokens = 0;           ///< without padding

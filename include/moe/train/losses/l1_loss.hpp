@@ -34,7 +34,7 @@ double add_l1(Tape<T>& tape, const L1Loss& options, Workspace& workspace) {
     constexpr const char* name = "add_l1";
     const double factor = detail::confirm_loss(name, tape, options.coefficient, options.scale);
     detail::confirm_logits(name, tape);
-    detail::confirm_global(name, tape, options.counts.size(), options.n_tokens);
+    detail::confirm_global(name, tape, options.counts, options.n_tokens);
     ensure(options.top_k >= 1, ErrorCode::range, name, ": top_k is ", options.top_k, ", it must be at least 1");
     const std::size_t n_experts = tape.plan().n_experts;
     const std::uint64_t n_tokens = options.counts.empty() ? detail::n_valid(tape) : options.n_tokens;

@@ -87,7 +87,7 @@ void confirm_load_balance(const char* name, const Tape<T>& tape, const LoadBalan
                    options.top_k);
     ensure(options.counts_from == CountsFrom::first_choice || options.top_k >= 1, ErrorCode::range, name, ": top_k is ",
            options.top_k, ", it must be the number of choices of a token");
-    confirm_global(name, tape, options.counts.size(), options.n_tokens);
+    confirm_global(name, tape, options.counts, options.n_tokens);
     std::size_t rows = 0;
     for (const std::size_t length : options.lengths) {
         rows = checked_add(rows, length);
@@ -119,8 +119,8 @@ struct BalanceMemory {
 ///     L = E / (K T^2) * sum over e of n_e * sum over t of P_te,    P_te = score(l_te) / (sum over j of score(l_tj))
 ///
 /// 1 at balance, E / K where K experts get everything. E counts all experts that have logits, null experts too; P is of
-/// the logits as the router gives them, once, over all E. The counts n are constants. Returns L without coefficient and
-/// scale, and adds to tape.d_logits() coefficient * scale times
+/// the logits as the router gives them, before a softcap of the gate, once, over all E. The counts n are constants.
+/// Returns L without coefficient and scale, and adds to tape.d_logits() coefficient * scale times
 ///
 ///     E / (K T^2) * P_te * (log score)'(l_te) * (n_e - sum over j of n_j P_tj)
 ///

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "../parts/tape.hpp"
 
@@ -48,14 +49,16 @@ void confirm_logits(const char* name, const Tape<T>& tape, std::size_t per_exper
            " an expert");
 }
 
-/// Counts of a global batch, of which the tape has a part. Throws Error(shape, range).
+/// Counts of a global batch, of which the tape has a part, or none. Throws Error(shape, range).
 template <class T>
-void confirm_global(const char* name, const Tape<T>& tape, std::size_t n_counts, std::uint64_t n_tokens) {
-    ensure((n_counts == 0) == (n_tokens == 0), ErrorCode::range, name, ": ", n_counts, " counts of ", n_tokens,
-           " tokens: a global batch has both");
-    ensure(n_counts == 0 || n_counts == tape.plan().n_experts, ErrorCode::shape, name, ": ", n_counts, " counts for ",
-           tape.plan().n_experts, " experts");
-    ensure(n_counts == 0 || n_tokens >= n_valid(tape), ErrorCode::range, name, ": the global batch has ", n_tokens,
+void confirm_global(const char* name, const Tape<T>& tape, std::span<const std::uint64_t> counts,
+                    std::uint64_t n_tokens) {
+    const bool counted = std::any_of(counts.begin(), counts.end(), [](std::uint64_t n) { return n > 0; });
+    ensure(counts.empty() ? n_tokens == 0 : n_tokens > 0 || !counted, ErrorCode::range, name, ": ", counts.size(),
+           " counts of ", n_tokens, " tokens: a global batch has both");
+    ensure(counts.empty() || counts.size() == tape.plan().n_experts, ErrorCode::shape, name, ": ", counts.size(),
+           " counts for ", tape.plan().n_experts, " experts");
+    ensure(counts.empty() || n_tokens >= n_valid(tape), ErrorCode::range, name, ": the global batch has ", n_tokens,
            " tokens, this part of it ", n_valid(tape));
 }
 

@@ -76,13 +76,13 @@ void chances_backward(const NoisyTopK& gate, std::span<const T> logits, std::uin
 /// The load loss of Shazeer et al. 2017 (1701.06538, equations 8 to 11), of a tape of a NoisyTopK layer: the squared
 /// coefficient of variation of sum over t of P(e among the top k of t), the other experts' noise being as it was drawn.
 /// 0 at balance. `gate` is the one of the forward pass, `layer.router().gate()`: its noise is drawn once more from
-/// seed, step, position and expert, so `step` must not have moved on. Returns the value without coefficient and scale,
-/// and adds to tape.d_logits() (2 n_experts a token) coefficient * scale * dv/dload_e times, with z = (l_e - H_j) /
-/// s_e, H_j the threshold, which is the H of an expert j, s = softplus(n) + least deviation, phi the normal density,
-/// sigma the sigmoid and eps_j the noise of j,
+/// seed, step, position and expert, so `step` must not have moved on. Returns the value without coefficient and scale.
+/// Adds to tape.d_logits() (2 n_experts a token, l then n) coefficient * scale * (the derivative by the load of e)
+/// times, where H_j of another expert j is the threshold of e, s = softplus(n) + least deviation and z = (l_e - H_j)
+/// over s_e, phi is the normal density, sigma the sigmoid and eps_j the noise of j,
 ///
-///     dl_e += phi(z) / s_e                                          dl_j -= phi(z) / s_e
-///     dn_e -= phi(z) / s_e * z sigma(n_e)                           dn_j -= phi(z) / s_e * eps_j sigma(n_j)
+///     dl_e += phi(z) / s_e                        dl_j -= phi(z) / s_e
+///     dn_e -= phi(z) / s_e * z sigma(n_e)         dn_j -= phi(z) / s_e * eps_j sigma(n_j)
 ///
 /// the right ones unless threshold_is_constant. Nothing where P is a step: without training, or with k = n_experts. A
 /// NaN logit of a token is in sums that all gradients are made of. Throws Error before anything is written: a tape that
