@@ -1,12 +1,21 @@
 #pragma once
 
-/// The door for those who train: a forward pass that leaves a tape, and the backward pass of a MoELayer. moe.hpp does
-/// not include it.
+/// The door for those who train: a forward pass that leaves a tape, the backward pass of a MoELayer, and the losses
+/// of its routing. moe.hpp does not include it.
 
 #include "moe.hpp"
 #include "train/backward.hpp"
 #include "train/detached.hpp"
+#include "train/losses/counts.hpp"
+#include "train/losses/entropy.hpp"
+#include "train/losses/importance.hpp"
+#include "train/losses/l1_loss.hpp"
+#include "train/losses/load_balance.hpp"
+#include "train/losses/noisy_load.hpp"
+#include "train/losses/orthogonality.hpp"
+#include "train/losses/pooled_load_balance.hpp"
+#include "train/losses/z_loss.hpp"
+#include "train/numeric_gate.hpp"
 #include "train/parts/gradients.hpp"
 #include "train/parts/mutable_stack.hpp"
-#include "train/numeric_gate.hpp"
 #include "train/parts/tape.hpp"
