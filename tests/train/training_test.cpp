@@ -22,8 +22,8 @@ namespace {
 using moe::ErrorCode;
 
 constexpr std::size_t n_experts = 4;
-constexpr std::size_t d = 12;
-constexpr std::size_t d_ff = 9;
+constexpr std::size_t d = 6;
+constexpr std::size_t d_ff = 17;
 constexpr std::size_t batch = 64;
 
 /// A layer and all that it takes to train it.
@@ -31,9 +31,9 @@ class Model {
 public:
     explicit Model(std::uint64_t seed)
         : parameters_({{.name = "router", .rows = n_experts, .cols = d, .scale = 0.5, .decay = false},
-                       {.name = "gate", .n_matrices = n_experts, .rows = d_ff, .cols = d, .scale = 0.3},
-                       {.name = "up", .n_matrices = n_experts, .rows = d_ff, .cols = d, .scale = 0.3},
-                       {.name = "down", .n_matrices = n_experts, .rows = d, .cols = d_ff, .scale = 0.3}},
+                       {.name = "gate", .n_matrices = n_experts, .rows = d_ff, .cols = d, .scale = 0.6},
+                       {.name = "up", .n_matrices = n_experts, .rows = d_ff, .cols = d, .scale = 0.6},
+                       {.name = "down", .n_matrices = n_experts, .rows = d, .cols = d_ff, .scale = 0.6}},
                       seed) {
         to_.router = parameters_["router"].gradient_stack();
         to_.experts = {.gate = parameters_["gate"].gradient_stack(),
@@ -108,7 +108,7 @@ Result train(const Training& training, const E& executor) {
             training.packed ? learn(packed) : learn(layer);
         }
         (void)moe::clip_by_global_norm(student.parameters().gradients(), training.clip, executor);
-        adam.rate = 1e-2 * (step < training.steps / 2 ? 1 : 0.2);
+        adam.rate = 2e-2 * (step < training.steps / 2 ? 1 : 0.2);
         student.parameters().update(adam, step + 1, executor);
         if (training.packed) {
             packed.repack(layer, executor);
@@ -220,7 +220,7 @@ TEST_CASE("parameters that cannot be are errors", "[parameters]") {
     const float before = parameters["a"].value()[0];
     refused([&] { (void)parameters["c"]; }, ErrorCode::not_found, "none of the 2 is called c");
     refused([&] { parameters.update(moe::AdamW{}, 1); }, ErrorCode::range, "rate is -0.001");
-    refused([&] { parameters.update(moe::AdamW{}, 0); }, ErrorCode::range, "rate is -0.001");
+    refused([&] { parameters.update(moe::AdamW{}, 0); }, ErrorCode::range, "step is 0");
     CHECK(parameters["a"].value()[0] == before);
     moe::Parameters<float> none({});
     none.update(moe::AdamW{}, 1);
