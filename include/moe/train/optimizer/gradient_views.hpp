@@ -31,7 +31,8 @@ public:
     }
 
     /// Each throws Error(layout) where memory is there already, which would count twice in a norm and be scaled twice,
-    /// and Error(alignment). Complexity: what is added times what there is, in pieces: a contiguous stack is one.
+    /// and Error(alignment); what came before it stays. Allocates. Complexity: what is added times what there is, in
+    /// pieces: a contiguous stack is one.
     void add(std::span<T> values) { add_rows({values.data(), 1, values.size(), values.size(), 1, 0}); }
     void add(MatrixView<T> matrix) { add_rows({matrix.data(), matrix.rows(), matrix.cols(), matrix.stride(), 1, 0}); }
     void add(const MutableStack<T>& stack) {
