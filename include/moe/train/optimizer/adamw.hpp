@@ -130,13 +130,13 @@ struct AdamW {
     /// Throws Error(range) unless all settings can be used in T at this step.
     template <std::floating_point T>
     void validate(std::uint64_t step) const {
-        constexpr double largest = std::numeric_limits<T>::max();
+        constexpr double largest = (std::numeric_limits<T>::max)();
         const double below_one = std::nextafter(1.0, 0.0);
         detail::check_setting("AdamW", "rate", rate, 0, largest);
         detail::check_setting("AdamW", "beta1", beta1, 0, below_one);
         detail::check_setting("AdamW", "beta2", beta2, 0, below_one);
         // what is divided by where a gradient was always 0
-        detail::check_setting("AdamW", "epsilon", epsilon, std::numeric_limits<T>::min(), largest);
+        detail::check_setting("AdamW", "epsilon", epsilon, (std::numeric_limits<T>::min)(), largest);
         detail::check_setting("AdamW", "decay", decay, 0, largest);
         detail::check_setting("AdamW", "rate * decay", rate * decay, 0, 1);
         ensure(step > 0, ErrorCode::range, "AdamW: step is 0, the first one is 1");

@@ -102,7 +102,7 @@ struct Sgd {
     /// Throws Error(range, missing) unless all settings can be used in T.
     template <std::floating_point T>
     void validate() const {
-        constexpr double largest = std::numeric_limits<T>::max();
+        constexpr double largest = (std::numeric_limits<T>::max)();
         detail::check_setting("Sgd", "rate", rate, 0, largest);
         detail::check_setting("Sgd", "momentum", momentum, 0, std::nextafter(1.0, 0.0));
         detail::check_setting("Sgd", "decay", decay, 0, largest);
