@@ -1,7 +1,7 @@
 #pragma once
 
-/// The door for those who train: a forward pass that leaves a tape, the backward pass of a MoELayer, and the losses
-/// of its routing. moe.hpp does not include it.
+/// The door for those who train: a forward pass that leaves a tape, the backward pass, losses of the routing, and
+/// optimisers. moe.hpp does not include it.
 
 #include "moe.hpp"
 #include "train/backward.hpp"
@@ -16,6 +16,11 @@
 #include "train/losses/pooled_load_balance.hpp"
 #include "train/losses/z_loss.hpp"
 #include "train/numeric_gate.hpp"
+#include "train/optimizer/adamw.hpp"
+#include "train/optimizer/gradient_views.hpp"
+#include "train/optimizer/gradients.hpp"
+#include "train/optimizer/sgd.hpp"
+#include "train/parameters.hpp"
 #include "train/parts/gradients.hpp"
 #include "train/parts/mutable_stack.hpp"
 #include "train/parts/tape.hpp"

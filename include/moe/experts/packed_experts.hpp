@@ -171,6 +171,28 @@ public:
         return std::move(*this);
     }
 
+    /// Packs the weights of `bank` as they are now in place of those these were packed from, for training: the bytes
+    /// of a PackedExperts made anew, without its allocation. Form and compute stay. No call may use the experts
+    /// meanwhile, nor others in the same memory. Throws as confirm_repack does, before anything is written.
+    template <WeightElement W, Executor E = SerialExecutor>
+    void repack(const ExpertBank<W, Form>& bank, const E& executor = {}) {
+        confirm_repack(bank);
+        detail::pack_experts(bank.weights(), layout_, target_.get(), ExecutorRef(executor));
+    }
+
+    /// Throws Error(shape) where the bank has other sizes, Error(state) where these were not packed by this object.
+    template <WeightElement W>
+    void confirm_repack(const ExpertBank<W, Form>& bank) const {
+        static_assert(std::is_same_v<ComputeType<W>, value_type>,
+                      "double weights can only be packed as double, all others as anything else");
+        ensure(bank.n_experts() == n_experts() && bank.layout().d_ff == d_ff() && bank.layout().d_model == d_model() &&
+                   bank.layout().gated == layout().gated,
+               ErrorCode::shape, "PackedExperts: ", bank.n_experts(), " experts of ", bank.layout().d_ff, " x ",
+               bank.layout().d_model, " cannot take the place of ", n_experts(), " of ", d_ff(), " x ", d_model());
+        ensure(target_.get() != nullptr, ErrorCode::state,
+               "PackedExperts: these view what was packed elsewhere, only where it was packed can it be made anew");
+    }
+
     [[nodiscard]] std::size_t n_experts() const noexcept { return layout_.n_experts(); }
     [[nodiscard]] std::size_t d_model() const noexcept { return layout().d_model; }
     [[nodiscard]] std::size_t d_ff() const noexcept { return layout().d_ff; }
@@ -227,6 +249,7 @@ private:
         check_memory(target, owned_.size() > 0 ? owned_.size() : memory.size());
         confirm();
         data_ = Emptied<const std::byte*>(target);
+        target_ = Emptied<std::byte*>(target);
         detail::pack_experts(bank.weights(), layout_, target, executor);
     }
 
@@ -264,6 +287,7 @@ private:
     Compute compute_;
     AlignedBuffer owned_;
     Emptied<const std::byte*> data_;
+    Emptied<std::byte*> target_;  ///< the same where this object packed it, and may again
 };
 
 // In the storage type of the bank, unless another format is named.

@@ -48,6 +48,13 @@ template <class V>
     return erf(x);
 }
 
+template <class V>
+[[nodiscard]] MOE_ALWAYS_INLINE V sqrt(const V& x) noexcept {
+    using std::sqrt;
+    using xsimd::sqrt;
+    return sqrt(x);
+}
+
 /// `yes` where `condition`, else `no`; written out because min and max of NaN differ between versions of xsimd.
 template <class Condition, class V>
 [[nodiscard]] MOE_ALWAYS_INLINE V select(const Condition& condition, const V& yes, const V& no) noexcept {

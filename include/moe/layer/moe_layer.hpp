@@ -67,6 +67,22 @@ public:
     template <class G>
     LayerWithGate<MoELayer, G> with_gate(G) const&& = delete;  // temporary: give the layer a name
 
+    /// The weights of `layer` as they are now, after an optimiser's step say, in place of those that this one was
+    /// packed from by pack(): router, experts and shared experts. What pack(layer) would be, bit for bit, without its
+    /// allocation. Gate, form, compute and options stay. No call may use the layer meanwhile. Throws Error(shape,
+    /// state) before anything is written: other sizes, experts that were packed elsewhere. Every weight is read and
+    /// written once.
+    template <class OtherExperts, class OtherShared, Executor E = SerialExecutor>
+    void repack(const MoELayer<RouterType, OtherExperts, OtherShared>& layer, const E& executor = {}) {
+        router_.linear().confirm_repack(layer.router().linear());
+        experts_.confirm_repack(layer.experts());
+        shared_.confirm_repack(layer.shared());
+        const ExecutorRef threads(executor);
+        router_.repack(layer.router(), threads);
+        experts_.repack(layer.experts(), threads);
+        shared_.repack(layer.shared(), threads);
+    }
+
 private:
     RouterType router_;
     Experts experts_;

@@ -82,7 +82,18 @@ public:
     /// std::bad_alloc.
     [[nodiscard]] Linear packed(const ExecutorRef& executor) const;
 
+    /// The weights and biases of `from` as they are now in place of its own, for training: where this one is packed,
+    /// into its panels, which its copies see. No call may use them meanwhile. Throws as confirm_repack does.
+    void repack(const Linear& from, const ExecutorRef& executor);
+    /// Throws Error(shape) where `from` has other sizes.
+    void confirm_repack(const Linear& from) const {
+        ensure(from.outputs() == outputs() && from.inputs() == inputs(), ErrorCode::shape, "Linear: weights of ",
+               from.outputs(), " x ", from.inputs(), " cannot take the place of ", outputs(), " x ", inputs());
+    }
+
 private:
+    void pack_into(std::byte* memory, const ExecutorRef& executor) const;
+
     /// scratch.sums = x * weight.
     void multiply(PanelRange panels, RowPointers x, const PanelScratch<T>& scratch) const;
 
@@ -173,15 +184,30 @@ Linear<W> Linear<W>::packed(const ExecutorRef& executor) const {
         auto memory = std::make_shared<AlignedBuffer>(
             checked_multiply(checked_multiply(panels(), inputs()), Panel<T>::width * sizeof(W)));
         result.panels_ = memory;
-        TaskQueue queue;
-        executor.run([&](std::size_t, std::size_t) {
-            for (std::size_t panel = queue.take(); panel < panels(); panel = queue.take()) {
-                detail::pack_columns(weight_, 0, panel * Panel<T>::width, Panel<T>::width, 0, inputs(),
-                                     reinterpret_cast<W*>(memory->data()) + panel * inputs() * Panel<T>::width);
-            }
-        });
+        pack_into(memory->data(), executor);
     }
     return result;
+}
+
+template <WeightElement W>
+void Linear<W>::repack(const Linear& from, const ExecutorRef& executor) {
+    confirm_repack(from);
+    weight_ = from.weight_;
+    bias_ = from.bias_;
+    if (is_packed()) {
+        pack_into(panels_->data(), executor);
+    }
+}
+
+template <WeightElement W>
+void Linear<W>::pack_into(std::byte* memory, const ExecutorRef& executor) const {
+    TaskQueue queue;
+    executor.run([&](std::size_t, std::size_t) {
+        for (std::size_t panel = queue.take(); panel < panels(); panel = queue.take()) {
+            detail::pack_columns(weight_, 0, panel * Panel<T>::width, Panel<T>::width, 0, inputs(),
+                                 reinterpret_cast<W*>(memory) + panel * inputs() * Panel<T>::width);
+        }
+    });
 }
 
 template <WeightElement W>

@@ -83,6 +83,8 @@ public:
         result.linear_ = linear_.packed(executor);
         return result;
     }
+    /// See Linear::repack; the gate stays.
+    void repack(const Router& from, const ExecutorRef& executor) { linear_.repack(from.linear_, executor); }
     [[nodiscard]] const G& gate() const& noexcept { return gate_; }
     [[nodiscard]] G gate() && { return std::move(gate_); }
     [[nodiscard]] bool has_logits() const {

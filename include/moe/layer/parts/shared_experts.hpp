@@ -62,6 +62,25 @@ public:
         return experts_.empty() ? 0 : experts_.front().layout().d_model;
     }
 
+    /// See PackedExperts::repack, of all of them, and Linear::repack of their gate.
+    template <class Other>
+    void repack(const SharedExperts<Other, GateElement>& from, const ExecutorRef& executor) {
+        confirm_repack(from);
+        for (std::size_t s = 0; s < experts_.size(); ++s) {
+            experts_[s].repack(from.experts()[s], executor);
+        }
+        gate_.repack(from.gate(), executor);
+    }
+    template <class Other>
+    void confirm_repack(const SharedExperts<Other, GateElement>& from) const {
+        ensure(from.experts().size() == experts_.size(), ErrorCode::shape, "SharedExperts: ", from.experts().size(),
+               " cannot take the place of ", experts_.size());
+        for (std::size_t s = 0; s < experts_.size(); ++s) {
+            experts_[s].confirm_repack(from.experts()[s]);
+        }
+        gate_.confirm_repack(from.gate());
+    }
+
     /// What all of them take as rows; to be asked when there are any.
     [[nodiscard]] ActivationFormat<value_type> activations() const { return experts_.front().activations(); }
 
