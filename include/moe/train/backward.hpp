@@ -105,8 +105,8 @@ private:
 /// of a forward pass for dx and parameters, and once those of its hidden values.
 template <class Layer, class T = typename Layer::value_type, Executor E = SerialExecutor>
 void backward(const Layer& layer, Tape<T>& tape, std::type_identity_t<MatrixView<const T>> dy,
-              std::type_identity_t<MatrixView<T>> dx, const LayerGradients<T>& gradients, Workspace& workspace,
-              const E& executor = {}, const BackwardOptions& options = {}) {
+              std::type_identity_t<MatrixView<T>> dx, const std::type_identity_t<LayerGradients<T>>& gradients,
+              Workspace& workspace, const E& executor = {}, const BackwardOptions& options = {}) {
     static_assert(
         requires { layer.router().gate(), layer.experts(), layer.shared(); },
         "backward: the layer must be a MoELayer, or one under another gate, whose types are known: what an "
