@@ -7,7 +7,7 @@
 #include "train/backward.hpp"
 #include "train/detached.hpp"
 #include "train/gradients_of.hpp"
+#include "train/numeric_gate.hpp"
 #include "train/parts/gradients.hpp"
 #include "train/parts/mutable_stack.hpp"
-#include "train/numeric_gate.hpp"
 #include "train/parts/tape.hpp"
