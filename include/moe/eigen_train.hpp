@@ -144,4 +144,16 @@ RowMatrix<T> backward(const Layer& layer, Tape<T>& tape, const Eigen::DenseBase<
     return dx;
 }
 
+/// check_gradients() at `x`, any Eigen expression of doubles.
+template <class Layer, class Derived>
+[[nodiscard]] GradientCheck check_gradients(const Layer& layer, const Eigen::DenseBase<Derived>& x,
+                                            const GradientCheckOptions& options = {}) {
+    if constexpr (std::is_same_v<typename Layer::value_type, double>) {
+        const detail::Rows<double> rows(detail::as_matrix<double>(x));
+        return moe::check_gradients(layer, moe::view(rows), options);
+    } else {
+        return moe::check_gradients(layer, MatrixView<const double>(), options);  // says what is wrong
+    }
+}
+
 }  // namespace moe::inline MOE_ABI

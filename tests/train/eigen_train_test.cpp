@@ -171,6 +171,20 @@ TEST_CASE("memory for an x makes what was recorded void, and sizes are checked",
     }
 }
 
+TEST_CASE("gradients are checked at any expression", "[eigen_train]") {
+    const Problem<double> problem(6);
+    const auto layer = problem.layer();
+    const ColumnMajor<double> x = random_matrix<double>(3, 5, 6);
+    const moe::RowMatrix<double> rows = x;
+    const moe::GradientCheckOptions options{.samples = 3, .directions = 1};
+    const moe::GradientCheck expected = moe::check_gradients(layer, moe::view(rows), options);
+    CHECK(expected.passed());
+    CHECK(expected.groups.size() == 5);
+    CHECK(moe::check_gradients(layer, x, options).text() == expected.text());
+    CHECK(moe::check_gradients(layer, x.array() * 1.0, options).text() == expected.text());
+    CHECK(moe::check_gradients(layer, 2 * x - x).passed());
+}
+
 TEST_CASE("gradients as Eigen maps, to read and to write", "[eigen_train]") {
     const Problem<double> problem(6);
     moe::OwnedGradients gradients = moe::gradients_of(problem.layer());
