@@ -88,9 +88,9 @@ template <class Layer>
         const double epsilon = narrow ? static_cast<double>(std::numeric_limits<float>::epsilon())
                                       : std::numeric_limits<double>::epsilon();
         result.groups.push_back(
-            differences.check({std::move(group), values, of, epsilon,
-                               options.step > 0 ? options.step : std::cbrt(epsilon), narrow ? 1e-3 : 1e-6},
-                              options.samples, options.directions));
+            differences.compare({std::move(group), values, of, epsilon,
+                                 options.step > 0 ? options.step : std::cbrt(epsilon), narrow ? 1e-3 : 1e-6},
+                                options.samples, options.directions));
     };
     for (const ParameterGroup& group : parameters.groups()) {
         add(group, parameters.all().subspan(group.first, group.size()),

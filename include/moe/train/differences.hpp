@@ -39,7 +39,8 @@ public:
         : forward_(forward), loss_(loss), base_(base), seed_(seed) {}
 
     /// Compares the gradients of `n_directions` random directions and of `n_samples` coordinates.
-    [[nodiscard]] GradientCheck::Group check(const CheckedValues& of, std::size_t n_samples, std::size_t n_directions);
+    [[nodiscard]] GradientCheck::Group compare(const CheckedValues& of, std::size_t n_samples,
+                                               std::size_t n_directions);
 
 private:
     /// Along one direction.
@@ -187,8 +188,8 @@ inline std::size_t Differences::coordinate(const CheckedValues& of, Direction di
     return direction.first;
 }
 
-inline GradientCheck::Group Differences::check(const CheckedValues& of, std::size_t n_samples,
-                                               std::size_t n_directions) {
+inline GradientCheck::Group Differences::compare(const CheckedValues& of, std::size_t n_samples,
+                                                 std::size_t n_directions) {
     GradientCheck::Group result;
     result.name = of.group.name;
     result.tolerance = of.tolerance;
