@@ -240,6 +240,39 @@ TEST_CASE("a choice between equals is skipped, and said so", "[check_gradients]"
     CHECK_THAT(only.text(), contains("NOT CHECKED"));
 }
 
+TEST_CASE("a step across another choice is halved, one across a kink is made smaller", "[check_gradients]") {
+    const Data data;
+    std::vector<double> router(n_experts * d);
+    for (std::size_t i = 0; i < d; ++i) {  // the first token is for expert 0, and for 1 almost as much
+        router[i] = data.x[i];
+        router[d + i] = data.x[i] - (data.x[i] > 0 ? 1e-7 : -1e-7);
+    }
+    const auto plain = data.bank(moe::Gated<moe::Silu>{});
+    const moe::MoELayer undecided{moe::Router{moe::view(router.data(), n_experts, d), moe::TokenChoice<>{.top_k = 1}},
+                                  plain};
+    const moe::GradientCheck choice = moe::check_gradients(undecided, moe::view(data.x.data(), 1, d), {.samples = 50});
+    INFO(choice.text());
+    CHECK(choice.passed());
+    CHECK(choice.skipped() == 0);
+
+    std::vector<double> up = data.up;
+    double sum = 0;
+    for (std::size_t i = 0; i + 1 < d; ++i) {
+        sum += up[i] * data.x[i];
+    }
+    up[d - 1] = (1e-7 - sum) / data.x[d - 1];  // the first hidden value of expert 0 for the first token is 1e-7
+    std::copy_n(data.router.begin(), d, router.begin() + d);
+    const moe::MoELayer kinked{
+        moe::Router{moe::view(router.data(), n_experts, d), moe::TokenChoice<>{.top_k = 1}},
+        moe::ExpertBank<double, moe::Plain<moe::Relu>>(
+            {}, {.up = moe::stacked(up.data(), n_experts, d_ff, d), .down = data.weights().down})};
+    const moe::GradientCheck kink =
+        moe::check_gradients(kinked, moe::view(data.x.data(), 1, d), {.samples = n_experts * d_ff * d});
+    INFO(kink.text());
+    CHECK(kink.passed());
+    CHECK(group_of(kink, "experts.up").largest > 0.1);
+}
+
 TEST_CASE("a router that learns nothing is told by its gradient, 0", "[check_gradients]") {
     const Data data;
     const moe::MoELayer layer{data.router_with(moe::TokenChoice<>{.top_k = 1, .normalize = true}),
