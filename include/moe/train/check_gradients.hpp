@@ -108,8 +108,9 @@ template <class Layer>
 /// Holds the backward pass of a layer, with gates and activations of yours, against central differences of its forward
 /// pass: the gradients of sum(y * c), c random, by every kind of parameters and by x (n_tokens, d_model), along random
 /// directions and at sampled coordinates. The layer computes in double, over views; the check works on a copy of its
-/// weights, in plain ExpertBanks of the same form. Error a group: the distance less rounding, relative to the greatest
-/// gradient of its kind; 1e-6 is allowed, 1e-3 where a gate computes in float. Where the routing changes within a step,
+/// weights, in plain ExpertBanks of the same form. The error of a group is the greatest distance,
+/// relative to the greatest gradient of its kind; 1e-6 is allowed, what rounding explains is never more, and 1e-3 where
+/// a gate computes in float. Where the routing changes within a step,
 /// it is halved, then skipped and counted. A gate in Detached is told to be wrong: gradients do not pass it, y does
 /// depend on it.
 ///

@@ -223,7 +223,7 @@ inline GradientCheck::Group Differences::compare(const CheckedValues& of, std::s
     std::vector<Slope> samples;
     const std::uint64_t draws = random_stream(seed_, streams_++);
     for (std::size_t i = 0; i < (std::min)(n_samples, size); ++i) {
-        const std::size_t at = size <= n_samples ? i : static_cast<std::size_t>(random_bits(draws, i) % size);
+        const std::size_t at = size <= n_samples ? i : random_bits(draws, i) % size;
         add(samples, {at, 1, streams_});
     }
     const auto [along, which] = judge(directions);
