@@ -29,6 +29,7 @@ struct CheckedValues {
     double tolerance = 0;
 };
 
+/// Takes the differences, of one kind of values after the other. Moves the values and puts them back.
 class Differences {
 public:
     /// Fills a tape and y.
