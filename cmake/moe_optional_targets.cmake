@@ -1,6 +1,6 @@
 # Targets for what a program may add to moe::moe, each made only where its dependency is found. They are the components
 # of the installed package, too.
-#   moe::eigen   for moe/eigen.hpp (Eigen)
+#   moe::eigen   for moe/eigen.hpp and moe/eigen_train.hpp (Eigen)
 #   moe::openmp  for the OpenMP executor (compiler flag and runtime)
 #   moe::io      for moe/io.hpp (nlohmann-json)
 # Used by the build and by the installed package.

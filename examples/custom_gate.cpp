@@ -1,4 +1,4 @@
-// A researcher's own gate: a plain struct, with Eigen matrices in float or double.
+// A researcher's own gate and its gradient: a plain struct, with Eigen matrices in float or double.
 
 #include <algorithm>
 #include <cstdio>
@@ -7,6 +7,7 @@
 // [readme]
 #include <moe/eigen.hpp>
 // [/readme]
+#include <moe/eigen_train.hpp>
 
 // As many experts as gather `mass` of the softmax, at most `limit` (the idea of Huang et al. 2024, 2403.07652).
 // [readme]
@@ -16,9 +17,11 @@ struct TopP {
 
     int max_per_token() const { return limit; }
     int select(std::span<const float> logits, moe::Selection out) const;  // returns how many it chose
+    void backward(std::span<const float> logits, const moe::Chosen<float>& chosen, std::span<const float> d_weights,
+                  std::span<float> d_logits) const;  // only to train with it
 };
 // [/readme]
-static_assert(moe::TokenGate<TopP>);
+static_assert(moe::TokenGate<TopP> && moe::DifferentiableGate<TopP>);
 
 int TopP::select(std::span<const float> logits, moe::Selection out) const {
     const auto probabilities = out.scratch.first(logits.size());
@@ -34,7 +37,16 @@ int TopP::select(std::span<const float> logits, moe::Selection out) const {
     return static_cast<int>(n);
 }
 
-/// Runs the layer in T and holds it against the formula written out; returns the largest difference.
+// To train with it: from the gradients of the weights it chose to those of the logits.
+// [readme]
+void TopP::backward(std::span<const float> logits, const moe::Chosen<float>& chosen, std::span<const float> d_weights,
+                    std::span<float> d_logits) const {
+    moe::softmax_backward(logits, chosen, d_weights, d_logits);  // the weights are those of a softmax, as they are
+}
+// [/readme]
+
+/// Runs the layer in T and holds it against the formula written out; returns the largest difference, or 1 where its
+/// gradients are not those of differences.
 template <class T>
 double largest_difference() {
     using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;  // Eigen's default order, by columns
@@ -73,6 +85,13 @@ double largest_difference() {
     }
     std::printf("%zu bytes a number: %.2f experts a token\n", sizeof(T),
                 static_cast<double>(plan.view().n_assignments()) / n_tokens);
+    if constexpr (sizeof(T) == sizeof(double)) {  // differences in float would tell nothing
+        const moe::GradientCheck check = moe::check_gradients(layer, x);
+        std::printf("%s", check.text().c_str());
+        if (!check.passed()) {
+            return 1;
+        }
+    }
     return y.allFinite() ? static_cast<double>((y - wanted).cwiseAbs().maxCoeff()) : 1;
 }
 

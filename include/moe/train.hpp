@@ -1,11 +1,13 @@
 #pragma once
 
-/// The door for those who train: a forward pass that leaves a tape, the backward pass, losses of the routing, and
-/// optimisers. moe.hpp does not include it.
+/// The door for those who train: a forward pass that leaves a tape, the backward pass, memory for gradients and a check
+/// of them against differences, losses of the routing, optimisers. moe.hpp does not include it.
 
 #include "moe.hpp"
 #include "train/backward.hpp"
+#include "train/check_gradients.hpp"
 #include "train/detached.hpp"
+#include "train/gradients_of.hpp"
 #include "train/losses/counts.hpp"
 #include "train/losses/entropy.hpp"
 #include "train/losses/importance.hpp"

@@ -38,6 +38,10 @@ public:
     [[nodiscard]] std::size_t panels() const noexcept { return divide_up(outputs(), Panel<T>::width); }
     /// Whether the weights are panels of its own, or gathered from the user's memory at every use.
     [[nodiscard]] bool is_packed() const noexcept { return panels_ != nullptr; }
+    /// What it was made of, in the user's memory; of a packed one this may be gone, only its sizes may be asked for.
+    [[nodiscard]] const WeightStack<W>& weight() const& noexcept { return weight_; }
+    const WeightStack<W>& weight() const&& = delete;  // temporary: give it a name, this is a part of it
+    [[nodiscard]] std::span<const W> bias() const noexcept { return bias_; }
 
     /// y (n_rows, outputs) = x (n_rows, inputs) * weight + bias, not overlapping: what a router reads of a token
     /// through a transform, a latent projection. Throws Error(shape, alignment, layout) before anything is written.

@@ -1,6 +1,6 @@
 // Matrices of a type of the user's, and a user's layer on them.
 
-#include <moe/eigen.hpp>
+#include <moe/eigen_train.hpp>
 
 #include "guest.hpp"
 
@@ -33,6 +33,19 @@ void use_eigen(Report& result) {
     const moe::RoutingPlan<float> plan = moe::route(layer, x, Executor{});
     result.expect((moe::forward(layer, x, plan, Executor{}) - y).norm() == 0, "forward with a plan");
     result.expect(moe::view(x).rows() == 5, "view");
+
+    const moe::MoELayer trained{moe::Router{moe::weights(router), TokenGate{}},
+                                moe::ExpertBank<float, moe::Gated<Activation>>(
+                                    {}, {moe::stacked(gate), moe::stacked(gate), moe::stacked(down), {}, {}, {}})};
+    moe::Tape<float> tape;
+    moe::OwnedGradients<float> gradients = moe::gradients_of(trained);
+    const Matrix difference(moe::forward(trained, x, tape, Executor{}));
+    moe::forward(trained, x, into, tape, workspace, Executor{});
+    const Matrix dx(moe::backward(trained, tape, difference, gradients, Executor{}));
+    (void)moe::forward(trained, x, tape);
+    moe::backward(trained, tape, difference, into, gradients, workspace, Executor{}, {.accumulate_dx = true});
+    result.expect((into - difference - dx).norm() < 1e-5F * dx.norm(), "backward");
+    result.expect(moe::map(gradients.gate(1)).norm() > 0, "map");
 }
 
 }  // namespace guest

@@ -28,12 +28,20 @@ struct Activation {
     [[nodiscard]] V operator()(const V& x) const {
         return x * moe::math::sigmoid(x);
     }
+    template <class V>
+    [[nodiscard]] V derivative(const V& x) const {
+        const V s = moe::math::sigmoid(x);
+        return s * (moe::math::constant<V>(1) + x * (moe::math::constant<V>(1) - s));
+    }
 };
 /// The same for scalars.
 struct ScalarActivation {
     template <class V>
         requires std::is_floating_point_v<V>
     [[nodiscard]] V operator()(V x) const { return x * moe::math::sigmoid(x); }
+    template <class V>
+        requires std::is_floating_point_v<V>
+    [[nodiscard]] V derivative(V x) const { return Activation{}.derivative(x); }
 };
 
 struct Form {
@@ -51,6 +59,11 @@ struct Score {
     void operator()(std::span<const T> logits, std::span<T> scores) const {
         moe::Softmax{}(logits, scores);
     }
+    template <std::floating_point T>
+    void backward(std::span<const T> logits, std::span<const T> scores, std::span<const T> d_scores,
+                  std::span<T> d_logits) const {
+        moe::detail::add_score_gradient<T>(moe::Softmax{}, logits, scores, d_scores, d_logits);
+    }
 };
 
 /// Two experts a token, as TokenChoice takes them.
@@ -67,12 +80,21 @@ struct TokenGate {
     void weigh(std::span<const T> logits, std::span<const moe::ExpertId> experts, moe::BasicSelection<T> out) const {
         moe::TokenChoice<>{.top_k = 2}.weigh(logits, experts, out);
     }
+    template <std::floating_point T>
+    void backward(std::span<const T> logits, const moe::Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        moe::softmax_backward(logits, chosen, d_weights, d_logits);
+    }
 };
 /// The same, written for float alone.
 struct FloatGate {
     [[nodiscard]] int max_per_token() const { return 2; }
     int select(std::span<const float> logits, moe::Selection out) const {
         return moe::TokenChoice<>{.top_k = 2}.select(logits, out);
+    }
+    void backward(std::span<const float> logits, const moe::Chosen<float>& chosen, std::span<const float> d_weights,
+                  std::span<float> d_logits) const {
+        moe::softmax_backward(logits, chosen, d_weights, d_logits);
     }
 };
 struct BatchGate {
@@ -81,6 +103,11 @@ struct BatchGate {
     template <std::floating_point T>
     void select(moe::MatrixView<const T> logits, moe::BatchSelection<T> out) const {
         moe::Capacity<TokenGate>{.limit = moe::CapacityLimit::fixed(100)}.select(logits, out);
+    }
+    template <std::floating_point T>
+    void backward(std::span<const T> logits, const moe::Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        moe::softmax_backward(logits, chosen, d_weights, d_logits);
     }
 };
 
@@ -218,5 +245,6 @@ private:
 void use_eigen(Report& result);
 void use_io(Report& result);
 void use_statistics(Report& result);
+void use_training(Report& result);
 
 }  // namespace guest

@@ -149,6 +149,7 @@ int main() {
     guest::use_layers<float>(result);
     guest::use_layers<double>(result);
     guest::use_statistics(result);
+    guest::use_training(result);
 #ifdef GUEST_EIGEN
     guest::use_eigen(result);
 #endif

@@ -21,9 +21,10 @@ enum class TapeKeeps : unsigned char {
 };
 
 /// What a forward pass leaves for the backward pass: who went where, with which logits, and the products of the experts
-/// with x. It views x and the router's input, which must live and stay as they are until then, and keeps a copy of the
-/// rest in memory that it reuses. One tape a call in flight. What is not kept, the backward pass makes again from x and
-/// the plan, with the same bits, and never routes again. Products other than those of Compute::exact are not kept.
+/// with x. It views x and the router's input, which must live and stay as they are until then (an x that does not can
+/// lie in its own memory, see input_memory), and keeps a copy of the rest in memory that it reuses. One tape a call in
+/// flight. What is not kept, the backward pass makes again from x and the plan, with the same bits, and never routes
+/// again. Products other than those of Compute::exact are not kept.
 template <class T = float>
 class Tape {
 public:
@@ -36,8 +37,21 @@ public:
 
     [[nodiscard]] PlanView<T> plan() const& noexcept { return plan_; }
     PlanView<T> plan() const&& = delete;  // temporary: give it a name, this is a view of it
-    [[nodiscard]] MatrixView<const T> x() const noexcept { return x_; }
-    [[nodiscard]] MatrixView<const T> router_input() const noexcept { return router_input_; }
+    [[nodiscard]] MatrixView<const T> x() const& noexcept {
+        return keeps_x_ ? view(input_.data(), x_.rows(), x_.cols()) : x_;  // a copy of a tape has memory of its own
+    }
+    MatrixView<const T> x() const&& = delete;  // temporary: give it a name, this may be a view of it
+    [[nodiscard]] MatrixView<const T> router_input() const& noexcept {
+        return router_input_.cols() == 0 ? x() : router_input_;
+    }
+    MatrixView<const T> router_input() const&& = delete;  // temporary: give it a name, this may be a view of it
+    /// (rows, cols) of memory that the tape keeps and reuses, for an x that is nowhere else: write x there and give
+    /// this to forward. What was recorded is void from then on.
+    [[nodiscard]] MatrixView<T> input_memory(std::size_t rows, std::size_t cols) & {
+        recorded_ = false;
+        input_.resize(checked_multiply(rows, cols));
+        return view(input_.data(), rows, cols);
+    }
     /// (n_tokens, n_logits), without rows where the gate read none.
     [[nodiscard]] MatrixView<const T> logits() const& noexcept {
         return view(logits_.data(), n_logits_ == 0 ? 0 : x_.rows(), n_logits_);
@@ -84,7 +98,9 @@ private:
     bool recorded_ = false;
     const void* layer_ = nullptr;
     MatrixView<const T> x_;
-    MatrixView<const T> router_input_;
+    MatrixView<const T> router_input_;  ///< without columns: x
+    bool keeps_x_ = false;              ///< x_ is that of `input_`
+    std::vector<T> input_;
     RoutingPlan<T> plan_;
     std::size_t n_logits_ = 0;
     std::size_t max_per_token_ = 0;
@@ -112,7 +128,8 @@ public:
         tape_.kept_ = {};
         tape_.layer_ = layer;
         tape_.x_ = x;
-        tape_.router_input_ = options.router_input.cols() == 0 ? x : options.router_input;
+        tape_.keeps_x_ = x.data() != nullptr && x.data() == tape_.input_.data();
+        tape_.router_input_ = options.router_input;
         tape_.first_position_ = options.first_position;
         tape_.token_ids_.assign(options.token_ids.begin(), options.token_ids.end());
         tape_.positions_.assign(options.positions.begin(), options.positions.end());
