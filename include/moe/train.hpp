@@ -6,6 +6,7 @@
 #include "moe.hpp"
 #include "train/backward.hpp"
 #include "train/detached.hpp"
+#include "train/hierarchical_backward.hpp"
 #include "train/parts/gradients.hpp"
 #include "train/parts/mutable_stack.hpp"
 #include "train/numeric_gate.hpp"

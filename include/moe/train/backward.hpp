@@ -17,7 +17,7 @@ namespace moe::inline MOE_ABI {
 template <class Layer, class T = typename Layer::value_type, Executor E = SerialExecutor>
 void forward(const Layer& layer, std::type_identity_t<MatrixView<const T>> x, std::type_identity_t<MatrixView<T>> y,
              Tape<T>& tape, Workspace& workspace, const E& executor = {}, ForwardOptions<T> options = {}) {
-    TapeRecorder<T> recorder(tape, &layer.options(), x, options);
+    TapeRecorder<T> recorder(tape, tape_owner(&layer.options(), layer.router()), x, options);
     options.observer = &recorder;
     layer.forward(x, y, workspace, executor, options);
     recorder.finish();
@@ -29,7 +29,7 @@ template <class Layer, class T = typename Layer::value_type, Executor E = Serial
 void forward(const Layer& layer, std::type_identity_t<MatrixView<const T>> x,
              const std::type_identity_t<PlanView<T>>& plan, std::type_identity_t<MatrixView<T>> y, Tape<T>& tape,
              Workspace& workspace, const E& executor = {}, ForwardOptions<T> options = {}) {
-    TapeRecorder<T> recorder(tape, &layer.options(), x, options);
+    TapeRecorder<T> recorder(tape, tape_owner(&layer.options(), layer.router()), x, options);
     options.observer = &recorder;
     layer.forward(x, plan, y, workspace, executor, options);
     recorder.finish();
@@ -88,7 +88,11 @@ private:
                           [&](std::size_t task, std::size_t ith) { phase.run(task, state_.scratch(ith)); });
     }
     [[nodiscard]] std::size_t products() const {
-        return n_entries() * state_.dy.cols() * state_.layer.experts.layout().d_ff + 1;
+        std::size_t sum = 1 + state_.n_tokens() * tape_.logits().cols() * tape_.router_input().cols();
+        for (const BackwardGroup& group : state_.memory.groups.first(state_.n_groups)) {
+            sum += group.count * state_.dy.cols() * state_.experts_of(group).layout().d_ff;
+        }
+        return sum;
     }
 
     Tape<T>& tape_;
@@ -121,7 +125,11 @@ void BackwardPass<T>::confirm() const {
     const PassLayer<T>& layer = state_.layer.pass;
     ensure(tape_.recorded_, ErrorCode::state, name,
            ": the tape holds no forward pass: it was not recorded, or is used up by another backward");
-    ensure(tape_.layer_ == layer.options, ErrorCode::state, name, ": the tape was recorded by another layer");
+    const TapeOwner& owner = state_.layer.owner;
+    ensure(tape_.owner_.layer == owner.layer, ErrorCode::state, name, ": the tape was recorded by another layer");
+    ensure(
+        tape_.owner_ == owner, ErrorCode::state, name,
+        ": the tape was recorded under another gate; give a layer from with_gate a name, and use it for both passes");
     const std::size_t n = tape_.x().rows();
     const std::size_t d = tape_.x().cols();
     ensure(state_.dy.rows() == n && state_.dy.cols() == d, ErrorCode::shape, name, ": dy is ", state_.dy.rows(), " x ",

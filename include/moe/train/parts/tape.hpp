@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "../../gating/selection.hpp"
@@ -11,6 +12,30 @@
 #include "../../layer/parts/observer.hpp"
 
 namespace moe::inline MOE_ABI {
+
+namespace detail {
+
+/// Its address is a number of the type G.
+template <class G>
+inline constexpr char type_mark = 0;
+
+}  // namespace detail
+
+/// Whose forward pass a tape holds: a layer and the gate it had, both where they are, since a layer under another gate
+/// shares all else with the layer itself.
+struct TapeOwner {
+    const void* layer = nullptr;
+    const void* gate = nullptr;
+    const void* gate_type = nullptr;
+
+    bool operator==(const TapeOwner&) const = default;
+};
+
+/// Of a layer with a router, known by `layer`, what it shares with no other layer.
+template <class RouterType>
+[[nodiscard]] TapeOwner tape_owner(const void* layer, const RouterType& router) noexcept {
+    return {layer, &router.gate(), &detail::type_mark<std::remove_cvref_t<decltype(router.gate())>>};
+}
 
 /// What a forward pass leaves for the backward pass: who went where, with which logits. It views x and the router's
 /// input, which must live and stay as they are until then, and keeps a copy of the rest in memory that it reuses. One
@@ -68,7 +93,7 @@ private:
     friend class BackwardPass;
 
     bool recorded_ = false;
-    const void* layer_ = nullptr;
+    TapeOwner owner_;
     MatrixView<const T> x_;
     MatrixView<const T> router_input_;
     RoutingPlan<T> plan_;
@@ -88,11 +113,11 @@ private:
 template <class T>
 class TapeRecorder final : public Observer<T> {
 public:
-    /// `layer` is whose pass it watches.
-    TapeRecorder(Tape<T>& tape, const void* layer, MatrixView<const T> x, const ForwardOptions<T>& options)
+    /// `owner` is whose pass it watches.
+    TapeRecorder(Tape<T>& tape, const TapeOwner& owner, MatrixView<const T> x, const ForwardOptions<T>& options)
         : tape_(tape), next_(options.observer) {
         tape_.recorded_ = false;
-        tape_.layer_ = layer;
+        tape_.owner_ = owner;
         tape_.x_ = x;
         tape_.router_input_ = options.router_input.cols() == 0 ? x : options.router_input;
         tape_.first_position_ = options.first_position;
@@ -113,6 +138,14 @@ public:
         }
     }
     void on_plan(const RoutingRecord<T>& record) override {
+        keep(record);
+        if (next_ != nullptr) {
+            next_->on_plan(record);
+        }
+    }
+
+    /// What on_plan keeps, where there is nobody to tell.
+    void keep(const RoutingRecord<T>& record) {
         tape_.plan_.assign(record.plan);
         tape_.n_logits_ = record.logits.cols();
         tape_.logits_.resize(record.logits.rows() * record.logits.cols());
@@ -127,9 +160,6 @@ public:
             std::copy_n(record.choices.row(t), tape_.max_per_token_, tape_.choices_.data() + t * tape_.max_per_token_);
         }
         tape_.valid_.assign(record.valid.begin(), record.valid.end());
-        if (next_ != nullptr) {
-            next_->on_plan(record);
-        }
     }
 
     /// The pass has ended well.
