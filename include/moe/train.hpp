@@ -11,3 +11,4 @@
 #include "train/parts/mutable_stack.hpp"
 #include "train/numeric_gate.hpp"
 #include "train/parts/tape.hpp"
+#include "train/soft_moe_backward.hpp"

@@ -6,11 +6,10 @@
 
 namespace moe::inline MOE_ABI::detail {
 
-/// The matrices of a call of backward() have the shape of x, are aligned and lie apart from each other, from x and from
-/// the workspace. Throws Error as BackwardPass does.
+/// The matrices of a call of backward() have the shape of x, are aligned and lie apart from each other and from x.
+/// Throws Error as BackwardPass does.
 template <class T>
-void check_matrices(const MatrixView<const T>& x, const MatrixView<const T>& dy, const MatrixView<T>& dx,
-                    const Workspace& workspace) {
+void check_matrices(const MatrixView<const T>& x, const MatrixView<const T>& dy, const MatrixView<T>& dx) {
     constexpr const char* name = "backward";
     const std::size_t n = x.rows();
     const std::size_t d = x.cols();
@@ -22,8 +21,14 @@ void check_matrices(const MatrixView<const T>& x, const MatrixView<const T>& dy,
     require_aligned(dx.data(), name, "dx");
     require_disjoint(name, "dy", dy, "dx", dx);
     require_disjoint(name, "x", x, "dx", dx);
+}
+
+/// All of them lie apart from the memory of the workspace.
+template <class T>
+void check_workspace(const MatrixView<const T>& x, const MatrixView<const T>& dy, const MatrixView<T>& dx,
+                     const Workspace& workspace) {
     refuse_overlap(
-        name, "the workspace",
+        "backward", "the workspace",
         overlapped(bytes_of(workspace.memory()), {{"x", bytes_of(x)}, {"dy", bytes_of(dy)}, {"dx", bytes_of(dx)}}));
 }
 

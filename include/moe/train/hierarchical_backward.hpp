@@ -8,6 +8,7 @@
 #include "../kernels/row.hpp"
 #include "check_backward.hpp"
 #include "parts/hierarchical_tape.hpp"
+#include "soft_moe_backward.hpp"
 
 namespace moe::inline MOE_ABI {
 
@@ -145,7 +146,7 @@ public:
     }
 
     void run(Workspace& workspace, const ExecutorRef& threads, const BackwardOptions& options) {
-        detail::check_matrices(tape_.outer_.x(), dy_, dx_, workspace);
+        detail::check_workspace(tape_.outer_.x(), dy_, dx_, workspace);
         add_weight_gradients(threads);
         const FloatEnvironment environment;
         if (!options.accumulate_dx) {
