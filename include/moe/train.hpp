@@ -7,6 +7,7 @@
 #include "train/backward.hpp"
 #include "train/detached.hpp"
 #include "train/hierarchical_backward.hpp"
+#include "train/latent_backward.hpp"
 #include "train/neuron_backward.hpp"
 #include "train/numeric_gate.hpp"
 #include "train/parts/gradients.hpp"

@@ -7,6 +7,7 @@
 
 #include "../kernels/row.hpp"
 #include "check_backward.hpp"
+#include "latent_backward.hpp"
 #include "neuron_backward.hpp"
 #include "parts/hierarchical_tape.hpp"
 #include "soft_moe_backward.hpp"

@@ -20,7 +20,8 @@ public:
         constexpr std::size_t tasks_per_worker = 4;
         blocks_ = std::clamp<std::size_t>(divide_up(state.n_tokens(), max_task_rows), 1,
                                           divide_up(n_workers * tasks_per_worker, panels_));
-        router_panels_ = divide_up(state.gradients.router_input.cols(), width);
+        const bool wanted = state.gradients.router_input.rows() > 0 && state.tape.logits().cols() > 0;
+        router_panels_ = wanted ? divide_up(state.gradients.router_input.cols(), width) : 0;
         panels_ = state.dx.rows() > 0 ? panels_ : 0;
     }
 
