@@ -1,6 +1,6 @@
 #pragma once
 
-/// The door for those who train: a forward pass that leaves a tape, and the backward pass of a MoELayer. moe.hpp does
+/// The door for those who train: forward passes that leave a tape, and the backward passes of all layers. moe.hpp does
 /// not include it.
 
 #include "moe.hpp"

@@ -150,7 +150,6 @@ public:
     void run(Workspace& workspace, const ExecutorRef& threads, const BackwardOptions& options) {
         detail::check_workspace(tape_.outer_.x(), dy_, dx_, workspace);
         add_weight_gradients(threads);
-        const FloatEnvironment environment;
         if (!options.accumulate_dx) {
             for (std::size_t t = 0; t < dx_.rows(); ++t) {
                 std::fill_n(dx_.row(t), dx_.cols(), T(0));
