@@ -148,6 +148,7 @@ void BackwardPass<T>::confirm() const {
         tape_.owner_ == owner, ErrorCode::state, name,
         ": the tape was recorded under another gate; give a layer from with_gate a name, and use it for both passes");
     detail::check_matrices(tape_.x(), state_.dy, state_.dx);
+    require_disjoint(name, "the router input", tape_.router_input(), "dx", state_.dx);
     refuse_overlap(name, "dx", layer.overlapped(bytes_of(state_.dx)));
     confirm_gradients();
 }

@@ -137,7 +137,10 @@ public:
         (void)of_router({});
         refuse_overlap("backward", "dx", layer_.overlapped(bytes_of(dx_)));
         refuse_gradient_overlap("a HierarchicalLayer", gradients_,
-                                {{"x", bytes_of(tape_.outer_.x())}, {"dy", bytes_of(dy_)}, {"dx", bytes_of(dx_)}});
+                                {{"x", bytes_of(tape_.outer_.x())},
+                                 {"the router input", bytes_of(tape_.outer_.router_input())},
+                                 {"dy", bytes_of(dy_)},
+                                 {"dx", bytes_of(dx_)}});
         ensure(gradients_.groups.empty() || gradients_.groups.size() == layer_.n_groups(), ErrorCode::shape,
                "backward: gradients of ", gradients_.groups.size(), " groups were given, the layer has ",
                layer_.n_groups());
@@ -256,7 +259,8 @@ void check_backward(const HierarchicalLayer<RouterType, Group>& layer, Hierarchi
 /// See backward() of a MoELayer, whose promises it keeps: with token gates on both levels dx of a token has the same
 /// bits in any batch, and those of parameters do not depend on the threads, nor on how a batch is cut into calls in
 /// order. Every gate needs a `backward`, and every group a backward pass. `through_router` is for the routers of both
-/// levels. Complexity: that of the groups.
+/// levels. A workspace in memory of the caller that is too small is told by the part that needs it, when others may
+/// have written. Complexity: that of the groups.
 template <class RouterType, class Group, class T, Executor E>
 void backward(const HierarchicalLayer<RouterType, Group>& layer, HierarchicalTape<T, TapeOf<Group>>& tape,
               std::type_identity_t<MatrixView<const T>> dy, std::type_identity_t<MatrixView<T>> dx,

@@ -220,8 +220,8 @@ void check_backward(const LatentLayer<Inner, W, SharedBank>& layer, LatentTape<T
 }  // namespace detail
 
 /// See backward() of a MoELayer, whose promises it keeps as those of the layer inside are: a MoELayer, or one under
-/// another gate. Complexity: that of the layer inside and of the shared experts, and twice the products of both
-/// projections.
+/// another gate. Of a workspace that is too small see that of a HierarchicalLayer. Complexity: that of the layer inside
+/// and of the shared experts, and twice the products of both projections.
 template <class Inner, class W, class SharedBank, class T = ComputeType<W>, Executor E = SerialExecutor>
 void backward(const LatentLayer<Inner, W, SharedBank>& layer, LatentTape<T>& tape,
               std::type_identity_t<MatrixView<const T>> dy, std::type_identity_t<MatrixView<T>> dx,

@@ -358,8 +358,8 @@ void check_backward(const SoftMoELayer<W, Experts>& layer, SoftTape<T>& tape, Ma
 
 /// See backward() of a MoELayer. All tokens of a call are one sequence, so that dx and the gradients of parameters are
 /// those of the whole, and a NaN reaches all of them; the bits do not depend on the threads. Padding takes part in
-/// nothing, whatever stands in it or its dy. Complexity: that of the experts, and four times the products of tokens and
-/// slots of a forward pass.
+/// nothing, whatever stands in it or its dy. Of a workspace that is too small see that of a HierarchicalLayer.
+/// Complexity: that of the experts, and four times the products of tokens and slots of a forward pass.
 template <class W, class Experts, class T = ComputeType<W>, Executor E = SerialExecutor>
 void backward(const SoftMoELayer<W, Experts>& layer, SoftTape<T>& tape, std::type_identity_t<MatrixView<const T>> dy,
               std::type_identity_t<MatrixView<T>> dx, const SoftGradients<T>& gradients, Workspace& workspace,
