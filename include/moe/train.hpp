@@ -1,13 +1,15 @@
 #pragma once
 
-/// The door for those who train: a forward pass that leaves a tape, the backward pass, memory for gradients and a check
-/// of them against differences, losses of the routing, optimisers. moe.hpp does not include it.
+/// The door for those who train: forward passes that leave a tape and the backward passes of all layers, memory for
+/// gradients and a check of them against differences, losses of the routing, optimisers. moe.hpp does not include it.
 
 #include "moe.hpp"
 #include "train/backward.hpp"
 #include "train/check_gradients.hpp"
 #include "train/detached.hpp"
 #include "train/gradients_of.hpp"
+#include "train/hierarchical_backward.hpp"
+#include "train/latent_backward.hpp"
 #include "train/losses/counts.hpp"
 #include "train/losses/entropy.hpp"
 #include "train/losses/importance.hpp"
@@ -17,6 +19,7 @@
 #include "train/losses/orthogonality.hpp"
 #include "train/losses/pooled_load_balance.hpp"
 #include "train/losses/z_loss.hpp"
+#include "train/neuron_backward.hpp"
 #include "train/numeric_gate.hpp"
 #include "train/optimizer/adamw.hpp"
 #include "train/optimizer/gradient_views.hpp"
@@ -26,3 +29,4 @@
 #include "train/parts/gradients.hpp"
 #include "train/parts/mutable_stack.hpp"
 #include "train/parts/tape.hpp"
+#include "train/soft_moe_backward.hpp"

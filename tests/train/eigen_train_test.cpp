@@ -130,7 +130,7 @@ TEST_CASE("any expression goes in and gives the bits of views", "[eigen_train]")
     check_expressions<float>(3, 0);
 }
 
-TEST_CASE("what the tape keeps of an expression is its own, in a copy of the tape as well", "[eigen_train]") {
+TEST_CASE("what the tape keeps of an expression is its own, and moves with it", "[eigen_train]") {
     const Problem<double> problem(7);
     const auto layer = problem.layer();
     ColumnMajor<double> x = random_matrix<double>(3, 6, 7);
@@ -143,11 +143,11 @@ TEST_CASE("what the tape keeps of an expression is its own, in a copy of the tap
 
     (void)moe::forward(layer, x, first);
     x.setConstant(9);
-    moe::Tape<double> copy = first;
-    CHECK(copy.x().data() != first.x().data());
-    CHECK(copy.router_input().data() == copy.x().data());
-    (void)moe::forward(layer, x, first);  // the memory of the first is written again
-    moe::Tape<double> moved = std::move(copy);
+    moe::Tape<double> moved = std::move(first);
+    CHECK_FALSE(first.recorded());  // NOLINT: it is empty, and says so
+    CHECK(moe_test::error_of([&] { (void)moe::backward(layer, first, dy, gradients); }).code == moe::ErrorCode::state);
+    (void)moe::forward(layer, x, first);  // its memory is its own again
+    CHECK(moved.router_input().data() == moved.x().data());
     CHECK(same(moe::backward(layer, moved, dy, gradients), dx));
     CHECK(moe_test::same_bits(gradients.all(), expected.all()));
 }

@@ -17,6 +17,16 @@
 
 namespace moe::inline MOE_ABI {
 
+/// The tokens of one group of a HierarchicalLayer, brought together.
+template <class T>
+struct GroupBatch {
+    std::size_t group;
+    std::span<const Index> tokens;  ///< (n) which of the batch they are, ascending
+    std::span<const T> weights;     ///< (n)
+    MatrixView<const T> inputs;     ///< (n, d_model)
+    MatrixView<T> outputs;          ///< (n, d_model)
+};
+
 /// A mixture of mixtures (Shazeer et al. 2017, 1701.06538, appendix B): a router chooses among groups, and each group
 /// is a layer of its own, itself a mixture or a HierarchicalLayer.
 ///
@@ -79,19 +89,29 @@ public:
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
-        run(x, y, workspace, ExecutorRef(executor), options);
+        run(x, nullptr, y, workspace, ExecutorRef(executor), options, forward_groups());
     }
 
     /// The same with a plan of the groups made elsewhere, by modality for instance. Throws as check_plan does, too.
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, const RoutingPlan<T>& plan, MatrixView<T> y, Workspace& workspace,
                  const E& executor = {}, const ForwardOptions<T>& options = {}) const {
-        run(x, plan, y, workspace, ExecutorRef(executor), options);
+        forward(x, plan.view(), y, workspace, executor, options);
     }
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y, Workspace& workspace,
                  const E& executor = {}, const ForwardOptions<T>& options = {}) const {
-        run(x, plan, y, workspace, ExecutorRef(executor), options);
+        run(x, &plan, y, workspace, ExecutorRef(executor), options, forward_groups());
+    }
+
+    /// The same, with a plan or null, where `run_group(batch, workspace, threads, options)` stands for the forward pass
+    /// of a group that has tokens: for who keeps what goes through it. It must write batch.outputs, in the workspace
+    /// that the group's own forward pass needs.
+    template <class RunGroup>
+    void forward_through(MatrixView<const T> x, const PlanView<T>* plan, MatrixView<T> y, Workspace& workspace,
+                         const ExecutorRef& threads, const ForwardOptions<T>& options,
+                         const RunGroup& run_group) const {
+        run(x, plan, y, workspace, threads, options, run_group);
     }
 
     // Arguments that are almost right are told what to be.
@@ -159,39 +179,47 @@ private:
         refuse_overlap("HierarchicalLayer", "y", overlapped(bytes_of(y)));
     }
 
-    void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
-             const ForwardOptions<T>& options) const {
+    [[nodiscard]] auto forward_groups() const {
+        return [this](const GroupBatch<T>& batch, Workspace& workspace, const ExecutorRef& threads,
+                      const ForwardOptions<T>& options) {
+            groups_[batch.group].forward(batch.inputs, batch.outputs, workspace, threads, options);
+        };
+    }
+
+    template <class RunGroup>
+    void run(MatrixView<const T> x, const PlanView<T>* plan, MatrixView<T> y, Workspace& workspace,
+             const ExecutorRef& threads, const ForwardOptions<T>& options, const RunGroup& run_group) const {
         confirm(x, y, options, workspace);
-        require_disjoint("HierarchicalLayer", "the router input", options.router_input, "y", y);
+        if (plan == nullptr) {
+            require_disjoint("HierarchicalLayer", "the router input", options.router_input, "y", y);
+        } else {
+            ensure(plan->n_tokens == x.rows() && plan->n_experts == n_groups(), ErrorCode::shape,
+                   "HierarchicalLayer: the plan is for ", plan->n_tokens, " tokens and ", plan->n_experts,
+                   " groups, the call for ", x.rows(), " tokens and ", n_groups(), " groups");
+            check_plan(*plan);
+            detail::check_facts("HierarchicalLayer", options, x.rows());
+        }
         const WorkspaceLease lease = workspace.lease(workspace_bytes(x.rows(), threads.concurrency()));
         Arena arena = lease.arena();
         const Memory memory = lay_out(arena, x.rows(), threads.concurrency());
+        if (plan != nullptr) {
+            return run({x, y, *plan, options, threads, memory}, run_group);
+        }
         Workspace own(memory.routing);
         ForwardPass<detail::RouteOnly<RouterType>> pass =
             routing_.prepare_route(x, own, threads.concurrency(), options);
         pass.run(threads, Phase::logits, Phase::plan);
-        run({x, y, pass.plan(), options, threads, memory});
-    }
-    void run(MatrixView<const T> x, const PlanView<T>& plan, MatrixView<T> y, Workspace& workspace,
-             const ExecutorRef& threads, const ForwardOptions<T>& options) const {
-        confirm(x, y, options, workspace);
-        ensure(plan.n_tokens == x.rows() && plan.n_experts == n_groups(), ErrorCode::shape,
-               "HierarchicalLayer: the plan is for ", plan.n_tokens, " tokens and ", plan.n_experts,
-               " groups, the call for ", x.rows(), " tokens and ", n_groups(), " groups");
-        check_plan(plan);
-        detail::check_facts("HierarchicalLayer", options, x.rows());
-        const WorkspaceLease lease = workspace.lease(workspace_bytes(x.rows(), threads.concurrency()));
-        Arena arena = lease.arena();
-        run({x, y, plan, options, threads, lay_out(arena, x.rows(), threads.concurrency())});
+        run({x, y, pass.plan(), options, threads, memory}, run_group);
     }
 
-    void run(const Call& call) const {
+    template <class RunGroup>
+    void run(const Call& call, const RunGroup& forward_group) const {
         for_each_row(call, call.options.accumulate ? 0 : call.y.rows(),
                      [&](std::size_t t) { std::fill_n(call.y.row(t), d_model(), T(0)); });
         for (std::size_t g = 0; g < groups_.size(); ++g) {
             const std::size_t n = list_tokens(call, g);
             if (n > 0) {
-                run_group(call, groups_[g], n);
+                run_group(call, g, n, forward_group);
             }
         }
     }
@@ -225,7 +253,8 @@ private:
         return n;
     }
 
-    void run_group(const Call& call, const Group& group, std::size_t n) const {
+    template <class RunGroup>
+    void run_group(const Call& call, std::size_t g, std::size_t n, const RunGroup& forward_group) const {
         const Memory& memory = call.memory;
         const ForwardOptions<T>& options = call.options;
         for_each_row(call, n, [&](std::size_t r) {
@@ -238,8 +267,10 @@ private:
         inner.token_ids = options.token_ids.empty() ? std::span<const std::int32_t>{} : memory.token_ids.first(n);
         inner.positions = memory.positions.first(n);
         Workspace own(memory.group);
-        group.forward(view(static_cast<const T*>(memory.inputs.data()), n, d_model()),
-                      view(memory.outputs.data(), n, d_model()), own, call.threads, inner);
+        forward_group(GroupBatch<T>{g, memory.rows.first(n), memory.weights.first(n),
+                                    view(static_cast<const T*>(memory.inputs.data()), n, d_model()),
+                                    view(memory.outputs.data(), n, d_model())},
+                      own, call.threads, inner);
         for_each_row(call, n, [&](std::size_t r) {
             add_scaled(memory.weights[r], memory.outputs.data() + r * d_model(), d_model(), call.y.row(memory.rows[r]));
         });

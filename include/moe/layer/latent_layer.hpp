@@ -44,15 +44,16 @@ public:
                "LatentLayer: shared experts are added; for another mode forward them yourself");
         ensure(shared.experts().empty() || shared.d_model() == d_model(), ErrorCode::shape,
                "LatentLayer: the shared experts have d_model ", shared.d_model(), ", the layer ", d_model());
-        for (const SharedBank& bank : shared.experts()) {
-            shared_.emplace_back(bank);
-        }
+        shared_ = std::move(shared);
     }
 
     [[nodiscard]] std::size_t d_model() const noexcept { return out_.outputs(); }
     [[nodiscard]] std::size_t d_latent() const noexcept { return out_.inputs(); }
     [[nodiscard]] const Inner& inner() const& noexcept { return inner_; }
     [[nodiscard]] Inner inner() && { return std::move(inner_); }
+    [[nodiscard]] const Linear<W>& in() const& noexcept { return in_; }
+    [[nodiscard]] const Linear<W>& out() const& noexcept { return out_; }
+    [[nodiscard]] const SharedExperts<SharedBank>& shared() const& noexcept { return shared_; }
 
     /// y = (or +=, see ForwardOptions) the layer applied to x; both (n_tokens, d_model), not overlapping. The options
     /// are those of the layer inside; its router reads x unless they give another router input. Throws Error before
@@ -60,7 +61,17 @@ public:
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
-        run(x, y, workspace, ExecutorRef(executor), options);
+        run(x, y, workspace, ExecutorRef(executor), options,
+            [this](MatrixView<const T> latent, MatrixView<T> routed, Workspace& own, const ExecutorRef& threads,
+                   const ForwardOptions<T>& inside) { inner_.forward(latent, routed, own, threads, inside); });
+    }
+
+    /// The same, where `run_inner(latent, routed, workspace, threads, options)` stands for the forward pass of the
+    /// layer inside: for who keeps what goes through it. It must write `routed`, in the workspace that pass needs.
+    template <class RunInner>
+    void forward_through(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
+                         const ForwardOptions<T>& options, const RunInner& run_inner) const {
+        run(x, y, workspace, threads, options, run_inner);
     }
     // Arguments that are almost right are told what to be.
     template <class X, class Y, class Space, class E = SerialExecutor>
@@ -82,8 +93,8 @@ public:
         if (in_.overlaps(memory) || out_.overlaps(memory)) {
             return "the latent projections";
         }
-        for (const Expert<SharedBank>& shared : shared_) {
-            if (shared.overlapped(memory) != nullptr) {
+        for (const SharedBank& shared : shared_.experts()) {
+            if (ExpertsRef<T>(shared).overlapped(memory) != nullptr) {
                 return "the weights of a shared expert";
             }
         }
@@ -102,16 +113,18 @@ private:
         Arena product;
         (void)detail::WorkerScratch<T>::take(product, n_workers);
         std::size_t most = (std::max)(product.used(), inner_.workspace_bytes(n_tokens, n_workers));
-        for (const Expert<SharedBank>& shared : shared_) {
-            most = (std::max)(most, shared.workspace_bytes(n_tokens, n_workers));
+        for (const SharedBank& shared : shared_.experts()) {
+            const ExpertsRef<T> expert(shared);
+            most = (std::max)(most, detail::ExpertCall<T>::workspace_bytes(expert, n_tokens, n_workers));
         }
         return {arena.take<T>(checked_multiply(n_tokens, d_latent())),
                 arena.take<T>(checked_multiply(n_tokens, d_latent())),
                 arena.take<T>(checked_multiply(n_tokens, d_model())), arena.take<std::byte>(most)};
     }
 
+    template <class RunInner>
     void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
-             const ForwardOptions<T>& options) const {
+             const ForwardOptions<T>& options, const RunInner& run_inner) const {
         ensure(!in_.empty(), ErrorCode::state, "LatentLayer: the layer was moved from");
         detail::check_tokens("LatentLayer", x, y, d_model());
         require_disjoint("LatentLayer", "the router input", options.router_input, "y", y);
@@ -130,10 +143,11 @@ private:
         ForwardOptions<T> inside = options;
         inside.accumulate = false;
         inside.router_input = options.router_input.cols() == 0 ? x : options.router_input;
-        inner_.forward(latent, routed, own, threads, inside);
+        run_inner(MatrixView<const T>(latent), routed, own, threads, inside);
         out_.forward(routed, projected, own, threads);
-        for (const Expert<SharedBank>& shared : shared_) {
-            shared.forward(x, projected, own, threads, {.accumulate = true});
+        for (const SharedBank& shared : shared_.experts()) {
+            const ExpertsRef<T> expert(shared);
+            detail::ExpertCall<T>(expert, x, projected, own, threads, {.accumulate = true}).run();
         }
         for (std::size_t t = 0; t < n && options.accumulate; ++t) {
             add_scaled(T(1), projected.row(t), d_model(), y.row(t));
@@ -143,7 +157,7 @@ private:
     Linear<W> in_;
     Inner inner_;
     Linear<W> out_;
-    std::vector<Expert<SharedBank>> shared_;
+    SharedExperts<SharedBank> shared_;
 };
 
 template <class W, class Inner>

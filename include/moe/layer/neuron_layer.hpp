@@ -16,6 +16,15 @@
 
 namespace moe::inline MOE_ABI {
 
+/// What a call of a NeuronLayer has chosen, by token, then head. Of padding experts and weights say nothing.
+template <class T>
+struct NeuronChoice {
+    MatrixView<const T> queries;         ///< (n_tokens, n_queries), no columns where the router is one product
+    MatrixView<const T> logits;          ///< (n_tokens, n_heads * 2 * n_keys)
+    MatrixView<const ExpertId> experts;  ///< (n_tokens, n_heads * top_k)
+    MatrixView<const T> weights;         ///< the same
+};
+
 /// Experts of one neuron each, up to 2^31 of them, chosen by product keys: PEER (He 2024, "Mixture of a million
 /// experts", 2407.04153, algorithm 1) and the experts of Doge (with one head, Silu, and an Expert beside it: forward
 /// that first, then this with ForwardOptions::accumulate).
@@ -55,6 +64,9 @@ public:
     [[nodiscard]] const ProductKeyRouter<RouterElement>& router() const& noexcept { return router_; }
     [[nodiscard]] ProductKeyRouter<RouterElement> router() && { return std::move(router_); }
     [[nodiscard]] const ProductKeys& gate() const noexcept { return gate_; }
+    [[nodiscard]] const MatrixView<const W>& down() const noexcept { return down_; }
+    [[nodiscard]] const MatrixView<const W>& up() const noexcept { return up_; }
+    [[nodiscard]] const Activation& activation() const noexcept { return activation_; }
 
     /// The name of what of the weights has bytes in common with `memory`, or null.
     [[nodiscard]] const char* overlapped(const ByteView& memory) const {
@@ -70,7 +82,14 @@ public:
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
-        run(x, y, workspace, ExecutorRef(executor), options);
+        run(x, y, workspace, ExecutorRef(executor), options, [](const NeuronChoice<T>&) {});
+    }
+
+    /// The same, which tells `keep(choice)` what it has chosen before it goes on: for a backward pass.
+    template <class Keep>
+    void forward_through(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
+                         const ForwardOptions<T>& options, const Keep& keep) const {
+        run(x, y, workspace, threads, options, keep);
     }
     // Arguments that are almost right are told what to be.
     template <class X, class Y, class Space, class E = SerialExecutor>
@@ -124,8 +143,9 @@ private:
                 detail::WorkerScratch<T>::take(arena, n_workers)};
     }
 
+    template <class Keep>
     void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
-             const ForwardOptions<T>& options) const {
+             const ForwardOptions<T>& options, const Keep& keep) const {
         const Call call{x, y, options.router_input.cols() == 0 ? x : options.router_input, options, threads};
         confirm(call, workspace);
         const WorkspaceLease lease = workspace.lease(workspace_bytes(x.rows(), threads.concurrency()));
@@ -135,6 +155,11 @@ private:
             router_.compute(call.router_input, memory.queries.data(), memory.logits.data(), memory.scratch, threads);
         });
         observed(options, Phase::gating, [&] { choose(call, memory); });
+        const std::size_t n = x.rows();
+        keep(NeuronChoice<T>{view(static_cast<const T*>(memory.queries.data()), n, router_.n_queries()),
+                             view(static_cast<const T*>(memory.logits.data()), n, router_.n_logits()),
+                             view(static_cast<const ExpertId*>(memory.experts.data()), n, chosen_per_token()),
+                             view(static_cast<const T*>(memory.weights.data()), n, chosen_per_token())});
         observed(options, Phase::hidden, [&] { compute_hidden(call, memory); });
         observed(options, Phase::output, [&] { add_outputs(call, memory); });
     }

@@ -49,6 +49,12 @@ public:
     /// Values of a token between the two products; 0 where there is one.
     [[nodiscard]] std::size_t n_queries() const noexcept { return keys_.empty() ? 0 : first_.outputs(); }
 
+    /// The product of a token: rows or queries.
+    [[nodiscard]] const Linear<W>& first() const& noexcept { return first_; }
+    /// The keys of a half of a head, in order of head, then half, that its queries are compared with; none where there
+    /// is one product.
+    [[nodiscard]] const std::vector<Linear<W>>& keys() const& noexcept { return keys_; }
+
     /// Whether `memory` has bytes in common with the weights.
     [[nodiscard]] bool overlaps(const ByteView& memory) const {
         return first_.overlaps(memory) ||

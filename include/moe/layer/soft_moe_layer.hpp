@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "../gating/backward.hpp"
 #include "../kernels/row.hpp"
 #include "../kernels/softmax.hpp"
 #include "../parallel/diagnose_call.hpp"
@@ -39,9 +40,30 @@ struct SlotGate {
         out.weights[0] = T(1);
         return 1;
     }
+    /// There are no logits to have a gradient.
+    template <class T>
+    void backward(std::span<const T> /*logits*/, const Chosen<T>& /*chosen*/, std::span<const T> /*d_weights*/,
+                  std::span<T> /*d_logits*/) const {}
 };
 
+/// 1 / sqrt(sum of squares + 1e-6), which keeps a zero vector zero.
+template <class T>
+[[nodiscard]] T inverse_length(const T* row, std::size_t n) {
+    return T(1) / std::sqrt(dot_row(row, row, n) + T(1e-6));
+}
+
 }  // namespace detail
+
+/// What a call of a SoftMoELayer has computed when its experts run. N tokens are no padding.
+template <class T>
+struct SoftMixture {
+    std::span<const Index> tokens;    ///< (N) which they are
+    std::span<const T> token_scales;  ///< (N) 1 / |x|, or 1
+    MatrixView<const T> combine;      ///< (N, n_slots): C
+    MatrixView<const T> dispatch;     ///< (n_slots, N): D, transposed
+    MatrixView<const T> inputs;       ///< (n_slots, d_model): of the experts
+    MatrixView<T> outputs;            ///< (n_slots, d_model): to be written
+};
 
 /// Soft mixture of experts (Puigcerver et al. 2023, "From sparse to soft mixtures of experts", 2308.00951): nothing is
 /// chosen. Each slot of an expert gets a weighted mean of all tokens, each token a weighted mean of all slots.
@@ -93,6 +115,15 @@ public:
     [[nodiscard]] const Experts& experts() const& noexcept { return experts_.experts(); }
     [[nodiscard]] Experts experts() && { return std::move(experts_).experts(); }
     [[nodiscard]] const SoftMoEOptions& options() const noexcept { return options_; }
+    /// (n_slots, d_router), what tokens are compared with.
+    [[nodiscard]] const Linear<W>& slots() const& noexcept { return slots_; }
+    /// The experts as a layer of their own, whose tokens are the slots.
+    [[nodiscard]] const auto& slot_layer() const& noexcept { return experts_; }
+
+    /// The name of what of the weights has bytes in common with `memory`, or null.
+    [[nodiscard]] const char* overlapped(const ByteView& memory) const {
+        return slots_.overlaps(memory) ? "the slots" : experts_.overlapped(memory);
+    }
 
     /// y = (or +=) the layer applied to x, one sequence; both (n_tokens, d_model), not overlapping. Of the options:
     /// accumulate, router_input (what is compared with the slots, instead of x), valid, and an observer, which watches
@@ -101,7 +132,20 @@ public:
     template <Executor E = SerialExecutor>
     void forward(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const E& executor = {},
                  const ForwardOptions<T>& options = {}) const {
-        run(x, y, workspace, ExecutorRef(executor), options);
+        run(x, y, workspace, ExecutorRef(executor), options,
+            [this](const SoftMixture<T>& mixture, Workspace& own, const ExecutorRef& threads,
+                   const ForwardOptions<T>& inside) {
+                experts_.forward(mixture.inputs, mixture.outputs, own, threads, inside);
+            });
+    }
+
+    /// The same, where `run_experts(mixture, workspace, threads, options)` stands for the forward pass of slot_layer(),
+    /// if any token is no padding: for who keeps what goes through it. It must write mixture.outputs, in the workspace
+    /// that the experts' own forward pass needs.
+    template <class RunExperts>
+    void forward_through(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
+                         const ForwardOptions<T>& options, const RunExperts& run_experts) const {
+        run(x, y, workspace, threads, options, run_experts);
     }
     // Arguments that are almost right are told what to be.
     template <class X, class Y, class Space, class E = SerialExecutor>
@@ -143,8 +187,9 @@ private:
         std::span<const Index> tokens;
     };
 
+    template <class RunExperts>
     void run(MatrixView<const T> x, MatrixView<T> y, Workspace& workspace, const ExecutorRef& threads,
-             const ForwardOptions<T>& options) const {
+             const ForwardOptions<T>& options, const RunExperts& run_experts) const {
         Call call{x, y, options.router_input.cols() == 0 ? x : options.router_input, options, threads, {}, {}};
         confirm(call, workspace);
         const WorkspaceLease lease = workspace.lease(workspace_bytes(x.rows(), threads.concurrency()));
@@ -158,11 +203,21 @@ private:
             Workspace own(call.memory.experts);
             ForwardOptions<T> expert_options;
             expert_options.observer = options.observer;
-            experts_.forward(slot_rows<const T>(call.memory.inputs), slot_rows<T>(call.memory.outputs), own, threads,
-                             expert_options);
+            run_experts(mixture_of(call), own, threads, expert_options);
             mix_slots(call);
         }
         clear_padding(call);
+    }
+
+    [[nodiscard]] SoftMixture<T> mixture_of(const Call& call) const {
+        const Memory& memory = call.memory;
+        const std::size_t n = call.tokens.size();
+        return {call.tokens,
+                memory.token_scales.first(n),
+                view(static_cast<const T*>(memory.combine.data()), n, n_slots()),
+                view(static_cast<const T*>(memory.dispatch.data()), n_slots(), n),
+                slot_rows<const T>(memory.inputs),
+                slot_rows<T>(memory.outputs)};
     }
 
     static Router<W, detail::SlotGate> router(const MatrixView<const W>& slots, std::size_t n_experts) {
@@ -204,8 +259,7 @@ private:
         require_aligned(call.router_input.data(), "SoftMoELayer", "the router input");
         require_disjoint("SoftMoELayer", "the router input", call.router_input, "y", call.y);
         detail::check_apart("SoftMoELayer", x, call.y, call.options, workspace);
-        refuse_overlap("SoftMoELayer", "y",
-                       slots_.overlaps(bytes_of(call.y)) ? "the slots" : experts_.overlapped(bytes_of(call.y)));
+        refuse_overlap("SoftMoELayer", "y", overlapped(bytes_of(call.y)));
     }
 
     [[nodiscard]] static bool is_valid(const Call& call, std::size_t t) {
@@ -229,8 +283,7 @@ private:
         const Memory& memory = call.memory;
         detail::run_tasks("SoftMoELayer", call.threads, n, n * d, [&](std::size_t r, std::size_t) {
             const T* const row = call.router_input.row(call.tokens[r]);
-            memory.token_scales[r] =
-                options_.normalize ? T(1) / std::sqrt(dot_row(row, row, d) + static_cast<T>(least_square)) : T(1);
+            memory.token_scales[r] = options_.normalize ? detail::inverse_length(row, d) : T(1);
         });
         const detail::ProductCut cut(n, slots_.panels(), call.threads.concurrency(), Panel<T>::tile_rows);
         detail::run_tasks(

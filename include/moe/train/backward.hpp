@@ -9,19 +9,36 @@
 #include "backward/parameter_phase.hpp"
 #include "backward/strip_phase.hpp"
 #include "backward/token_phase.hpp"
+#include "parts/check_call.hpp"
 
 namespace moe::inline MOE_ABI {
+
+namespace detail {
+
+/// Whether a layer has a backward pass with a Tape, or one sentence that says which have.
+template <class Layer>
+constexpr bool has_known_parts() {
+    constexpr bool known = requires(const Layer& layer) { layer.router().gate(), layer.experts(), layer.shared(); };
+    static_assert(known,
+                  "forward with a tape, backward: the layer must be a MoELayer, or one under another gate, whose types "
+                  "are known: what an AnyLayer holds has no backward pass, other layers take their moe::TapeOf.");
+    return known;
+}
+
+}  // namespace detail
 
 /// layer.forward that fills `tape` for backward(). x and a router's input of its own are viewed and must stay as they
 /// are until then. Throws as forward does; the tape is then not recorded.
 template <class Layer, class T = typename Layer::value_type, Executor E = SerialExecutor>
 void forward(const Layer& layer, std::type_identity_t<MatrixView<const T>> x, std::type_identity_t<MatrixView<T>> y,
              Tape<T>& tape, Workspace& workspace, const E& executor = {}, ForwardOptions<T> options = {}) {
-    const PassLayer<T> parts = layer.erased();
-    TapeRecorder<T> recorder(tape, &layer.options(), x, options, &parts);
-    options.observer = &recorder;
-    layer.forward(x, y, workspace, executor, options);
-    recorder.finish();
+    if constexpr (detail::has_known_parts<Layer>()) {
+        const PassLayer<T> parts = layer.erased();
+        TapeRecorder<T> recorder(tape, tape_owner(&layer.options(), layer.router()), x, options, &parts);
+        options.observer = &recorder;
+        layer.forward(x, y, workspace, executor, options);
+        recorder.finish();
+    }
 }
 
 /// The same with a plan made elsewhere: its weights are constants, so that nothing flows to the router; what they are
@@ -30,11 +47,13 @@ template <class Layer, class T = typename Layer::value_type, Executor E = Serial
 void forward(const Layer& layer, std::type_identity_t<MatrixView<const T>> x,
              const std::type_identity_t<PlanView<T>>& plan, std::type_identity_t<MatrixView<T>> y, Tape<T>& tape,
              Workspace& workspace, const E& executor = {}, ForwardOptions<T> options = {}) {
-    const PassLayer<T> parts = layer.erased();
-    TapeRecorder<T> recorder(tape, &layer.options(), x, options, &parts);
-    options.observer = &recorder;
-    layer.forward(x, plan, y, workspace, executor, options);
-    recorder.finish();
+    if constexpr (detail::has_known_parts<Layer>()) {
+        const PassLayer<T> parts = layer.erased();
+        TapeRecorder<T> recorder(tape, tape_owner(&layer.options(), layer.router()), x, options, &parts);
+        options.observer = &recorder;
+        layer.forward(x, plan, y, workspace, executor, options);
+        recorder.finish();
+    }
 }
 
 /// One backward pass: lays out its memory, checks the call, runs the phases.
@@ -90,7 +109,11 @@ private:
                           [&](std::size_t task, std::size_t ith) { phase.run(task, state_.scratch(ith)); });
     }
     [[nodiscard]] std::size_t products() const {
-        return n_entries() * state_.dy.cols() * state_.layer.experts.layout().d_ff + 1;
+        std::size_t sum = 1 + state_.n_tokens() * tape_.logits().cols() * tape_.router_input().cols();
+        for (const BackwardGroup& group : state_.memory.groups.first(state_.n_groups)) {
+            sum += group.count * state_.dy.cols() * state_.experts_of(group).layout().d_ff;
+        }
+        return sum;
     }
 
     Tape<T>& tape_;
@@ -109,31 +132,25 @@ template <class Layer, class T = typename Layer::value_type, Executor E = Serial
 void backward(const Layer& layer, Tape<T>& tape, std::type_identity_t<MatrixView<const T>> dy,
               std::type_identity_t<MatrixView<T>> dx, const std::type_identity_t<LayerGradients<T>>& gradients,
               Workspace& workspace, const E& executor = {}, const BackwardOptions& options = {}) {
-    static_assert(
-        requires { layer.router().gate(), layer.experts(), layer.shared(); },
-        "backward: the layer must be a MoELayer, or one under another gate, whose types are known: what an "
-        "AnyLayer holds has no backward pass.");
-    const BackwardLayer<T> references(layer);
-    BackwardPass<T> pass(references, tape, dy, dx, gradients, options);
-    pass.run(workspace, ExecutorRef(executor));
+    if constexpr (detail::has_known_parts<Layer>()) {
+        const BackwardLayer<T> references(layer);
+        BackwardPass<T> pass(references, tape, dy, dx, gradients, options);
+        pass.run(workspace, ExecutorRef(executor));
+    }
 }
 
 template <class T>
 void BackwardPass<T>::confirm() const {
     const PassLayer<T>& layer = state_.layer.pass;
-    ensure(tape_.recorded_, ErrorCode::state, name,
+    ensure(tape_.recorded_.get(), ErrorCode::state, name,
            ": the tape holds no forward pass: it was not recorded, or is used up by another backward");
-    ensure(tape_.layer_ == layer.options, ErrorCode::state, name, ": the tape was recorded by another layer");
-    const std::size_t n = tape_.x().rows();
-    const std::size_t d = tape_.x().cols();
-    ensure(state_.dy.rows() == n && state_.dy.cols() == d, ErrorCode::shape, name, ": dy is ", state_.dy.rows(), " x ",
-           state_.dy.cols(), ", the forward pass had ", n, " x ", d);
-    ensure(state_.dx.rows() == 0 || (state_.dx.rows() == n && state_.dx.cols() == d), ErrorCode::shape, name,
-           ": dx is ", state_.dx.rows(), " x ", state_.dx.cols(), ", the forward pass had ", n, " x ", d);
-    require_aligned(state_.dy.data(), name, "dy");
-    require_aligned(state_.dx.data(), name, "dx");
-    require_disjoint(name, "dy", state_.dy, "dx", state_.dx);
-    require_disjoint(name, "x", tape_.x(), "dx", state_.dx);
+    const TapeOwner& owner = state_.layer.owner;
+    ensure(tape_.owner_.layer == owner.layer, ErrorCode::state, name, ": the tape was recorded by another layer");
+    ensure(
+        tape_.owner_ == owner, ErrorCode::state, name,
+        ": the tape was recorded under another gate; give a layer from with_gate a name, and use it for both passes");
+    detail::check_matrices(tape_.x(), state_.dy, state_.dx);
+    require_disjoint(name, "the router input", tape_.router_input(), "dx", state_.dx);
     refuse_overlap(name, "dx", layer.overlapped(bytes_of(state_.dx)));
     confirm_gradients();
 }
@@ -334,9 +351,7 @@ void BackwardPass<T>::fill_gamma(const BackwardScratch<T>& scratch) {
 
 template <class T>
 void BackwardPass<T>::run(Workspace& workspace, const ExecutorRef& threads) {
-    refuse_overlap(name, "the workspace",
-                   overlapped(bytes_of(workspace.memory()),
-                              {{"x", bytes_of(tape_.x())}, {"dy", bytes_of(state_.dy)}, {"dx", bytes_of(state_.dx)}}));
+    detail::check_workspace(tape_.x(), state_.dy, state_.dx, workspace);
     const WorkspaceLease lease = workspace.lease(workspace_bytes(threads.concurrency()));
     Arena arena = lease.arena();
     lay_out(arena, state_.memory, threads.concurrency());
@@ -359,7 +374,7 @@ void BackwardPass<T>::run(Workspace& workspace, const ExecutorRef& threads) {
     run_phase(detail::TokenPhase<T>(state_, tape_.d_weights_), threads);
     run_phase(detail::InputPhase<T>(state_, threads.concurrency()), threads);
     run_phase(detail::ParameterPhase<T>(state_), threads);
-    tape_.recorded_ = false;
+    tape_.recorded_ = Emptied<bool>();
 }
 
 }  // namespace moe::inline MOE_ABI

@@ -63,7 +63,7 @@ public:
     virtual void on_plan(const RoutingRecord<T>& /*record*/) {}
 
     /// Asked once, after on_plan.
-    [[nodiscard]] virtual KeptProducts<T> keep() { return {}; }
+    [[nodiscard]] virtual KeptProducts<T> keep_products() { return {}; }
 };
 
 }  // namespace moe::inline MOE_ABI

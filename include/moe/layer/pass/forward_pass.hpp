@@ -79,7 +79,7 @@ private:
         observer()->on_phase_end(phase);
         if (phase == Phase::plan) {
             observer()->on_plan({pass_.plan, pass_.logits(), pass_.choices(), pass_.options.valid});
-            pass_.kept = observer()->keep();
+            pass_.kept = observer()->keep_products();
         }
     }
 

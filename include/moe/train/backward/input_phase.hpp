@@ -21,7 +21,8 @@ public:
         chunk_ = std::clamp<std::size_t>(panels_ / wanted, 1, max_task_panels);
         chunks_ = divide_up(panels_, chunk_);
         blocks_ = std::clamp<std::size_t>(divide_up(state.n_tokens(), max_task_rows), 1, divide_up(wanted, chunks_));
-        router_panels_ = divide_up(state.gradients.router_input.cols(), width);
+        const bool by_router = state.gradients.router_input.rows() > 0 && state.tape.logits().cols() > 0;
+        router_panels_ = by_router ? divide_up(state.gradients.router_input.cols(), width) : 0;
         chunks_ = state.dx.rows() > 0 ? chunks_ : 0;
     }
 

@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <vector>
 
+#include "../../core/emptied.hpp"
 #include "../../core/workspace.hpp"
 #include "../../gating/selection.hpp"
 #include "../../layer/parts/layer_options.hpp"
@@ -13,6 +15,30 @@
 #include "../../layer/pass/pass_layer.hpp"
 
 namespace moe::inline MOE_ABI {
+
+namespace detail {
+
+/// Its address is a number of the type G.
+template <class G>
+inline constexpr char type_mark = 0;
+
+}  // namespace detail
+
+/// Whose forward pass a tape holds: a layer and the gate it had, both where they are, since a layer under another gate
+/// shares all else with the layer itself.
+struct TapeOwner {
+    const void* layer = nullptr;
+    const void* gate = nullptr;
+    const void* gate_type = nullptr;
+
+    bool operator==(const TapeOwner&) const = default;
+};
+
+/// Of a layer with a router, known by `layer`, what it shares with no other layer.
+template <class RouterType>
+[[nodiscard]] TapeOwner tape_owner(const void* layer, const RouterType& router) noexcept {
+    return {layer, &router.gate(), &detail::type_mark<std::remove_cvref_t<decltype(router.gate())>>};
+}
 
 /// What of the experts a tape keeps.
 enum class TapeKeeps : unsigned char {
@@ -33,7 +59,7 @@ public:
     [[nodiscard]] TapeKeeps keeps() const noexcept { return keeps_; }
 
     /// False until a forward pass has filled it, and after the backward pass has used it.
-    [[nodiscard]] bool recorded() const noexcept { return recorded_; }
+    [[nodiscard]] bool recorded() const noexcept { return recorded_.get(); }
 
     [[nodiscard]] PlanView<T> plan() const& noexcept { return plan_; }
     PlanView<T> plan() const&& = delete;  // temporary: give it a name, this is a view of it
@@ -48,7 +74,7 @@ public:
     /// (rows, cols) of memory that the tape keeps and reuses, for an x that is nowhere else: write x there and give
     /// this to forward. What was recorded is void from then on.
     [[nodiscard]] MatrixView<T> input_memory(std::size_t rows, std::size_t cols) & {
-        recorded_ = false;
+        recorded_ = Emptied<bool>();
         input_.resize(checked_multiply(rows, cols));
         return view(input_.data(), rows, cols);
     }
@@ -95,8 +121,8 @@ private:
     friend class BackwardPass;
 
     TapeKeeps keeps_;
-    bool recorded_ = false;
-    const void* layer_ = nullptr;
+    Emptied<bool> recorded_;
+    TapeOwner owner_;
     MatrixView<const T> x_;
     MatrixView<const T> router_input_;  ///< without columns: x
     bool keeps_x_ = false;              ///< x_ is that of `input_`
@@ -120,13 +146,13 @@ private:
 template <class T>
 class TapeRecorder final : public Observer<T> {
 public:
-    /// `layer` is whose pass it watches; `parts`, which must outlive it, whose products are kept, or null: none.
-    TapeRecorder(Tape<T>& tape, const void* layer, MatrixView<const T> x, const ForwardOptions<T>& options,
+    /// `owner` is whose pass it watches; `parts`, which must outlive it, whose products are kept, or null: none.
+    TapeRecorder(Tape<T>& tape, const TapeOwner& owner, MatrixView<const T> x, const ForwardOptions<T>& options,
                  const PassLayer<T>* parts = nullptr)
         : tape_(tape), next_(options.observer), parts_(parts) {
-        tape_.recorded_ = false;
+        tape_.recorded_ = Emptied<bool>();
         tape_.kept_ = {};
-        tape_.layer_ = layer;
+        tape_.owner_ = owner;
         tape_.x_ = x;
         tape_.keeps_x_ = x.data() != nullptr && x.data() == tape_.input_.data();
         tape_.router_input_ = options.router_input;
@@ -148,6 +174,14 @@ public:
         }
     }
     void on_plan(const RoutingRecord<T>& record) override {
+        keep(record);
+        if (next_ != nullptr) {
+            next_->on_plan(record);
+        }
+    }
+
+    /// What on_plan keeps, where there is nobody to tell.
+    void keep(const RoutingRecord<T>& record) {
         tape_.plan_.assign(record.plan);
         tape_.n_logits_ = record.logits.cols();
         tape_.logits_.resize(record.logits.rows() * record.logits.cols());
@@ -162,12 +196,9 @@ public:
             std::copy_n(record.choices.row(t), tape_.max_per_token_, tape_.choices_.data() + t * tape_.max_per_token_);
         }
         tape_.valid_.assign(record.valid.begin(), record.valid.end());
-        if (next_ != nullptr) {
-            next_->on_plan(record);
-        }
     }
 
-    [[nodiscard]] KeptProducts<T> keep() override {
+    [[nodiscard]] KeptProducts<T> keep_products() override {
         if (parts_ == nullptr || tape_.keeps_ == TapeKeeps::routing) {
             return {};
         }
@@ -196,7 +227,7 @@ public:
     }
 
     /// The pass has ended well.
-    void finish() noexcept { tape_.recorded_ = true; }
+    void finish() noexcept { tape_.recorded_ = Emptied<bool>(true); }
 
 private:
     Tape<T>& tape_;
