@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <type_traits>
 
@@ -7,11 +8,14 @@
 
 namespace moe::inline MOE_ABI::arch {
 
+template <class T>
+inline constexpr bool shuffles_squares = false;
+
 #if defined(__AVX512F__) || defined(__AVX__)
 
 /// Whether squares of this compute type are turned over by shuffles: of four doubles that is no faster than one by one.
-template <class T>
-inline constexpr bool shuffles_squares = lanes<T> >= 8;
+template <std::floating_point T>
+inline constexpr bool shuffles_squares<T> = lanes<T> >= 8;
 
 /// Values of T in 128 bits, within which the unpacking instructions stay.
 template <class T>
@@ -88,11 +92,6 @@ MOE_ALWAYS_INLINE void transpose_square(const T* source, std::size_t stride, T* 
         }
     }
 }
-
-#else
-
-template <class T>
-inline constexpr bool shuffles_squares = false;
 
 #endif
 
