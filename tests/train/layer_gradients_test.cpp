@@ -10,6 +10,7 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/executors.hpp"
+#include "train/gradients.hpp"
 
 namespace moe_test::layer_gradients_test {
 
@@ -18,80 +19,6 @@ namespace moe_test::layer_gradients_test {
 namespace {
 
 namespace reference = moe::reference;
-
-/// Memory for all gradients of a case, and views of it.
-template <class T>
-struct Gradients {
-    std::vector<T> router, router_bias, router_input, gate, up, down, gate_bias, up_bias, down_bias;
-    std::vector<T> shared_gate, output_bias, constants, mixes, dx;
-    std::vector<std::vector<T>> shared;
-    moe::LayerGradients<T> to;
-
-    template <class Layer>
-    Gradients(const Layer& layer, std::size_t n_tokens, std::size_t router_inputs, bool own_input) {
-        const auto stack = [](std::vector<T>& memory, std::size_t n, std::size_t rows, std::size_t columns) {
-            memory.assign(n * rows * columns, T(0));
-            return memory.empty() ? moe::MutableStack<T>() : moe::stacked_gradients(memory.data(), n, rows, columns);
-        };
-        const std::size_t d = layer.d_model();
-        const auto& options = layer.options();
-        const std::size_t n_logits = layer.router().linear().outputs();
-        to.router = stack(router, 1, n_logits, router_inputs);
-        router_bias.assign(n_logits, T(0));
-        to.router_bias = router_bias;
-        if (own_input) {
-            router_input.assign(n_tokens * router_inputs, T(0));
-            to.router_input = moe::view(router_input.data(), n_tokens, router_inputs);
-        }
-        const auto& bank = layer.experts();
-        const std::size_t n = bank.n_experts();
-        const bool gated = bank.form().gated();
-        to.experts.gate = stack(gate, gated ? n : 0, bank.d_ff(), d);
-        to.experts.up = stack(up, n, bank.d_ff(), d);
-        to.experts.down = stack(down, n, d, bank.d_ff());
-        to.experts.gate_bias = stack(gate_bias, gated ? n : 0, bank.d_ff(), 1);
-        to.experts.up_bias = stack(up_bias, n, bank.d_ff(), 1);
-        to.experts.down_bias = stack(down_bias, n, d, 1);
-        const auto& banks = layer.shared().experts();
-        shared.resize(6 * banks.size());
-        for (std::size_t s = 0; s < banks.size(); ++s) {
-            const std::size_t width = banks[s].d_ff();
-            to.shared.push_back({.gate = stack(shared[6 * s], gated ? 1 : 0, width, d),
-                                 .up = stack(shared[6 * s + 1], 1, width, d),
-                                 .down = stack(shared[6 * s + 2], 1, d, width),
-                                 .gate_bias = stack(shared[6 * s + 3], gated ? 1 : 0, width, 1),
-                                 .up_bias = stack(shared[6 * s + 4], 1, width, 1),
-                                 .down_bias = stack(shared[6 * s + 5], 1, d, 1)});
-        }
-        if (layer.shared().mode() == moe::SharedMode::gated) {
-            to.shared_gate = stack(shared_gate, 1, banks.size(), d);
-        }
-        output_bias.assign(d, T(0));
-        to.output_bias = output_bias;
-        const std::size_t n_constant = options.null_experts.constants.rows();
-        constants.assign(n_constant * d, T(0));
-        mixes.assign(options.null_experts.mixes.rows() * d, T(0));
-        to.constants = moe::view(constants.data(), n_constant, d);
-        to.mixes = moe::view(mixes.data(), options.null_experts.mixes.rows(), d);
-        dx.assign(n_tokens * d, T(7));
-    }
-    Gradients(const Gradients&) = delete;
-    Gradients& operator=(const Gradients&) = delete;
-
-    [[nodiscard]] std::vector<T> all() const {
-        std::vector<T> result = dx;
-        const auto append = [&](const std::vector<T>& part) { result.insert(result.end(), part.begin(), part.end()); };
-        for (const std::vector<T>* const part :
-             {&router, &router_bias, &router_input, &gate, &up, &down, &gate_bias, &up_bias, &down_bias, &shared_gate,
-              &output_bias, &constants, &mixes}) {
-            append(*part);
-        }
-        for (const std::vector<T>& part : shared) {
-            append(part);
-        }
-        return result;
-    }
-};
 
 /// Sums of squares over all gradients of a case.
 struct Error {
