@@ -8,12 +8,13 @@
 
 namespace moe::inline MOE_ABI::arch {
 
+/// Whether squares of lanes<T> x lanes<T> values are turned over by shuffles.
 template <class T>
 inline constexpr bool shuffles_squares = false;
 
 #if defined(__AVX512F__) || defined(__AVX__)
 
-/// Whether squares of this compute type are turned over by shuffles: of four doubles that is no faster than one by one.
+/// Of four doubles that is no faster than one by one.
 template <std::floating_point T>
 inline constexpr bool shuffles_squares<T> = lanes<T> >= 8;
 
@@ -92,6 +93,11 @@ MOE_ALWAYS_INLINE void transpose_square(const T* source, std::size_t stride, T* 
         }
     }
 }
+
+#else
+
+template <class T>
+void transpose_square(const T* source, std::size_t stride, T* target, std::size_t target_stride) = delete;
 
 #endif
 
