@@ -1,5 +1,6 @@
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -165,6 +166,21 @@ TEST_CASE("experts that nobody chose may hold anything, and their gradients are 
         }
         CHECK(same_bits(g.all(), expected));
     }
+}
+
+TEST_CASE("padding that a gradient comes from reaches the shared experts and their gate, as it does forward",
+          "[gradients]") {
+    LayerShape shape = shape_of_all();
+    shape.shared_mode = moe::SharedMode::gated;
+    shape.n_zero = 1;
+    Case<double> c(14, shape);
+    c.open.router_bias.back() = 100;  // all tokens take the expert that adds nothing, at a weight without derivative
+    const auto layer = c.open.layer(moe::TokenChoice<>{.top_k = 1, .normalize = true});
+    const std::vector<double> of_tokens = c.of(layer);
+    const std::vector<std::uint8_t> none(c.n, 0);
+    PassOptions<double> padding;
+    padding.forward.valid = none;
+    CHECK(same_bits(c.of(layer, padding), of_tokens));
 }
 
 TEST_CASE("what a workspace held before is not read, nor what a tape did", "[gradients]") {

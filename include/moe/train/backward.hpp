@@ -251,8 +251,7 @@ void BackwardPass<T>::lay_out(Arena& arena, BackwardMemory<T>& memory, std::size
     memory.workers = arena.take<std::byte>(checked_multiply(n_workers, memory.worker_bytes));
 }
 
-/// Entries in the order of the plan, then all tokens of each shared expert but padding that no gradient comes from: 0
-/// times what stands in padding may be NaN.
+/// Entries in the order of the plan, then all tokens that reach each shared expert.
 template <class T>
 void BackwardPass<T>::fill_groups() {
     BackwardMemory<T>& memory = state_.memory;
@@ -282,8 +281,7 @@ void BackwardPass<T>::fill_groups() {
     for (std::size_t s = 0; s < state_.n_shared(); ++s) {
         const std::size_t first = entry;
         for (std::size_t t = 0; t < state_.n_tokens(); ++t) {
-            const T* const dy = state_.dy.row(t);
-            if (tape_.is_valid(t) || std::any_of(dy, dy + state_.dy.cols(), [](T value) { return value != 0; })) {
+            if (state_.reaches_shared(t)) {
                 memory.tokens[entry] = static_cast<Index>(t);
                 memory.input[entry] = 1;
                 memory.scale[entry++] = layer.shared.gated()
@@ -351,6 +349,8 @@ void BackwardPass<T>::run(Workspace& workspace, const ExecutorRef& threads) {
         if (tape_.is_valid(t)) {
             memory.router_rows[state_.n_router_rows] = tape_.router_input().row(t);
             memory.d_logit_rows[state_.n_router_rows++] = memory.d_logits.data() + t * n_logits;
+        }
+        if (state_.reaches_shared(t)) {
             memory.x_rows[state_.n_shared_rows] = tape_.x().row(t);
             memory.d_shared_rows[state_.n_shared_rows++] = memory.d_shared.data() + t * state_.n_shared();
         }

@@ -131,6 +131,12 @@ struct BackwardState {
         return group.shared == BackwardGroup::none ? entry : static_cast<std::size_t>(memory.tokens[entry]);
     }
     [[nodiscard]] bool weighs_input() const noexcept { return layer.pass.options->weight_at == WeightAt::input; }
+    /// Shared experts compute padding, too: it counts where a gradient comes from it, else 0 times what stands in it
+    /// might be NaN.
+    [[nodiscard]] bool reaches_shared(std::size_t t) const {
+        const T* const row = dy.row(t);
+        return tape.is_valid(t) || std::any_of(row, row + dy.cols(), [](T value) { return value != 0; });
+    }
     [[nodiscard]] BackwardScratch<T> scratch(std::size_t ith) const {
         Arena arena(memory.workers.data() + ith * memory.worker_bytes, memory.worker_bytes);
         return BackwardScratch<T>::take(arena, selection_part);

@@ -35,7 +35,7 @@ public:
             add_inputs({part * chunk_, (std::min)(chunk_, panels_ - part * chunk_)}, tokens, scratch);
         } else {
             add_linear(state_.layer.pass.router, state_.memory.d_logits, part - chunks_, tokens,
-                       state_.gradients.router_input, scratch);
+                       state_.gradients.router_input, scratch, routed());
         }
     }
 
@@ -67,11 +67,12 @@ private:
         }
         const PassLayer<T>& layer = state_.layer.pass;
         if (layer.shared.gated()) {
-            add_linear(layer.shared.gate(), state_.memory.d_shared, panel, tokens, state_.dx, scratch);
+            add_linear(layer.shared.gate(), state_.memory.d_shared, panel, tokens, state_.dx, scratch,
+                       [this](std::size_t t) { return state_.reaches_shared(t); });
         }
         const bool own_input = state_.tape.router_input().data() != state_.tape.x().data();
         if (state_.options.through_router && !own_input && state_.tape.logits().cols() > 0) {
-            add_linear(layer.router, state_.memory.d_logits, panel, tokens, state_.dx, scratch);
+            add_linear(layer.router, state_.memory.d_logits, panel, tokens, state_.dx, scratch, routed());
         }
     }
 
@@ -138,10 +139,16 @@ private:
         }
     }
 
-    /// A panel of columns of `target` += d_outputs times the weights, for the tokens that are no padding: a row of
-    /// padding is zero, which times a NaN would not be.
+    /// Tokens that have logits.
+    [[nodiscard]] auto routed() const {
+        return [this](std::size_t t) { return state_.tape.is_valid(t); };
+    }
+
+    /// A panel of columns of `target` += d_outputs times the weights, for the tokens that `counts` names: the rows of
+    /// others are zero, which times a NaN would not be.
+    template <class Counts>
     void add_linear(const LinearRef<T>& linear, std::span<const T> d_outputs, std::size_t panel, OuterRange tokens,
-                    const MatrixView<T>& target, const BackwardScratch<T>& scratch) const {
+                    const MatrixView<T>& target, const BackwardScratch<T>& scratch, const Counts& counts) const {
         std::array<const T*, max_task_rows> rows;
         const std::size_t n = (std::min)(width, target.cols() - panel * width);
         const std::size_t end = tokens.first + tokens.count;
@@ -156,7 +163,7 @@ private:
             multiply_gathered<T>(as_bytes<T>(std::span<const T* const>(rows).first(count), scratch.panel),
                                  linear.outputs(), 1, scratch.panel, {gather});
             for (std::size_t r = 0; r < count; ++r) {
-                if (state_.tape.is_valid(first + r)) {
+                if (counts(first + r)) {
                     add_scaled(T(1), scratch.panel.sums.data() + r * width, n, target.row(first + r) + panel * width);
                 }
             }
