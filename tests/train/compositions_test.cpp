@@ -16,7 +16,7 @@ namespace {
 
 /// As in laws_test.cpp.
 template <class T>
-inline constexpr double equal_but_for_rounding = std::is_same_v<T, double> ? 1e-22 : 1e-9;
+inline constexpr double equal_but_for_rounding = std::is_same_v<T, double> ? 1e-24 : 1e-10;
 
 template <class T>
 struct Case {

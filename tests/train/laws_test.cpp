@@ -20,7 +20,7 @@ namespace {
 
 /// Two ways to sum: their NMSE is at most what the gradients have against the definition (layer_gradients_test).
 template <class T>
-inline constexpr double equal_but_for_rounding = std::is_same_v<T, double> ? 1e-22 : 1e-9;
+inline constexpr double equal_but_for_rounding = std::is_same_v<T, double> ? 1e-24 : 1e-10;
 
 template <class T>
 struct Case {
