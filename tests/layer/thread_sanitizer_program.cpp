@@ -1,4 +1,9 @@
+#include <array>
+#include <barrier>
+#include <cstddef>
 #include <cstdio>
+#include <numeric>
+#include <thread>
 #include <vector>
 
 #include "layer/pass/concurrency.hpp"
@@ -7,6 +12,8 @@
 #include "moe/layer/hierarchical_layer.hpp"
 #include "moe/layer/neuron_layer.hpp"
 #include "moe/layer/soft_moe_layer.hpp"
+#include "moe/train.hpp"
+#include "train/gradients.hpp"
 
 /// What the concurrency and phase tests do, under ThreadSanitizer: compiled by clang, without OpenMP and without
 /// Catch2. With an argument it races on purpose, to show that a race would be found.
@@ -49,6 +56,42 @@ std::size_t differing_outputs_of_batch_gates(const moe_test::LayerCase<float>& l
            moe_test::differing_outputs(layer_case.layer(moe::AnyGate(capacity)), 4);
 }
 
+/// 8 threads that train on one layer, each with a tape and gradients of its own, of which every second has two workers.
+std::size_t differing_gradients(const moe_test::LayerCase<float>& layer_case) {
+    constexpr std::size_t n_threads = 8;
+    const auto layer = layer_case.layer(moe::TokenChoice<moe::Softmax>{.top_k = 2, .normalize = true});
+    moe_test::Draw draw(5);
+    const moe_test::Batch<float> batch(draw, 60, layer.d_model());
+    moe_test::Gradients<float> expected(layer, 60);
+    moe_test::run_backward(layer, batch.x, batch.y, expected);
+    std::array<std::size_t, n_threads> differ{};
+    std::barrier start(static_cast<std::ptrdiff_t>(n_threads));
+    const auto work = [&](std::size_t thread) {
+        start.arrive_and_wait();
+        for (const moe::TapeKeeps keeps : {moe::TapeKeeps::products, moe::TapeKeeps::routing}) {
+            moe_test::Gradients<float> g(layer, 60);
+            const moe_test::PassOptions<float> options{.keeps = keeps};
+            if (thread % 2 == 0) {
+                moe_test::run_backward(layer, batch.x, batch.y, g, options);
+            } else {
+                moe_test::run_backward(layer, batch.x, batch.y, g, options, moe_test::ThreadExecutor(2));
+            }
+            differ[thread] += moe_test::same_bits(g.all(), expected.all()) ? 0U : 1U;
+        }
+    };
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < n_threads; ++i) {
+        threads.emplace_back(work, i);
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    moe_test::Gradients<float> alone(layer, 60);
+    moe_test::run_backward(layer, batch.x, batch.y, alone, {}, moe_test::ThreadExecutor(4));
+    return std::accumulate(differ.begin(), differ.end(), std::size_t{0}) +
+           (moe_test::same_bits(alone.all(), expected.all()) ? 0U : 1U);
+}
+
 template <class Layer>
 int race_on_purpose(const Layer& layer) {
     moe_test::Draw draw(2);
@@ -75,7 +118,9 @@ int main(int argc, char**) {
     }
     const std::size_t differing = moe_test::differing_outputs(layer, 8) + differing_outputs_of_others(layer_case) +
                                   differing_outputs_of_batch_gates(layer_case);
+    const std::size_t gradients = differing_gradients(layer_case);
     const bool phases = phases_agree(layer);
-    std::printf("%zu outputs differ, phases driven by the host %s\n", differing, phases ? "agree" : "differ");
-    return differing == 0 && phases ? 0 : 1;
+    std::printf("%zu outputs and %zu gradients differ, phases driven by the host %s\n", differing, gradients,
+                phases ? "agree" : "differ");
+    return differing == 0 && gradients == 0 && phases ? 0 : 1;
 }

@@ -1,4 +1,6 @@
+#include <concepts>
 #include <cstddef>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -7,6 +9,7 @@
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/layer_cases.hpp"
+#include "train/gradients.hpp"
 
 /// What a tape keeps, and that it makes no difference to the gradients.
 namespace moe_test::tape_test {
@@ -112,6 +115,81 @@ TEST_CASE("products of integers are not kept: gradients are those of the exact p
     CHECK(run(exact, expected));
     CHECK_FALSE(run(quick, dx));
     CHECK(same_bits(dx, expected));
+}
+
+namespace {
+
+/// A gate that never chooses twice the same, and counts.
+struct Moody {
+    std::size_t* asked;
+    int max_per_token() const { return 2; }
+    template <std::floating_point T>
+    int select(std::span<const T> logits, moe::BasicSelection<T> out) const {
+        const std::size_t first = (*asked)++ % logits.size();
+        const std::size_t second = (first + 3) % logits.size();
+        out.experts[0] = static_cast<moe::ExpertId>(first);
+        out.experts[1] = static_cast<moe::ExpertId>(second);
+        out.weights[0] = logits[first];
+        out.weights[1] = logits[second];
+        return 2;
+    }
+    template <std::floating_point T>
+    void backward(std::span<const T>, const moe::Chosen<T>& chosen, std::span<const T> d_weights,
+                  std::span<T> d_logits) const {
+        for (std::size_t slot = 0; slot < d_weights.size(); ++slot) {
+            d_logits[static_cast<std::size_t>(chosen.experts[slot])] += d_weights[slot];
+        }
+    }
+};
+
+struct CountPlans final : moe::Observer<float> {
+    int plans = 0;
+    void on_plan(const moe::RoutingRecord<float>&) override { ++plans; }
+};
+
+}  // namespace
+
+TEST_CASE("what is made again is not routed again: no gate is asked, no observer counts twice", "[tape]") {
+    const LayerCase<float> c(shape_of(70), 10);
+    Draw draw(11);
+    const auto x = random_elements<float>(draw, n * d, 1);
+    std::vector<std::vector<float>> all;
+    for (const moe::TapeKeeps keeps : {moe::TapeKeeps::products, moe::TapeKeeps::routing}) {
+        std::size_t asked = 0;
+        CountPlans counter;
+        PassOptions<float> options;
+        options.keeps = keeps;
+        options.forward.observer = &counter;
+        const auto layer = c.layer(Moody{&asked});
+        Gradients<float> g(layer, n);
+        run_backward(layer, x, x, g, options);
+        all.push_back(g.all());
+        CHECK(asked == n);
+        CHECK(counter.plans == 1);
+    }
+    CHECK(same_bits(all[0], all[1]));
+}
+
+TEST_CASE("what is made again is what was read: every projection of every form, by bits", "[tape]") {
+    Draw draw(13);
+    for (int kind = 0; kind <= static_cast<int>(moe::FormKind::clamped_after); ++kind) {
+        for (const auto weight_at : {moe::WeightAt::output, moe::WeightAt::input}) {
+            LayerShape shape = shape_of(70);
+            shape.biases = kind % 2 == 0;
+            shape.form = {.kind = static_cast<moe::FormKind>(kind), .limit = 1};
+            shape.weight_at = weight_at;
+            const LayerCase<float> c(shape, 12);
+            const auto layer = c.layer(moe::TokenChoice<>{.top_k = 2});
+            const auto x = random_elements<float>(draw, n * d, 1);
+            Gradients<float> kept(layer, n), again(layer, n);
+            PassOptions<float> options;
+            run_backward(layer, x, x, kept, options);
+            options.keeps = moe::TapeKeeps::routing;
+            run_backward(layer, x, x, again, options);
+            INFO("form " << kind);
+            CHECK(same_bits(again.all(), kept.all()));
+        }
+    }
 }
 
 }  // namespace moe_test::tape_test
