@@ -1,6 +1,7 @@
 #include "session.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "../formats.hpp"
@@ -59,11 +60,14 @@ struct Session::Expected {
 
 namespace {
 
-/// Bytes of the largest batch beside weights and gradients: the tape, the workspace and what rivals keep.
-double activation_bytes(const Shape& shape, const Plan& plan) {
+/// Bytes of the largest batch beside weights and gradients: the tape and the workspace, what rivals keep, and the
+/// matrix of gradients that each thread of oneDNN writes.
+double activation_bytes(const Shape& shape, const Plan& plan, const Threads& threads) {
     constexpr std::size_t tape_and_workspace = 5;
     const std::size_t values = plan.most_tokens * (shape.top_k * shape.d_ff + shape.shared_d_ff);
-    const std::size_t rivals = plan.rivals.empty() ? 0 : Activations::bytes(shape, plan.most_tokens);
+    const std::size_t matrix = sizeof(float) * shape.d_model * std::max(shape.d_ff, shape.shared_d_ff);
+    const std::size_t rivals =
+        plan.rivals.empty() ? 0 : Activations::bytes(shape, plan.most_tokens) + threads.concurrency() * matrix;
     return static_cast<double>(sizeof(float) * tape_and_workspace * values + rivals);
 }
 
@@ -95,7 +99,7 @@ Session::Session(const Shape& shape, Plan plan, ReadProbe& read, const Threads& 
 void Session::fit_memory() {
     constexpr double weight_and_gradient = 2.0 * sizeof(float);
     const double besides =
-        activation_bytes(shape_, plan_) + weight_and_gradient * static_cast<double>(shape_.shared_weights());
+        activation_bytes(shape_, plan_, threads_) + weight_and_gradient * static_cast<double>(shape_.shared_weights());
     const double expert = weight_and_gradient * static_cast<double>(shape_.expert_weights() + shape_.d_model);
     const auto fitting = static_cast<std::size_t>(std::max(0.0, (plan_.budget - besides) / expert));
     if (fitting < shape_.n_experts) {
@@ -173,10 +177,8 @@ void Session::step(Arm& arm, const Batch& batch, Buffers& buffers, StepSamples& 
     });
 }
 
-/// Probes, library, rivals, each for a moment: all of them see the same disturbances of the machine.
+/// Library and rivals in turn, the probes before each of them: all of them see the same disturbances of the machine.
 void Session::one_round(const Batch& batch, Buffers& buffers, Samples& samples) {
-    samples.fma.push_back(fma_peak(threads_));
-    samples.read.push_back((*read_)(std::as_bytes(weights_->all())));
     std::vector<std::pair<Arm*, StepSamples*>> arms{{library_.get(), &samples.library}};
     for (const auto& [rival, arm] : rivals_) {
         arms.emplace_back(arm.get(), &samples.rivals[rival]);
@@ -184,8 +186,12 @@ void Session::one_round(const Batch& batch, Buffers& buffers, Samples& samples) 
     if (round_++ % 2 == 1) {
         std::ranges::reverse(arms);
     }
-    time_slice(samples.inference, [&] { library_->infer(batch, next_variant(batch), buffers.y()); });
     for (const auto& [arm, times] : arms) {
+        samples.fma.push_back(fma_peak(threads_));
+        samples.read.push_back((*read_)(std::as_bytes(weights_->all())));
+        if (arm == library_.get()) {
+            time_slice(samples.inference, [&] { library_->infer(batch, next_variant(batch), buffers.y()); });
+        }
         step(*arm, batch, buffers, *times);
     }
     if (threads_.concurrency() > 1) {
@@ -198,17 +204,18 @@ void Session::one_round(const Batch& batch, Buffers& buffers, Samples& samples) 
 void Session::rounds(const Batch& batch, Buffers& buffers, Samples& samples) {
     constexpr double patience = 25;  // rivals may be much slower than the library
     constexpr std::size_t least = 3;
+    constexpr std::size_t wanted = 5;
     const auto begin = std::chrono::steady_clock::now();
     double library = 0;
-    for (std::size_t done = 0; done < least || library < plan_.min_time; ++done) {
+    for (std::size_t done = 0; done < wanted || library < plan_.min_time; ++done) {
+        const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+        if (done >= least && elapsed.count() > patience * plan_.min_time) {
+            break;
+        }
         const std::size_t before = samples.library.both.size();
         one_round(batch, buffers, samples);
         for (std::size_t i = before; i < samples.library.both.size(); ++i) {
             library += samples.library.both[i];
-        }
-        const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-        if (done + 1 >= least && elapsed.count() > patience * plan_.min_time) {
-            break;
         }
     }
 }
