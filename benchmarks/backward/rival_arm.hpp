@@ -23,7 +23,9 @@ public:
           d_ff_(shape.d_ff),
           rows_(tokens * (shape.top_k + (shape.shared_d_ff > 0 ? 1 : 0))),
           values_(tokens * (shape.top_k * shape.d_ff + shape.shared_d_ff)),
-          memory_(bytes(shape, tokens)) {}
+          memory_(bytes(shape, tokens)) {
+        std::ranges::fill(memory_.as<float>(), 0.0F);  // so that no rival is the one to fetch its pages
+    }
 
     [[nodiscard]] static std::size_t bytes(const Shape& shape, std::size_t tokens) noexcept {
         const std::size_t rows = shape.top_k + (shape.shared_d_ff > 0 ? 1 : 0);
@@ -34,7 +36,8 @@ public:
     /// Row `first` and those behind it: of x or dy gathered, of what goes to y or dx.
     [[nodiscard]] float* gathered(std::size_t first) const noexcept { return data() + first * d_model_; }
     [[nodiscard]] float* output(std::size_t first) const noexcept { return data() + (rows_ + first) * d_model_; }
-    /// gate x, up x, the hidden values, and their gradients. The rows of the shared expert are wider, and the last.
+    /// gate x, up x, the hidden values, and the gradients of these. The rows of the shared expert are wider, and the
+    /// last.
     [[nodiscard]] float* gate(std::size_t first) const noexcept { return wide(0, first); }
     [[nodiscard]] float* up(std::size_t first) const noexcept { return wide(1, first); }
     [[nodiscard]] float* hidden(std::size_t first) const noexcept { return wide(2, first); }
