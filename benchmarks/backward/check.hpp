@@ -4,7 +4,6 @@
 #include <map>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "../arms/arm.hpp"
@@ -38,7 +37,7 @@ struct Call {
 /// The largest of the normalised mean squared errors, and whose it is. NaN is larger than all. Of all names in
 /// `expected`.
 struct SampleError {
-    std::string_view name;
+    std::string name;
     double nmse = 0;
 };
 [[nodiscard]] SampleError largest_error(const Sample& computed, const Sample& expected);
