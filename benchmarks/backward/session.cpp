@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "../formats.hpp"
+#include "../formatted.hpp"
 #include "../input.hpp"
 #include "../noise.hpp"
 #include "../probes/clock.hpp"
@@ -73,8 +74,7 @@ double activation_bytes(const Shape& shape, const Plan& plan, const Threads& thr
 
 void complain(Row& row, std::string_view name, std::string_view what, double error) {
     row.wrong = true;
-    row.note +=
-        "WRONG RESULT of " + std::string(name) + ", " + std::string(what) + ": error " + std::to_string(error) + "; ";
+    row.note += "WRONG RESULT of " + std::string(name) + ", " + std::string(what) + formatted(": error %.3g; ", error);
 }
 
 }  // namespace
