@@ -14,4 +14,7 @@ template <class... Values>
     return text.data();
 }
 
+/// "2.31x", or "-" where there is nothing to compare with.
+[[nodiscard]] inline std::string times(double factor) { return factor > 0 ? formatted("%.2fx", factor) : "-"; }
+
 }  // namespace bench

@@ -1,18 +1,10 @@
 #include "json.hpp"
 
-#include <fstream>
+#include "json_file.hpp"
 
-#include <nlohmann/json.hpp>
-
-#include <moe/core/error.hpp>
 namespace bench {
 
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-/// A figure, or null where it was not measured.
-Json measured(double value) { return value > 0 ? Json(value) : Json(nullptr); }
 
 Json to_json(const Row& row, const Options& options) {
     const double seconds = row.seconds.median;
@@ -23,11 +15,7 @@ Json to_json(const Row& row, const Options& options) {
         {"tokens", row.tokens},
         {"threads", row.threads},
         {"routing", routing_name(options.routing)},
-        {"seconds",
-         {{"min", measured(row.seconds.min)},
-          {"median", measured(seconds)},
-          {"p95", measured(row.seconds.p95)},
-          {"samples", row.seconds.samples}}},
+        {"seconds", to_json(row.seconds)},
         {"tokens_per_second", measured(row.wrong ? 0 : static_cast<double>(row.tokens) / seconds)},
         {"gflops", measured(row.wrong ? 0 : row.operations / seconds / 1e9)},
         {"weight_gb_per_second", measured(row.wrong ? 0 : row.weight_bytes / seconds / 1e9)},
@@ -59,18 +47,11 @@ Json to_json(const Row& row, const Options& options) {
 
 void write_json(const std::string& path, const std::vector<std::pair<std::string, std::string>>& header,
                 const Options& options, const std::vector<Row>& rows) {
-    Json facts = Json::object();
-    for (const auto& [name, value] : header) {
-        facts[name] = value;
-    }
     Json lines = Json::array();
     for (const Row& row : rows) {
         lines.push_back(to_json(row, options));
     }
-    std::ofstream file(path);
-    file << Json{{"header", facts}, {"rows", lines}}.dump(2) << '\n';
-    file.close();
-    moe::ensure(file.good(), moe::ErrorCode::file, "cannot write '", std::string_view(path), "'");
+    write_json_file(path, header, lines);
 }
 
 }  // namespace bench

@@ -13,6 +13,7 @@
 
 #include <moe/experts/packed_format.hpp>
 
+#include "backward/runner.hpp"
 #include "bars.hpp"
 #include "google.hpp"
 #include "json.hpp"
@@ -51,6 +52,14 @@ std::vector<RowKey> rows_of(const bench::Options& options) {
     return rows;
 }
 
+std::vector<std::string> names_of(const bench::Options& options) {
+    std::vector<std::string> names;
+    for (const RowKey& key : rows_of(options)) {
+        names.push_back(bench::row_name(*key.shape, key.format, key.compute, key.tokens));
+    }
+    return names;
+}
+
 /// Measures rows, one after the other, keeping the weights from one to the next of the same shape and format.
 class Runner {
 public:
@@ -59,7 +68,7 @@ public:
           threads_(options.threads),
           facts_(bench::machine_facts()),
           budget_(static_cast<double>(bench::available_memory()) * static_cast<double>(options.memory) / 100),
-          read_(threads_, probe_bytes()) {
+          read_(threads_, bench::read_probe_bytes(budget_)) {
         budget_ -= static_cast<double>(read_.bytes());
         std::fputs(bench::table_header(facts_, options_).c_str(), stdout);
     }
@@ -92,12 +101,6 @@ public:
     [[nodiscard]] const std::vector<bench::Row>& rows() const noexcept { return rows_; }
 
 private:
-    /// Three times the last-level cache, but no more than a quarter of what we may use.
-    [[nodiscard]] std::size_t probe_bytes() const {
-        const std::size_t wanted = std::max<std::size_t>(3 * bench::last_level_cache(), std::size_t{256} << 20U);
-        return std::min(wanted, std::max(static_cast<std::size_t>(budget_ / 4), std::size_t{64} << 20U));
-    }
-
     bench::Options options_;
     bench::Threads threads_;
     std::vector<std::pair<std::string, std::string>> facts_;
@@ -133,17 +136,19 @@ bool set_up(std::span<const char* const> arguments, bench::Options& options) {
         std::fputs(bench::usage().c_str(), stdout);
         return false;
     }
-    const std::vector<RowKey> rows = rows_of(options);
-    moe::ensure(!rows.empty(), moe::ErrorCode::range,
+    const std::vector<std::string> names = options.backward ? bench::backward::row_names(options) : names_of(options);
+    moe::ensure(!names.empty(), moe::ErrorCode::range,
                 "none of the formats asked for has one of the computes asked for");
     if (options.list) {
-        for (const RowKey& key : rows) {
-            std::puts(bench::row_name(*key.shape, key.format, key.compute, key.tokens).c_str());
+        for (const std::string& name : names) {
+            std::puts(name.c_str());
         }
         return false;
     }
     bench::initialize_google("moe_bench", options.google);
-    if (!options.json.empty()) {
+    if (options.backward) {
+        bench::backward::try_json(options);
+    } else if (!options.json.empty()) {
         bench::write_json(options.json, bench::machine_facts(), options, {});
     }
     return true;
@@ -151,6 +156,9 @@ bool set_up(std::span<const char* const> arguments, bench::Options& options) {
 
 /// Whether all results were right.
 bool run(const bench::Options& options) {
+    if (options.backward) {
+        return bench::backward::run(options);
+    }
     Runner runner(options);
     for (const RowKey& key : rows_of(options)) {
         register_row(runner, key);

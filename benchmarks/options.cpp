@@ -9,6 +9,7 @@
 
 #include "../examples/command_line/command_line.hpp"
 #include "../examples/command_line/values.hpp"
+#include "backward/rivals.hpp"
 #include "bars.hpp"
 #include "threads.hpp"
 
@@ -45,15 +46,16 @@ std::vector<Compute> every_compute() {
     return result;
 }
 
-std::vector<Rival> parse_rivals(std::string_view text) {
+std::vector<Rival> parse_rivals(std::string_view text, bool backward) {
     if (text == "none") {
         return {};
     }
-    std::vector<Rival> rivals = parse_list(text, available_rivals(), [](std::string_view part) {
-        return named("--rivals", part, all_rivals, rival_name);
-    });
+    const auto available = backward ? backward::available_rivals() : available_rivals();
+    std::vector<Rival> rivals = parse_list(
+        text, available, [](std::string_view part) { return named("--rivals", part, all_rivals, rival_name); });
     for (const Rival rival : rivals) {
-        const auto available = available_rivals();
+        moe::ensure(!backward || rival != Rival::dense, moe::ErrorCode::range,
+                    "--backward has no rival dense: the dense network is not trained here");
         moe::ensure(std::ranges::find(available, rival) != available.end(), moe::ErrorCode::missing, "--rivals names ",
                     rival_name(rival), ", whose library was not found when this program was built");
     }
@@ -75,6 +77,8 @@ const char* const head =
 void describe(command_line::Parser& parser, Options& options) {
     using Text = const std::string&;
     parser.flag("quick", options.quick, "one shape in float32 at four token counts, less time a row");
+    parser.flag("backward", options.backward,
+                "training: forward and backward of four shapes in float32 at 512 and 2048 tokens");
     parser.flag("bars", options.bars, "the rows that have a figure to reach, without rivals, and which reach it");
     parser.flag("scaling", options.scaling,
                 "also on one thread, and with all tokens on one expert (default: at 512 tokens)");
@@ -111,7 +115,7 @@ void describe(command_line::Parser& parser, Options& options) {
         },
         "tokens a batch (default: 1,2,4,8,16,32,64,128,512,2048)");
     parser.option(
-        "rivals", "NAMES", [&](Text text) { options.rivals = parse_rivals(text); },
+        "rivals", "NAMES", [&](Text text) { options.rivals = parse_rivals(text, options.backward); },
         "of: " + joined(all_rivals, rival_name) + "; or none");
     parser.option(
         "threads", "N",
@@ -125,7 +129,7 @@ void describe(command_line::Parser& parser, Options& options) {
         "seconds of the library a row (default: 1, quick: 0.3)");
     parser.option(
         "memory", "P", [&](Text text) { options.memory = parse_number<std::size_t>("--memory", text, 1, 90); },
-        "percent of the free memory to use at most (default: 55)");
+        "percent of the free memory to use at most (default: 55, with --backward 75)");
     parser.option(
         "json", "FILE",
         [&](Text text) {
@@ -139,12 +143,43 @@ void describe(command_line::Parser& parser, Options& options) {
     parser.pass_on("--benchmark_", options.google);
 }
 
+/// Gradients need as much memory as weights, and are what is measured.
+void set_backward_defaults(bool quick, Options& options) {
+    for (const std::string_view name : bar_shapes) {
+        if (!quick || name == "qwen3-30b-a3b") {
+            options.shapes.push_back(find_shape(name));
+        }
+    }
+    options.formats = {Format::f32};
+    options.tokens = quick ? std::vector<std::size_t>{512} : std::vector<std::size_t>{512, 2048};
+    options.rivals = backward::available_rivals();
+    options.min_time = quick ? 0.3 : 1.0;
+    options.memory = 75;
+}
+
+/// What --backward leaves no choice of.
+void confirm_backward(const Options& options) {
+    moe::ensure(options.formats == std::vector{Format::f32} &&
+                    (options.computes.empty() || options.computes == std::vector{Compute::exact}),
+                moe::ErrorCode::range,
+                "--backward trains float32 with exact products: leave out --format and --compute");
+    moe::ensure(!options.bars && !options.scaling, moe::ErrorCode::range,
+                "--backward has bars and one thread of its own: leave out --bars and --scaling");
+    moe::ensure(options.routing != Routing::one, moe::ErrorCode::range,
+                "--backward cannot have --routing one: a token that goes to the same expert twice has no gradient");
+}
+
 /// What is measured where the command line does not say: --bars and --scaling have rows of their own, and --quick makes
 /// them shorter, or measures fewer of the others.
 void set_defaults(std::span<const char* const> arguments, Options& options) {
     const auto given = [&](std::string_view flag) { return std::ranges::find(arguments, flag) != arguments.end(); };
     const bool quick = given("--quick");
     options.threads = default_threads();
+    options.backward = given("--backward");
+    if (options.backward) {
+        set_backward_defaults(quick, options);
+        return;
+    }
     if (given("--bars") || given("--scaling")) {
         std::ranges::transform(bar_shapes, std::back_inserter(options.shapes), find_shape);
         options.formats = every_format();
@@ -170,6 +205,9 @@ Options parse_options(std::span<const char* const> arguments) {
     command_line::Parser parser(head);
     describe(parser, options);
     parser.parse(arguments);
+    if (options.backward && !options.help) {
+        confirm_backward(options);
+    }
     return options;
 }
 

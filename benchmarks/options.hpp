@@ -25,6 +25,7 @@ struct Options {
     std::size_t memory = 55;          ///< percent of the memory that is free at the start
     std::string json;                 ///< file for the rows; empty: none
     std::vector<std::string> google;  ///< --benchmark_... options, for Google Benchmark
+    bool backward = false;            ///< the backward pass, with the rows and arms of backward/
     bool bars = false;
     bool scaling = false;
     bool quick = false;

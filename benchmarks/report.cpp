@@ -4,23 +4,20 @@
 
 namespace bench {
 
-namespace {
-
-/// "2.31x", or "-" where there is nothing to compare with.
-std::string times(double factor) { return factor > 0 ? formatted("%.2fx", factor) : "-"; }
-
-}  // namespace
-
-std::string table_header(const std::vector<std::pair<std::string, std::string>>& header, const Options& options) {
+std::string facts_text(const std::vector<std::pair<std::string, std::string>>& header, const Options& options) {
     std::string text;
     for (const auto& [name, value] : header) {
         text += formatted("%-17s", name.c_str()) + value + "\n";
     }
-    text += formatted("%-17s", "threads") + std::to_string(options.threads) + ", routing " +
-            std::string(routing_name(options.routing)) + "\n\n";
-    return text + formatted("%-18s %-5s %-6s %6s %10s %9s %8s %7s | %8s %8s %8s | %8s %7s | %7s %7s %7s | %6s\n",
-                            "shape", "form", "comp", "tokens", "ms", "tokens/s", "GFLOP/s", "GB/s", "FMA", "int8",
-                            "read", "of roof", "of peak", "eigen", "onednn", "dense", "route");
+    return text + formatted("%-17s", "threads") + std::to_string(options.threads) + ", routing " +
+           std::string(routing_name(options.routing)) + "\n\n";
+}
+
+std::string table_header(const std::vector<std::pair<std::string, std::string>>& header, const Options& options) {
+    return facts_text(header, options) +
+           formatted("%-18s %-5s %-6s %6s %10s %9s %8s %7s | %8s %8s %8s | %8s %7s | %7s %7s %7s | %6s\n", "shape",
+                     "form", "comp", "tokens", "ms", "tokens/s", "GFLOP/s", "GB/s", "FMA", "int8", "read", "of roof",
+                     "of peak", "eigen", "onednn", "dense", "route");
 }
 
 std::string table_line(const Row& row) {

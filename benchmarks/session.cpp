@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "input.hpp"
-#include "machine.hpp"
 #include "memory.hpp"
+#include "noise.hpp"
 #include "probes/clock.hpp"
 #include "probes/fma.hpp"
 #include "probes/int8.hpp"
@@ -116,17 +116,6 @@ Turn Session::next_turn(const Arm& arm, const Batch& batch) {
 
 namespace {
 
-/// body() for a moment, and at least once; its times are added to `times`.
-template <class Body>
-void time_slice(std::vector<double>& times, Body&& body) {
-    constexpr double slice = 0.01;
-    double spent = 0;
-    do {
-        times.push_back(seconds_of(body));
-        spent += times.back();
-    } while (spent < slice);
-}
-
 void complain(Row& row, std::string_view name, double error) {
     row.wrong = true;
     row.note += "WRONG RESULT of " + std::string(name) + ": error " + std::to_string(error) + "; ";
@@ -224,27 +213,6 @@ void Session::rounds(const Batch& batch, moe::MatrixView<float> y, double min_ti
     }
 }
 
-/// Says so where the machine was not ours alone, or the figures scatter.
-void Session::note_noise(const Samples& samples, ProcessorTime before, double wall, Row& row) const {
-    const auto two_digits = [](double value) { return std::to_string(value).substr(0, 4); };
-    const ProcessorTime now = processor_time();
-    const double others = ((now.all - before.all) - (now.own - before.own)) / wall;
-    if (others > 0.1) {
-        row.note += "other programs used " + two_digits(others) + " processors; ";
-    }
-    constexpr double spread = 1.5;
-    if (row.seconds.p95 > spread * row.seconds.min) {
-        row.note += "noisy, p95/min is " + two_digits(row.seconds.p95 / row.seconds.min) + "; ";
-    }
-    const Statistics fma(samples.fma);
-    const Statistics read(samples.read);
-    constexpr double probe_spread = 1.25;  // a limit that is often passed was not one
-    if (fma.p95 > probe_spread * fma.median || read.p95 > probe_spread * read.median) {
-        row.note += "noisy probes, p95/median of FMA is " + two_digits(fma.p95 / fma.median) + ", of memory read " +
-                    two_digits(read.p95 / read.median) + "; ";
-    }
-}
-
 Row Session::measure(std::size_t tokens, bool scaling) {
     Row row;
     row.shape = full_;
@@ -280,8 +248,7 @@ Row Session::measure(std::size_t tokens, bool scaling) {
 
     Samples samples;
     samples.one_expert_batch = scaling ? &one_expert : nullptr;
-    const ProcessorTime before = processor_time();
-    const auto begin = std::chrono::steady_clock::now();
+    const NoiseWatch noise;
     const std::size_t first = loaded_ < stages_.size() ? loaded_ : 0;  // the rivals that are there need no loading
     for (std::size_t i = 0; i < stages_.size(); ++i) {
         load((first + i) % stages_.size());
@@ -310,8 +277,7 @@ Row Session::measure(std::size_t tokens, bool scaling) {
     for (const auto& [rival, times] : samples.rivals) {
         row.rival_seconds[rival] = Statistics(times);
     }
-    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - begin;
-    note_noise(samples, before, wall.count(), row);
+    row.note += noise.note(row.seconds, Statistics(samples.fma), Statistics(samples.read));
     return row;
 }
 

@@ -8,7 +8,6 @@
 
 #include "arms/library_arm.hpp"
 #include "arms/rivals.hpp"
-#include "machine.hpp"
 #include "probes/read.hpp"
 #include "row.hpp"
 
@@ -46,7 +45,6 @@ private:
     void rounds(const Batch& batch, moe::MatrixView<float> y, double min_time, Samples& samples);
     void one_round(const Batch& batch, moe::MatrixView<float> y, Samples& samples);
     void scaling_round(const Batch& batch, moe::MatrixView<float> y, Samples& samples);
-    void note_noise(const Samples& samples, ProcessorTime before, double wall, Row& row) const;
     [[nodiscard]] Turn next_turn(const Arm& arm, const Batch& batch);
 
     const Shape* full_;

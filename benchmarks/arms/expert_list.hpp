@@ -15,7 +15,8 @@ struct ExpertRows {
     std::size_t expert = 0;  ///< n_experts for the shared one
     std::vector<moe::Index> tokens;
     std::vector<float> weights;
-    std::size_t first = 0;  ///< of its rows, when those of all experts are counted in this order
+    std::vector<moe::Index> assignments;  ///< of the plan; empty for the shared one
+    std::size_t first = 0;                ///< of its rows, when those of all experts are counted in this order
 };
 
 /// The experts of a plan that have rows.
@@ -23,10 +24,11 @@ struct ExpertRows {
     std::vector<ExpertRows> result;
     std::size_t first = 0;
     for (std::size_t e = 0; e < plan.n_experts; ++e) {
-        ExpertRows rows{e, {}, {}, first};
+        ExpertRows rows{e, {}, {}, {}, first};
         for (std::size_t i = plan.expert_offsets[e]; i < plan.expert_offsets[e + 1]; ++i) {
             rows.tokens.push_back(plan.tokens[i]);
             rows.weights.push_back(plan.weights[plan.assignments[i]]);
+            rows.assignments.push_back(plan.assignments[i]);
         }
         first += rows.tokens.size();
         if (!rows.tokens.empty()) {
@@ -34,7 +36,7 @@ struct ExpertRows {
         }
     }
     if (shape.shared_d_ff > 0) {
-        ExpertRows rows{plan.n_experts, {}, std::vector<float>(plan.n_tokens, 1.0F), first};
+        ExpertRows rows{plan.n_experts, {}, std::vector<float>(plan.n_tokens, 1.0F), {}, first};
         for (std::size_t t = 0; t < plan.n_tokens; ++t) {
             rows.tokens.push_back(static_cast<moe::Index>(t));
         }

@@ -93,4 +93,9 @@ double ReadProbe::run(std::span<const std::int32_t> memory, Loop loop, std::size
     return static_cast<double>(part.size_bytes()) / seconds;
 }
 
+std::size_t read_probe_bytes(double budget) {
+    const std::size_t wanted = std::max<std::size_t>(3 * last_level_cache(), std::size_t{256} << 20U);
+    return std::min(wanted, std::max(static_cast<std::size_t>(budget / 4), std::size_t{64} << 20U));
+}
+
 }  // namespace bench

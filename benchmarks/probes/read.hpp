@@ -9,6 +9,9 @@
 
 namespace bench {
 
+/// Size of a buffer for it: three times the last-level cache, but no more than a quarter of `budget`, bytes we may use.
+[[nodiscard]] std::size_t read_probe_bytes(double budget);
+
 /// Bytes a second that all threads together read from memory: the limit of a layer that does nothing but stream its
 /// weights. Several simple loops are tried once (streams a thread, prefetch distance); the best one is the probe.
 ///

@@ -29,6 +29,14 @@ test_bad_options() {
     bad_option '--json needs a value' --json
     bad_option 'cannot write' --json "$scratch/none/rows.json"
     bad_option "no option '--benchmark_speed" --benchmark_speed=1
+    bad_option '--backward trains float32' --backward --format bf16
+    bad_option '--backward trains float32' --format all --backward
+    bad_option '--backward trains float32' --backward --compute int8
+    bad_option '--backward has bars' --backward --bars
+    bad_option '--backward has bars' --scaling --backward
+    bad_option '--backward cannot have --routing one' --backward --routing one
+    bad_option '--backward has no rival dense' --backward --rivals dense
+    bad_option 'cannot write' --backward --json "$scratch/none/rows.json"
 }
 
 test_list() {
@@ -56,8 +64,19 @@ test_list() {
         echo "$shape/int4/int8/tokens:512"
     done >"$scratch/wanted"
     cmp "$out" "$scratch/wanted" >&2 || complain 'other rows than --scaling has'
+    run 0 --list --backward
+    for shape in qwen3-30b-a3b olmoe-1b-7b deepseek-v2-lite mixtral-8x7b; do
+        printf '%s/f32/backward/tokens:512\n%s/f32/backward/tokens:2048\n' "$shape" "$shape"
+    done >"$scratch/wanted"
+    cmp "$out" "$scratch/wanted" >&2 || complain 'other rows than --backward has'
+    run 0 --list --backward --quick
+    echo qwen3-30b-a3b/f32/backward/tokens:512 >"$scratch/wanted"
+    cmp "$out" "$scratch/wanted" >&2 || complain 'other rows than --backward --quick has'
+    run 0 --list --backward --shape tiny --format f32 --compute exact --routing zipf --rivals all --tokens 3
+    echo tiny/f32/backward/tokens:3 >"$scratch/wanted"
+    cmp "$out" "$scratch/wanted" >&2 || complain 'other rows than asked for with --backward'
     run 0 --help
-    for option in quick bars scaling shape format compute tokens rivals threads routing min-time memory json list; do
+    for option in quick backward bars scaling shape format compute tokens rivals threads routing min-time memory json list; do
         grep -q "^  --$option " "$out" || complain "--help does not name --$option"
     done
 }
@@ -79,6 +98,23 @@ test_quick() {
     grep -q '^bars: none of these rows' "$out" || complain "bars of a shape without: $(cat "$out")"
     run 0 "$@" --tokens 9 --rivals none --format int8,int4 --compute exact
     [ "$(grep -c '^tiny  *int[84]  *exact  *9 ' "$out")" -eq 2 ] || complain "not two exact rows in: $(cat "$out")"
+}
+
+test_backward() {
+    set -- --backward --shape tiny --min-time 0.01 --memory 2 --threads "$threads"
+    run 0 "$@" --tokens 5 --json "$scratch/rows.json" "--benchmark_out=$scratch/google.json"
+    grep -q '^tiny  *5 ' "$out" || complain "no row in: $(cat "$out")"
+    grep -q '^bars: none of these rows' "$out" || complain "bars of a shape without: $(cat "$out")"
+    "$check_json" "$scratch/rows.json" tiny 5 "$threads" backward || complain "$scratch/rows.json"
+    grep -q '"name": "tiny/f32/backward/tokens:5' "$scratch/google.json" || complain "the file of Google Benchmark"
+    # the file of the test itself: other values must be noticed
+    if "$check_json" "$scratch/rows.json" tiny 6 "$threads" backward 2>"$err"; then
+        complain 'check_json lets 6 tokens pass'
+    fi
+    run 0 "$@" --tokens 1,17 --routing zipf
+    [ "$(grep -c '^tiny ' "$out")" -eq 2 ] || complain "not two rows with --routing zipf"
+    run 0 "$@" --tokens 9 --rivals none --threads 1
+    grep -q '^tiny  *9 .*  -  *-  *-$' "$out" || complain "a rival or a second thread in: $(cat "$out")"
 }
 
 "test_$case"
