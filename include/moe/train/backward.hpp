@@ -122,12 +122,13 @@ private:
 
 /// The gradients of a loss, from those of y (dy, (n_tokens, d_model)) of the forward pass that `tape` recorded: dx (the
 /// same shape) is written, or added to, or not wanted if it has no rows; `gradients` are added to. The tape is used up.
-/// Every gate in the layer needs a `backward`. Products go through the layer's views or packed panels, Int8 and Int4
-/// exactly. dx of a token has the same bits in any batch, for token gates without losses of the batch; all gradients
-/// for any number of threads; those of parameters for any cut of a batch into calls in order. A NaN stays in its
-/// token's dx. Throws Error before anything is written: shapes, alignment, memory that overlaps, a tape that is not
-/// recorded, used up or of another layer. Allocates nothing once `workspace` has grown. Complexity: twice the products
-/// of a forward pass for dx and parameters, and once those of its hidden values.
+/// Every gate in the layer needs a `backward`. The weight of a single normalised expert (top_k 1, normalize) is 1, so
+/// that its router learns nothing. Products go through the layer's views or packed panels, Int8 and Int4 exactly. dx of
+/// a token has the same bits in any batch, for token gates without losses of the batch; all gradients for any number of
+/// threads; those of parameters for any cut of a batch into calls in order. A NaN stays in its token's dx. Throws Error
+/// before anything is written: shapes, alignment, memory that overlaps, a tape that is not recorded, used up or of
+/// another layer. Allocates nothing once `workspace` has grown. Complexity: twice the products of a forward pass for dx
+/// and parameters, and once those of its hidden values.
 template <class Layer, class T = typename Layer::value_type, Executor E = SerialExecutor>
 void backward(const Layer& layer, Tape<T>& tape, std::type_identity_t<MatrixView<const T>> dy,
               std::type_identity_t<MatrixView<T>> dx, const std::type_identity_t<LayerGradients<T>>& gradients,
