@@ -50,9 +50,15 @@ struct ParameterGroup {
     [[nodiscard]] std::string at(std::size_t i) const {
         const std::size_t width = cols + (cols == 0);
         const std::size_t row = i / width;
-        const std::string column = cols == 0 ? "" : ", " + std::to_string(i % width);
-        const std::string expert = n_experts == 0 ? "" : "[" + std::to_string(row / rows) + "]";
-        return name + expert + "(" + std::to_string(row % rows) + column + ")";
+        std::string text = name;  // piece by piece: g++ 12 sees overlaps in "[" + std::string (its bug 105329)
+        if (n_experts > 0) {
+            text.append("[").append(std::to_string(row / rows)).append("]");
+        }
+        text.append("(").append(std::to_string(row % rows));
+        if (cols > 0) {
+            text.append(", ").append(std::to_string(i % width));
+        }
+        return text.append(")");
     }
 };
 
@@ -242,7 +248,7 @@ void OwnedGradients<T>::visit(const Use& use) {
     for (std::size_t s = 0; s < shapes.shared.size(); ++s) {
         BankShape one = shapes.shared[s];
         one.n_experts = 0;  // its name needs no number but its own
-        visit_bank("shared[" + std::to_string(s) + "]", one, views_.shared[s], use);
+        visit_bank(std::string("shared[").append(std::to_string(s)).append("]"), one, views_.shared[s], use);
     }
     add("shared_gate", shapes.shared_gate ? shapes.shared.size() : 0, shapes.d_model, views_.shared_gate);
     add("output_bias", shapes.output_bias ? shapes.d_model : 0, 0, views_.output_bias);
