@@ -13,7 +13,7 @@ printf '%s\n' "$includes" | awk '
         split("core | parallel formats reference | reference/strategies reference/adaptors | reference/layer | " \
               "reference/backward | kernels | gating experts | gating/strategies | gating/adaptors | routing | " \
               "layer/parts | layer/pass | layer | model | train/parts | " \
-              "train/backward train/losses train/optimizer | train io distributed stats instantiate", words, " ")
+              "train/backward train/losses train/optimizer | train io distributed stats | instantiate", words, " ")
         level = 0
         for (i = 1; i in words; ++i) { if (words[i] == "|") ++level; else floor[words[i]] = level }
         door = level + 1

@@ -18,7 +18,7 @@ bases='moe/layer/pass/forward_pass.hpp moe/experts/ffn.hpp moe/kernels/simd.hpp 
 rm -rf -- "$scratch"
 mkdir -p "$scratch"
 bases=$(for base in $bases; do if [ -e "$include/$base" ]; then echo "$base"; fi; done)
-[ $# -gt 0 ] || set -- $(cd -- "$include" && find moe -name '*.hpp' ! -path 'moe/instantiate/list.hpp' | LC_ALL=C sort)
+[ $# -gt 0 ] || set -- $(cd -- "$include" && find moe -name '*.hpp' ! -path 'moe/instantiate/*list.hpp' | LC_ALL=C sort)
 
 # "header base" a line: the first base that a walk along the includes reaches, or "-"
 (cd -- "$include" && find moe -name '*.hpp' -exec grep -HE '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' {} +) |

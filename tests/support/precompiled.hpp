@@ -2,7 +2,7 @@
 
 /// What the tests share, parsed once. A test includes what it uses all the same: it must also compile by itself.
 
-#include <moe/instantiate.hpp>
+#include <moe/instantiate_train.hpp>
 #include <moe/stats.hpp>
 #include <sstream>
 #include <thread>

@@ -1,1 +1,1 @@
-#include <moe/instantiate/definitions.hpp>
+#include <moe/instantiate/train_definitions.hpp>
