@@ -88,7 +88,7 @@ struct LossCase {
         x_.assign(n, T(0));
         moe::ForwardOptions<T> options;
         options.positions = positions;
-        moe::TapeRecorder<T> recorder(tape, nullptr, moe::view(std::as_const(x_).data(), n, 1), options);
+        moe::TapeRecorder<T> recorder(tape, moe::TapeOwner{}, moe::view(std::as_const(x_).data(), n, 1), options);
         moe::RoutingRecord<T> record{plan.view(), {}, {}, valid};
         if (!plan_was_given) {
             record.logits = moe::view(std::as_const(logits).data(), n, n_logits);

@@ -34,7 +34,7 @@ void forward(const Layer& layer, std::type_identity_t<MatrixView<const T>> x, st
              Tape<T>& tape, Workspace& workspace, const E& executor = {}, ForwardOptions<T> options = {}) {
     if constexpr (detail::has_known_parts<Layer>()) {
         const PassLayer<T> parts = layer.erased();
-        TapeRecorder<T> recorder(tape, tape_owner(&layer.options(), layer.router()), x, options, &parts);
+        TapeRecorder<T> recorder(tape, moe::tape_owner(&layer.options(), layer.router()), x, options, &parts);
         options.observer = &recorder;
         layer.forward(x, y, workspace, executor, options);
         recorder.finish();
@@ -49,7 +49,7 @@ void forward(const Layer& layer, std::type_identity_t<MatrixView<const T>> x,
              Workspace& workspace, const E& executor = {}, ForwardOptions<T> options = {}) {
     if constexpr (detail::has_known_parts<Layer>()) {
         const PassLayer<T> parts = layer.erased();
-        TapeRecorder<T> recorder(tape, tape_owner(&layer.options(), layer.router()), x, options, &parts);
+        TapeRecorder<T> recorder(tape, moe::tape_owner(&layer.options(), layer.router()), x, options, &parts);
         options.observer = &recorder;
         layer.forward(x, plan, y, workspace, executor, options);
         recorder.finish();

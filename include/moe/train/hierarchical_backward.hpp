@@ -43,7 +43,7 @@ public:
 
     GroupRecorder(const Layer& layer, HierarchicalTape<T, TapeOf<Group>>& tape, MatrixView<const T> x,
                   const ForwardOptions<T>& options)
-        : layer_(layer), tape_(tape), outer_(tape.outer_, tape_owner(&layer, layer.router()), x, options) {}
+        : layer_(layer), tape_(tape), outer_(tape.outer_, moe::tape_owner(&layer, layer.router()), x, options) {}
 
     /// With `plan` null it is to be made.
     void run(MatrixView<const T> x, const PlanView<T>* plan, MatrixView<T> y, Workspace& workspace,
@@ -242,7 +242,7 @@ private:
     const HierarchicalGradients<T, GradientsOf<Group>>& gradients_;
     GradientsOf<Group> none_{};
     LayerOptions<T> zero_experts_;
-    BackwardLayer<T> router_{layer_.router(), zero_experts_, tape_owner(&layer_, layer_.router())};
+    BackwardLayer<T> router_{layer_.router(), zero_experts_, moe::tape_owner(&layer_, layer_.router())};
 };
 
 namespace detail {

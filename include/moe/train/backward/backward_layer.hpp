@@ -25,7 +25,7 @@ struct BackwardLayer {
 
     template <class Layer>
     explicit BackwardLayer(const Layer& layer)
-        : pass(layer.erased()), experts(layer.experts()), owner(tape_owner(&layer.options(), layer.router())) {
+        : pass(layer.erased()), experts(layer.experts()), owner(moe::tape_owner(&layer.options(), layer.router())) {
         ask(layer.router());
         point_at(layer.shared());
     }
