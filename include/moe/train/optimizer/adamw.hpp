@@ -105,7 +105,7 @@ struct AdamW {
     template <std::floating_point T, Executor E = SerialExecutor>
     void update(std::uint64_t step, const AdamState<T>& state, const E& executor = {}) const {
         const detail::AdamFactors<T> f = factors<T>(step);
-        check(state);
+        confirm(state);
         detail::for_each_used_part("AdamW", executor, state.value.size(), state.tokens,
                                    [&](std::size_t first, std::size_t count) { run(f, state, first, count); });
     }
@@ -116,7 +116,7 @@ struct AdamW {
         requires(std::same_as<W, bfloat16> || std::same_as<W, float16>)
     void update(std::uint64_t step, const AdamState<float>& state, std::span<W> rounded, const E& executor = {}) const {
         const detail::AdamFactors<float> f = factors<float>(step);
-        check(state);
+        confirm(state);
         check_rounded(state, rounded);
         detail::for_each_used_part("AdamW", executor, state.value.size(), state.tokens,
                                    [&](std::size_t first, std::size_t count) {
@@ -160,7 +160,7 @@ private:
     }
 
     template <class T>
-    static void check(const AdamState<T>& state) {
+    static void confirm(const AdamState<T>& state) {
         detail::check_update<T>(
             "AdamW",
             {{"value", state.value}, {"gradient", state.gradient}, {"mean", state.mean}, {"square", state.square}},
