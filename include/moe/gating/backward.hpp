@@ -8,6 +8,7 @@
 #include "../core/error.hpp"
 #include "../core/index.hpp"
 #include "gate.hpp"
+#include "gate_parameters.hpp"
 #include "narrow.hpp"
 #include "selection.hpp"
 
@@ -27,7 +28,8 @@ struct Chosen {
     std::span<const T> weights;         ///< of each, as the gate gave it
     std::span<const ExpertId> dropped;  ///< those that lost it, in slot order among themselves
     TokenContext context;
-    std::span<T> scratch;  ///< (backward_scratch_size of the larger of n_experts and n_logits) uninitialised
+    std::span<T> scratch;          ///< (backward_scratch_size of the larger of n_experts and n_logits) uninitialised
+    GateGradientsRef gradients{};  ///< where those of the gate's own parameters are added, see gate_parameters
 };
 
 /// A gate that passes gradients on: from those of its weights to those of its logits, with the choice held fixed.
@@ -81,7 +83,8 @@ public:
                    {memory + 2 * n + k, chosen.weights.size()},
                    chosen.dropped,
                    chosen.context,
-                   {memory + own, all - own}};
+                   {memory + own, all - own},
+                   chosen.gradients};
     }
     [[nodiscard]] std::span<const float> logits() const { return logits_; }
     [[nodiscard]] const Chosen<float>& chosen() const { return chosen_; }
