@@ -103,7 +103,8 @@ std::optional<double> slope(const GateComposition& composition, const GateNet<do
 
 }  // namespace
 
-// Some 20 roundings a term, and sums that lose a few digits to their terms' signs: (1e3 epsilon)^2 holds with room.
+// Scores, shares and sums of some 20 tokens, each some roundings: the square of 30 to 40 epsilon. Seen: 2e-30 in
+// double, 2e-13 in float.
 TEST_CASE("gradients of what gates hold are those of the definition", "[gradients][gate_gradients]") {
     double most[2] = {0, 0};
     for (const GateComposition& composition : gate_compositions()) {
@@ -111,8 +112,8 @@ TEST_CASE("gradients of what gates hold are those of the definition", "[gradient
             INFO(composition.name << ", seed " << seed);
             const double wide = error_of_composition<double>(composition, seed);
             const double narrow = error_of_composition<float>(composition, seed);
-            CHECK(wide <= 1e-25);
-            CHECK(narrow <= 1e-8);
+            CHECK(wide <= 1e-28);
+            CHECK(narrow <= 1e-11);
             most[0] = std::max(most[0], wide);
             most[1] = std::max(most[1], narrow);
         }
