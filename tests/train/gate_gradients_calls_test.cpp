@@ -182,6 +182,20 @@ TEST_CASE("a NaN reaches the scales of the experts of its token alone", "[gradie
     }
 }
 
+TEST_CASE("an expert that an adaptor took away adds nothing, were its weight NaN", "[gradients][gate_gradients]") {
+    Case c;
+    GateNet<float> net(c.draw, n, n_experts, n_experts);
+    std::fill_n(net.router.begin() + static_cast<std::ptrdiff_t>(3 * net.d), net.d,
+                std::numeric_limits<float>::quiet_NaN());
+    const auto layer = net.layer(moe::WithoutNull<Scaled>{
+        .gate = {.top_k = 5, .per_expert_scale = c.memory.positive}, .first_null = 3, .renormalize = false});
+    net.run(layer, c.tape, c.workspace, 0, n);
+    c.add(layer, c.sums.to(false));
+    CHECK(all_finite(c.sums.scale));
+    CHECK(c.sums.scale[2] != 0);
+    CHECK(c.sums.scale[3] == 0);
+}
+
 TEST_CASE("a NaN in x reaches centroids and temperature", "[gradients][gate_gradients]") {
     Case c;
     c.net.x[2 * c.net.d] = std::numeric_limits<float>::quiet_NaN();

@@ -107,7 +107,7 @@ void add_gate_gradients_of(const G& gate, const Tape<T>& tape, std::size_t t, co
     const std::size_t first = plan.token_offsets[t];
     const std::size_t count = plan.token_offsets[t + 1] - first;
     if (count == 0) {
-        return;  // nothing that the gate chose was worth anything
+        return;  // padding, or a token that lost all its places
     }
     std::size_t n_lost = 0;
     for (const ExpertId e : tape.choices().row_span(t)) {
@@ -168,9 +168,7 @@ void add_gate_gradients(const Layer& layer, const Tape<T>& tape, const std::type
         const auto memory = detail::GateGradientsMemory<T>::take(arena, tape);
         const FloatEnvironment environment;
         for (std::size_t t = 0; t < n_tokens; ++t) {
-            if (tape.is_valid(t)) {
-                detail::add_gate_gradients_of(gate, tape, t, to, memory);
-            }
+            detail::add_gate_gradients_of(gate, tape, t, to, memory);
         }
     }
 }
