@@ -1,7 +1,10 @@
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <numeric>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -54,6 +57,24 @@ struct InFloat : Scaled {
         Scaled::backward<float>(logits, chosen, d_weights, d_logits);
     }
 };
+
+/// <dy, y> is linear in each scale, with this slope, where forward() writes y.
+template <class Forward>
+void check_slopes(std::vector<float>& scale, const std::vector<double>& slopes, const std::vector<double>& y,
+                  const std::vector<double>& dy, const Forward& forward) {
+    const auto loss_at = [&](std::size_t e, float value) {
+        scale[e] = value;
+        forward();
+        return std::inner_product(y.begin(), y.end(), dy.begin(), 0.0);
+    };
+    for (std::size_t e = 0; e < scale.size(); ++e) {
+        const float at = scale[e];
+        const double difference = (loss_at(e, at + 0.125F) - loss_at(e, at - 0.125F)) / 0.25;
+        CHECK_THAT(slopes[e], Catch::Matchers::WithinAbs(difference, 1e-9));
+        scale[e] = at;
+    }
+    CHECK(std::any_of(slopes.begin(), slopes.end(), [](double slope) { return std::abs(slope) > 1e-3; }));
+}
 
 }  // namespace
 
@@ -285,28 +306,36 @@ TEST_CASE("the router of a HierarchicalLayer may hold what is trained", "[gradie
     moe::Workspace workspace;
     const auto x = moe::view(net.x.data(), n, net.d);
     std::vector<double> y(n * net.d);
-    const auto loss = [&] {
-        moe::forward(layer, x, moe::view(y.data(), n, net.d), tape, workspace);
-        double sum = 0;
-        for (std::size_t i = 0; i < y.size(); ++i) {
-            sum += y[i] * net.dy[i];
-        }
-        return sum;
-    };
-    (void)loss();
+    const auto forward = [&] { moe::forward(layer, x, moe::view(y.data(), n, net.d), tape, workspace); };
+    forward();
     GateSums<double> sums;
     const auto add = [&] { moe::add_gate_gradients(layer, tape.outer(), sums.to(false), workspace); };
     check_refused(add, ErrorCode::state, "call backward with it first");
     moe::backward(layer, tape, moe::view(net.dy.data(), n, net.d), {}, {}, workspace);
     add();
-    for (std::size_t e = 0; e < n_experts; ++e) {
-        const float at = memory.scale[e];
-        memory.scale[e] = at - 0.125F;
-        const double before = loss();
-        memory.scale[e] = at + 0.125F;
-        CHECK_THAT(sums.scale[e], Catch::Matchers::WithinAbs((loss() - before) / 0.25, 1e-9));  // linear in the scale
-        memory.scale[e] = at;
-    }
+    check_slopes(memory.scale, sums.scale, y, net.dy, forward);
+}
+
+TEST_CASE("the layer inside a LatentLayer may have a gate that is trained", "[gradients][gate_gradients]") {
+    Draw draw(12);
+    GateMemory memory(draw);
+    const GateNet<double> net(draw, n, n_experts, n_experts);
+    const auto in = random_elements<double>(draw, net.d * net.d, 1);
+    const auto out = random_elements<double>(draw, net.d * net.d, 1);
+    const moe::LatentLayer layer{moe::Linear<double>(moe::stacked(in.data(), 1, net.d, net.d)),
+                                 net.layer(Scaled{.top_k = 3, .normalize = true, .per_expert_scale = memory.scale}),
+                                 moe::Linear<double>(moe::stacked(out.data(), 1, net.d, net.d))};
+    moe::TapeOf<decltype(layer)> tape;
+    moe::Workspace workspace;
+    std::vector<double> y(n * net.d);
+    const auto forward = [&] {
+        moe::forward(layer, moe::view(net.x.data(), n, net.d), moe::view(y.data(), n, net.d), tape, workspace);
+    };
+    forward();
+    moe::backward(layer, tape, moe::view(net.dy.data(), n, net.d), {}, {}, workspace);
+    GateSums<double> sums;
+    moe::add_gate_gradients(layer.inner(), tape.inner(), sums.to(false), workspace);
+    check_slopes(memory.scale, sums.scale, y, net.dy, forward);
 }
 
 TEST_CASE("gradients of gates allocate nothing once the workspace has grown", "[gradients][gate_gradients]") {

@@ -136,8 +136,8 @@ void add_gate_gradients_of(const G& gate, const Tape<T>& tape, std::size_t t, co
 ///
 /// per_expert_scale of TokenChoice and TopKPerGroup; centroids and temperature of Cosine (X-MoE, Chi et al. 2022,
 /// 2204.09179). To be called before these are changed. Of the router of a HierarchicalLayer with the layer and
-/// tape.outer(). A gate of yours adds its own to Chosen::gradients and says so with `parameters`; Detached and Numeric
-/// pass none on.
+/// tape.outer(), of the layer inside a LatentLayer with that and tape.inner(). A gate of yours adds its own to
+/// Chosen::gradients and says so with `parameters`; Detached and Numeric pass none on.
 ///
 /// Tokens in ascending order, one chain of sums an element: the same bits for any cut of a batch into calls. Padding
 /// adds nothing; a NaN in a token reaches what that token has part in. Throws Error before anything is written: a tape
