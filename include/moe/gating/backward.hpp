@@ -41,9 +41,9 @@ struct Chosen {
 /// order, by the logits. Of a gate that chooses for a whole batch it is asked token by token, too. A WeighingGate is
 /// asked for experts that somebody else chose as well, and differentiates what its `weigh` says of them. Of an adaptor
 /// the gate inside is asked for all that it chose, those with the gradient 0 among them that the adaptor took away. To
-/// a logit of -infinity, which says that its expert is not to be chosen, nothing is added. The gradients of what
-/// the gate holds itself it adds to chosen.gradients, to which an adaptor hands its own. backward_rules.hpp has the
-/// pieces that most gates are made of.
+/// a logit of -infinity, which says that its expert is not to be chosen, nothing is added. Gradients of what the gate
+/// holds itself go to chosen.gradients, which an adaptor hands on (gate_parameters). backward_rules.hpp has the pieces
+/// that most gates are made of.
 template <class G, class T = float>
 concept DifferentiableGate = requires(const G& gate, std::span<const T> logits, Chosen<T> chosen,
                                       std::span<const T> d_weights, std::span<T> d_logits) {
