@@ -7,6 +7,7 @@
 #include "train/backward.hpp"
 #include "train/check_gradients.hpp"
 #include "train/detached.hpp"
+#include "train/gate_gradients.hpp"
 #include "train/gradients_of.hpp"
 #include "train/hierarchical_backward.hpp"
 #include "train/latent_backward.hpp"

@@ -52,6 +52,8 @@ public:
         gate().select_batch(logits, out);
     }
 
+    [[nodiscard]] GateParameters parameters() const { return gate().parameters(); }
+
     /// See gate_has_backward, DifferentiableGate. Throws Error(missing) if the gate held has no backward.
     [[nodiscard]] bool has_backward() const { return gate().has_backward(); }
     template <class T>
@@ -78,6 +80,7 @@ private:
         virtual std::size_t select_token(std::span<const double>, TokenContext, BasicSelection<double>) const = 0;
         virtual void select_batch(MatrixView<const float>, BatchSelection<float>) const = 0;
         virtual void select_batch(MatrixView<const double>, BatchSelection<double>) const = 0;
+        [[nodiscard]] virtual GateParameters parameters() const = 0;
         [[nodiscard]] virtual bool has_backward() const = 0;
         virtual void backward(std::span<const float>, const Chosen<float>&, std::span<const float>,
                               std::span<float>) const = 0;
@@ -120,6 +123,7 @@ private:
         void select_batch(MatrixView<const double> logits, BatchSelection<double> out) const override {
             choose_all(logits, out);
         }
+        [[nodiscard]] GateParameters parameters() const override { return moe::gate_parameters(held); }
         [[nodiscard]] bool has_backward() const override { return moe::gate_has_backward(held); }
         void backward(std::span<const float> logits, const Chosen<float>& chosen, std::span<const float> d_weights,
                       std::span<float> d_logits) const override {

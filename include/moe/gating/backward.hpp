@@ -8,6 +8,7 @@
 #include "../core/error.hpp"
 #include "../core/index.hpp"
 #include "gate.hpp"
+#include "gate_parameters.hpp"
 #include "narrow.hpp"
 #include "selection.hpp"
 
@@ -27,7 +28,8 @@ struct Chosen {
     std::span<const T> weights;         ///< of each, as the gate gave it
     std::span<const ExpertId> dropped;  ///< those that lost it, in slot order among themselves
     TokenContext context;
-    std::span<T> scratch;  ///< (backward_scratch_size of the larger of n_experts and n_logits) uninitialised
+    std::span<T> scratch;          ///< (backward_scratch_size of the larger of n_experts and n_logits) uninitialised
+    GateGradientsRef gradients{};  ///< where those of the gate's own parameters are added, see gate_parameters
 };
 
 /// A gate that passes gradients on: from those of its weights to those of its logits, with the choice held fixed.
@@ -39,8 +41,9 @@ struct Chosen {
 /// order, by the logits. Of a gate that chooses for a whole batch it is asked token by token, too. A WeighingGate is
 /// asked for experts that somebody else chose as well, and differentiates what its `weigh` says of them. Of an adaptor
 /// the gate inside is asked for all that it chose, those with the gradient 0 among them that the adaptor took away. To
-/// a logit of -infinity, which says that its expert is not to be chosen, nothing is added. backward_rules.hpp has the
-/// pieces that most gates are made of.
+/// a logit of -infinity, which says that its expert is not to be chosen, nothing is added. Gradients of what the gate
+/// holds itself go to chosen.gradients, which an adaptor hands on (gate_parameters). backward_rules.hpp has the pieces
+/// that most gates are made of.
 template <class G, class T = float>
 concept DifferentiableGate = requires(const G& gate, std::span<const T> logits, Chosen<T> chosen,
                                       std::span<const T> d_weights, std::span<T> d_logits) {
@@ -81,7 +84,8 @@ public:
                    {memory + 2 * n + k, chosen.weights.size()},
                    chosen.dropped,
                    chosen.context,
-                   {memory + own, all - own}};
+                   {memory + own, all - own},
+                   chosen.gradients};
     }
     [[nodiscard]] std::span<const float> logits() const { return logits_; }
     [[nodiscard]] const Chosen<float>& chosen() const { return chosen_; }

@@ -111,6 +111,24 @@ void scale_each(std::span<const ExpertId> experts, std::span<const T> d_weights,
     }
 }
 
+/// Adds the gradients of the scales of experts, `values` being what is normalised: w = r scale v / n makes dr = dw
+/// scale v / n, with nothing divided by r. A weight worth 0 stays out: where an adaptor took it away, v / n may be NaN.
+template <class T>
+void add_scale_gradients(const Normalize& normalize, double scale, std::span<const T> values, const Chosen<T>& chosen,
+                         std::span<const T> d_weights, std::span<const float> per_expert_scale) {
+    if (per_expert_scale.empty() || !chosen.gradients.wants_per_expert_scale()) {
+        return;
+    }
+    const T divisor = normalize.divisor(values);
+    for (std::size_t slot = 0; slot < values.size(); ++slot) {
+        const auto e = static_cast<std::size_t>(chosen.experts[slot]);
+        if (e < per_expert_scale.size() && d_weights[slot] != 0) {
+            const T share = values[slot] / divisor * static_cast<T>(scale);
+            chosen.gradients.add_per_expert_scale(e, static_cast<double>(d_weights[slot] * share));
+        }
+    }
+}
+
 /// Memory of a gate for ids: the part of somebody's values, uninitialised.
 template <class T>
 [[nodiscard]] std::span<ExpertId> ids_in(std::span<T> values) {
@@ -195,13 +213,14 @@ void normalize_backward(const Normalize& normalize, double scale, std::span<cons
 }
 
 /// The rule of most gates: weights of the chosen = normalize(score(l)) * scale * per_expert_scale, the last only for
-/// experts that have one. Nothing for a score that reads no logits. Takes 3 parts of the scratch. O(n_experts).
+/// experts that have one, and gradients of its own in chosen.gradients. Nothing for a score that reads no logits. Takes
+/// 3 parts of the scratch. O(n_experts).
 template <class T, class Score>
     requires DifferentiableScore<Score, T>
 void weigh_backward(const Score& score, const Normalize& normalize, double scale, std::span<const T> logits,
                     const Chosen<T>& chosen, std::span<const T> d_weights, std::span<T> d_logits,
                     std::span<const float> per_expert_scale = {}) {
-    if (!detail::score_needs_logits<Score> || logits.empty()) {
+    if (logits.empty() || (!detail::score_needs_logits<Score> && !chosen.gradients.wants_per_expert_scale())) {
         return;
     }
     const std::size_t n = logits.size();
@@ -214,6 +233,7 @@ void weigh_backward(const Score& score, const Normalize& normalize, double scale
     for (std::size_t slot = 0; slot < k; ++slot) {
         values[slot] = scores[static_cast<std::size_t>(chosen.experts[slot])];
     }
+    detail::add_scale_gradients<T>(normalize, scale, values, chosen, d_weights, per_expert_scale);
     moe::normalize_backward<T>(normalize, scale, values, d);
     const std::span<T> d_scores = chosen.scratch.subspan(2 * n, n);
     std::fill(d_scores.begin(), d_scores.end(), T(0));
@@ -240,6 +260,7 @@ void weigh_selected_backward(const Score& score, const Normalize& normalize, dou
         selected[slot] = logits[static_cast<std::size_t>(chosen.experts[slot])];
     }
     score(std::span<const T>(selected), values);
+    detail::add_scale_gradients<T>(normalize, scale, values, chosen, d_weights, per_expert_scale);
     detail::scale_each<T>(chosen.experts, d_weights, per_expert_scale, d);
     moe::normalize_backward<T>(normalize, scale, values, d);
     std::fill(d_selected.begin(), d_selected.end(), T(0));

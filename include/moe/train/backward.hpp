@@ -376,6 +376,7 @@ void BackwardPass<T>::run(Workspace& workspace, const ExecutorRef& threads) {
     run_phase(detail::InputPhase<T>(state_, threads.concurrency()), threads);
     run_phase(detail::ParameterPhase<T>(state_), threads);
     tape_.recorded_ = Emptied<bool>();
+    tape_.used_up_ = Emptied<bool>(true);
 }
 
 }  // namespace moe::inline MOE_ABI

@@ -19,6 +19,9 @@ template <class G>
 struct Detached : G {
     [[nodiscard]] static constexpr bool has_backward() { return true; }
 
+    /// None that gradients pass to.
+    [[nodiscard]] static GateParameters parameters() { return {}; }
+
     /// Adds nothing.
     template <class T>
     void backward(std::span<const T> /*logits*/, const Chosen<T>& /*chosen*/, std::span<const T> /*d_weights*/,

@@ -33,6 +33,9 @@ struct Numeric : G {
 
     [[nodiscard]] static constexpr bool has_backward() { return true; }
 
+    /// None: differences are taken by the logits alone.
+    [[nodiscard]] static GateParameters parameters() { return {}; }
+
     /// See DifferentiableGate. Throws Error(capacity) where the scratch is less than a gate may expect. O(n_logits)
     /// calls of `weigh`.
     template <std::floating_point T>

@@ -77,6 +77,9 @@ struct Capacity {
         requires Gate<Inner, T>
     void select(MatrixView<const T> logits, BatchSelection<T> out) const;
 
+    /// See gate_parameters.
+    [[nodiscard]] GateParameters parameters() const { return moe::gate_parameters(gate); }
+
     /// See DifferentiableGate, gate_has_backward. Who found a place is constant. Throws Error(missing) where it
     /// renormalises the weights of a batch gate that has no `weigh` as that of ExpertChoice.
     [[nodiscard]] bool has_backward() const { return moe::gate_has_backward(gate); }

@@ -88,9 +88,24 @@ struct Cosine {
         moe::weigh_experts<T>(gate, inner, experts, out);
     }
 
-    /// See DifferentiableGate, gate_has_backward. To z = `logits`; centroids and temperature get no gradient here. With
-    /// u and v_e for z and c_e of length 1, dz = (du - u <u, du>) / |z| where du = sum dl_e v_e / temperature; 0 where
-    /// a norm is 0.
+    /// See gate_parameters. Throws Error(missing) for a Cosine around another one.
+    [[nodiscard]] GateParameters parameters() const {
+        GateParameters all = moe::gate_parameters(gate);
+        ensure(all.temperature == nullptr, ErrorCode::missing,
+               "Cosine: the gate inside has centroids as well, which of the two are trained cannot be said");
+        all.centroids = centroids;
+        all.temperature = &temperature;
+        return all;
+    }
+
+    /// See DifferentiableGate, gate_has_backward. To z = `logits`. With u and v_e for z and c_e of length 1 and t for
+    /// the temperature,
+    ///
+    ///     dz = (du - u <u, du>) / |z| where du = sum dl_e v_e / t,  0 where a norm is 0
+    ///
+    /// and to chosen.gradients
+    ///
+    ///     dc_e = dl_e / t (u - v_e <u, v_e>) / |c_e|,  dt = - sum dl_e l_e / t, 0 where t is not above its minimum
     [[nodiscard]] bool has_backward() const { return moe::gate_has_backward(gate); }
     template <std::floating_point T>
         requires detail::PassesGradient<G, T>
@@ -109,6 +124,9 @@ struct Cosine {
         const double norm = std::sqrt(dot(logits, logits));
         if (norm == 0) {
             return;
+        }
+        if (chosen.gradients.wants_cosine()) {
+            add_parameters<T>(logits, norm, d_inner, chosen.gradients);
         }
         const double tau = (std::max)(temperature, min_temperature);
         double along = 0;  // <u, du>
@@ -146,6 +164,32 @@ private:
             const std::span<const float> centroid = centroids.row_span(e);
             const double norms = norm * std::sqrt(dot(centroid, centroid));
             logits[e] = norms == 0 ? T(0) : static_cast<T>(dot(projection, centroid) / norms / tau);
+        }
+    }
+
+    /// Of one token, whose norm is not 0, from the gradients `dl` of the logits of the gate inside.
+    template <class T>
+    void add_parameters(std::span<const T> projection, double norm, std::span<const T> dl,
+                        const GateGradientsRef& to) const {
+        const double tau = (std::max)(temperature, min_temperature);
+        double sum = 0;  // <dl, cosines>
+        for (std::size_t e = 0; e < dl.size(); ++e) {
+            const std::span<const float> centroid = centroids.row_span(e);
+            const double length = std::sqrt(dot(centroid, centroid));
+            if (length == 0) {
+                continue;
+            }
+            const auto d = static_cast<double>(dl[e]);
+            const double cosine = dot(projection, centroid) / norm / length;
+            sum += d * cosine;
+            for (std::size_t i = 0; i < centroid.size(); ++i) {
+                const double across =
+                    static_cast<double>(projection[i]) / norm - static_cast<double>(centroid[i]) / length * cosine;
+                to.add_centroid(e, i, d / tau * across / length);
+            }
+        }
+        if (temperature > min_temperature) {
+            to.add_temperature(-sum / tau / tau);
         }
     }
 

@@ -82,6 +82,9 @@ struct Forced {
         return static_cast<int>(row.size());
     }
 
+    /// See gate_parameters.
+    [[nodiscard]] GateParameters parameters() const { return moe::gate_parameters(gate); }
+
     /// See DifferentiableGate, gate_has_backward.
     [[nodiscard]] bool has_backward() const { return moe::gate_has_backward(gate); }
     template <std::floating_point T>

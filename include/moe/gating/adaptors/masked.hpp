@@ -72,6 +72,9 @@ struct Masked {
             detail::keep_experts(out, count, renormalize, [&](ExpertId e) { return is_allowed(e); }));
     }
 
+    /// See gate_parameters.
+    [[nodiscard]] GateParameters parameters() const { return moe::gate_parameters(gate); }
+
     /// See DifferentiableGate, gate_has_backward.
     [[nodiscard]] bool has_backward() const { return moe::gate_has_backward(gate); }
     template <std::floating_point T>

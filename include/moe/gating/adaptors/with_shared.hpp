@@ -64,6 +64,9 @@ struct WithShared {
         return static_cast<int>(count);
     }
 
+    /// See gate_parameters.
+    [[nodiscard]] GateParameters parameters() const { return moe::gate_parameters(gate); }
+
     /// See DifferentiableGate, gate_has_backward.
     [[nodiscard]] bool has_backward() const { return moe::gate_has_backward(gate); }
     template <std::floating_point T>

@@ -62,6 +62,9 @@ struct WithoutNull {
         return static_cast<int>(detail::keep_experts(out, count, renormalize, [&](ExpertId e) { return is_true(e); }));
     }
 
+    /// See gate_parameters.
+    [[nodiscard]] GateParameters parameters() const { return moe::gate_parameters(gate); }
+
     /// See DifferentiableGate, gate_has_backward.
     [[nodiscard]] bool has_backward() const { return moe::gate_has_backward(gate); }
     template <std::floating_point T>

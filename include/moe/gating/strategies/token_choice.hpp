@@ -90,6 +90,9 @@ struct TokenChoice {
         requires ScoreFunction<Score, T>
     void weigh(std::span<const T> logits, std::span<const ExpertId> experts, BasicSelection<T> out) const;
 
+    /// See gate_parameters.
+    [[nodiscard]] GateParameters parameters() const { return {.per_expert_scale = per_expert_scale}; }
+
     /// See DifferentiableGate. O(n_experts).
     template <std::floating_point T>
         requires DifferentiableScore<Score, T>

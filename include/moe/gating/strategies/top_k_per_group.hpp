@@ -89,6 +89,9 @@ struct TopKPerGroup {
         return static_cast<int>(chosen.size());
     }
 
+    /// See gate_parameters.
+    [[nodiscard]] GateParameters parameters() const { return {.per_expert_scale = per_expert_scale}; }
+
     /// See DifferentiableGate.
     template <std::floating_point T>
         requires DifferentiableScore<Score, T>

@@ -61,6 +61,12 @@ public:
     /// False until a forward pass has filled it, and after the backward pass has used it.
     [[nodiscard]] bool recorded() const noexcept { return recorded_.get(); }
 
+    /// True from the end of a backward pass on, until the next forward pass: d_weights() are whole then.
+    [[nodiscard]] bool used_up() const noexcept { return used_up_.get(); }
+
+    /// Whose forward pass this is.
+    [[nodiscard]] const TapeOwner& owner() const noexcept { return owner_; }
+
     [[nodiscard]] PlanView<T> plan() const& noexcept { return plan_; }
     PlanView<T> plan() const&& = delete;  // temporary: give it a name, this is a view of it
     [[nodiscard]] MatrixView<const T> x() const& noexcept {
@@ -75,6 +81,7 @@ public:
     /// this to forward. What was recorded is void from then on.
     [[nodiscard]] MatrixView<T> input_memory(std::size_t rows, std::size_t cols) & {
         recorded_ = Emptied<bool>();
+        used_up_ = Emptied<bool>();
         input_.resize(checked_multiply(rows, cols));
         return view(input_.data(), rows, cols);
     }
@@ -122,6 +129,7 @@ private:
 
     TapeKeeps keeps_;
     Emptied<bool> recorded_;
+    Emptied<bool> used_up_;
     TapeOwner owner_;
     MatrixView<const T> x_;
     MatrixView<const T> router_input_;  ///< without columns: x
@@ -151,6 +159,7 @@ public:
                  const PassLayer<T>* parts = nullptr)
         : tape_(tape), next_(options.observer), parts_(parts) {
         tape_.recorded_ = Emptied<bool>();
+        tape_.used_up_ = Emptied<bool>();
         tape_.kept_ = {};
         tape_.owner_ = owner;
         tape_.x_ = x;
