@@ -18,20 +18,6 @@
 namespace generate {
 namespace {
 
-struct Speed {
-    std::size_t tokens = 0;
-    double seconds = 0;
-};
-
-Threads make_threads(int n_threads) {
-#if defined(_OPENMP)
-    return n_threads == 0 ? Threads() : Threads(n_threads);
-#else
-    moe::ensure(n_threads <= 1, moe::ErrorCode::range, "built without OpenMP, so --threads must be 1");
-    return {};
-#endif
-}
-
 const char* verdict(bool passed) { return passed ? "ok" : "FAILED"; }
 
 /// Prints what was found; true when all of it is right.
@@ -44,46 +30,6 @@ bool report(const CheckResult& result) {
     std::printf("  NLL of %3zu bytes              %.6f, stored %.6f       allowed %.0e   %s\n\n", result.text_tokens,
                 result.nll, result.nll_reference, nll_tolerance, verdict(nll_passes(result)));
     return logits_pass(result) && greedy_passes(result) && nll_passes(result);
-}
-
-/// Prints one byte of text at once; bytes that would steer the terminal become '?'.
-void print_byte(std::int32_t byte) {
-    const bool steers = (byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F;
-    std::putchar(steers ? '?' : byte);
-    std::fflush(stdout);
-}
-
-/// Logits of what follows `text`, of which the model sees all, or the last half of `context` when it is longer.
-Matrix read_anew(Decoder& decoder, std::span<const std::int32_t> text, std::size_t context) {
-    decoder.restart();
-    return decoder.append(text.size() <= context ? text : text.last(context / 2));
-}
-
-/// Prints the prompt and its continuation; returns the speed of the steps of one byte.
-Speed write_text(Decoder& decoder, const Options& options) {
-    std::vector<std::int32_t> text;
-    for (const char c : options.prompt) {
-        text.push_back(static_cast<unsigned char>(c));
-        print_byte(text.back());
-    }
-    const auto context = static_cast<std::size_t>(options.context);
-    Matrix logits = read_anew(decoder, text, context);
-    Speed speed;
-    for (int i = 0; i < options.length; ++i) {
-        const double uniform = moe::random_uniform(options.seed, static_cast<std::uint64_t>(i));
-        text.push_back(sample(logits.row(logits.rows() - 1), options.temperature, uniform));
-        print_byte(text.back());
-        if (std::cmp_greater_equal(decoder.position(), context)) {
-            logits = read_anew(decoder, text, context);
-            continue;
-        }
-        const auto start = std::chrono::steady_clock::now();
-        logits = decoder.append(std::span(&text.back(), 1));
-        speed.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-        ++speed.tokens;
-    }
-    std::printf("\n\n");
-    return speed;
 }
 
 void print_speed(const char* name, const Speed& speed) {
@@ -116,7 +62,7 @@ int run(const Options& options) {
     }
     Decoder decoder(model, threads);
     decoder.observe(observers);
-    const Speed decode = write_text(decoder, options);
+    const Speed decode = write_text(decoder, written);
     std::printf("expert load, %% of each layer's choices\n%s\n", load_chart(counters).c_str());
     std::printf("speed on %zu thread%s\n", threads.concurrency(), threads.concurrency() == 1 ? "" : "s");
     print_speed("prefill", {checks.text_tokens, checks.text_seconds});
