@@ -1,7 +1,7 @@
 // Checks a Mixtral model against stored values, then continues a text with it. The MoE blocks are the library's; all
 // else, from the embedding to the sampling, is in this folder.
 
-#include <chrono>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -13,7 +13,7 @@
 #include "model.hpp"
 #include "naive_moe.hpp"
 #include "options.hpp"
-#include "sampler.hpp"
+#include "text.hpp"
 
 namespace generate {
 namespace {
@@ -44,16 +44,41 @@ void print_comparison(const MoESpeed& speed) {
                 speed.tokens, speed.tokens == 1 ? " " : "s", speed.library, speed.library / speed.naive, speed.naive);
 }
 
+/// Positions to look back at.
+std::size_t context_of(const Options& options, const Config& config) {
+    constexpr std::ptrdiff_t learned = 256;  // by tiny-mixtral, which writes nonsense beyond them
+    moe::ensure(std::cmp_less_equal(options.context, config.max_positions), moe::ErrorCode::range, "--context ",
+                options.context, " exceeds the ", config.max_positions, " positions of the model");
+    return static_cast<std::size_t>(options.context != 0 ? options.context : std::min(learned, config.max_positions));
+}
+
+void print_loads_and_speed(const std::vector<LoadCounter>& counters, const CheckResult& checks, const Speed& decode,
+                           const Threads& threads) {
+    std::printf("expert load, %% of each layer's choices\n%s\n", load_chart(counters).c_str());
+    std::printf("speed on %zu thread%s\n", threads.concurrency(), threads.concurrency() == 1 ? "" : "s");
+    print_speed("prefill", {checks.text_tokens, checks.text_seconds});
+    print_speed("decode", decode);
+}
+
 int run(const Options& options) {
     Eigen::setNbThreads(1);  // --threads is about the MoE layers; and Eigen's threads may change bits
     const Threads threads = make_threads(options.threads);
     const Model model(options.model);
-    moe::ensure(std::cmp_less_equal(options.context, model.config().max_positions), moe::ErrorCode::range, "--context ",
-                options.context, " exceeds the ", model.config().max_positions, " positions of the model");
-    const CheckResult checks = check_model(model, options.model, threads);
-    if (!report(checks)) {
-        std::fprintf(stderr, "generate: the model does not compute what it should; see the checks that FAILED\n");
-        return 1;
+    const TextRequest request{.prompt = options.prompt,
+                              .length = static_cast<std::size_t>(options.length),
+                              .context = context_of(options, model.config()),
+                              .temperature = options.temperature,
+                              .seed = options.seed};
+    const bool checked = !has_no_reference(options.model);
+    CheckResult checks;
+    if (checked) {
+        checks = check_model(model, options.model, threads);
+        if (!report(checks)) {
+            std::fprintf(stderr, "generate: the model does not compute what it should; see the checks that FAILED\n");
+            return 1;
+        }
+    } else {
+        std::printf("no stored values in %s to check the model against\n\n", options.model.c_str());
     }
     std::vector<LoadCounter> counters(model.layers().size());
     std::vector<moe::Observer<float>*> observers;
@@ -62,13 +87,12 @@ int run(const Options& options) {
     }
     Decoder decoder(model, threads);
     decoder.observe(observers);
-    const Speed decode = write_text(decoder, written);
-    std::printf("expert load, %% of each layer's choices\n%s\n", load_chart(counters).c_str());
-    std::printf("speed on %zu thread%s\n", threads.concurrency(), threads.concurrency() == 1 ? "" : "s");
-    print_speed("prefill", {checks.text_tokens, checks.text_seconds});
-    print_speed("decode", decode);
-    for (const MoESpeed& speed : compare_with_naive(model, options.model, threads)) {
-        print_comparison(speed);
+    const Speed decode = write_text(decoder, request);
+    print_loads_and_speed(counters, checks, decode, threads);
+    if (checked) {
+        for (const MoESpeed& speed : compare_with_naive(model, options.model, threads)) {
+            print_comparison(speed);
+        }
     }
     return 0;
 }

@@ -19,12 +19,18 @@ void Trainer<T>::add_routing_losses(double share, Step& step) {
     for (std::size_t i = 0; i < tapes.size(); ++i) {
         step.counts[i].add(*tapes[i]);
         if (settings_.z != 0) {
-            const double z = moe::add_z_loss(*tapes[i], {.coefficient = settings_.z, .scale = share});
-            step.z += share * z / static_cast<double>(tapes.size());
+            step.z += share * moe::add_z_loss(*tapes[i], {.coefficient = settings_.z, .scale = share});
+        }
+        if (settings_.balance == Balance::by_layer) {
+            const moe::LoadBalance options{
+                .coefficient = settings_.aux, .scale = share, .top_k = static_cast<int>(model_.config().top_k)};
+            step.aux += share * moe::add_load_balance(*tapes[i], options, pass_.workspace());
         }
     }
-    step.aux +=
-        share * moe::add_pooled_load_balance(tapes, {.coefficient = settings_.aux, .scale = share}, pass_.workspace());
+    if (settings_.balance == Balance::pooled) {
+        const moe::PooledLoadBalance options{.coefficient = settings_.aux, .scale = share};
+        step.aux += share * moe::add_pooled_load_balance(tapes, options, pass_.workspace());
+    }
 }
 
 template <class T>

@@ -10,6 +10,12 @@
 
 namespace trainer {
 
+/// Which loss keeps the loads of the experts even.
+enum class Balance : unsigned char {
+    by_layer,  ///< the sum of add_load_balance over the layers
+    pooled  ///< add_pooled_load_balance, which Hugging Face transformers trains with: imbalances of layers cancel out
+};
+
 /// How a model is trained.
 struct Settings {
     std::size_t length = 128;     ///< tokens of a sequence
@@ -18,16 +24,17 @@ struct Settings {
     Schedule schedule;
     moe::AdamW adam{.beta2 = 0.98, .decay = 0.1};  ///< but for the rate, which is the schedule's
     double clip = 1;                               ///< limit of the norm of all gradients
-    double aux = 0.02;                             ///< coefficient of add_pooled_load_balance
-    double z = 0;                                  ///< coefficient of add_z_loss, of each layer
+    Balance balance = Balance::by_layer;
+    double aux = 0.01;  ///< its coefficient
+    double z = 0;       ///< coefficient of add_z_loss, of each layer
     std::uint64_t seed = 1;
 };
 
 /// What a step saw, before its update. Losses without coefficients.
 struct Step {
     double loss = 0;  ///< nats a target
-    double aux = 0;   ///< mean over micro-batches; top_k at balance
-    double z = 0;     ///< mean over layers
+    double aux = 0;   ///< mean over micro-batches; at balance 1 for each layer, for pooled layers top_k in all
+    double z = 0;     ///< sum over layers
     double norm = 0;  ///< of all gradients, before clipping
     double rate = 0;
     std::vector<moe::RoutingCounts> counts;  ///< of each layer

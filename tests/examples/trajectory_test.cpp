@@ -36,7 +36,11 @@ const generate::Config config{.d_model = 32,
                               .rounded_frequencies = false};
 
 trainer::Settings settings() {
-    return {.length = length, .batch = n_sequences, .schedule = {.rate = 3e-3, .warm_up = 10, .n_steps = n_steps}};
+    return {.length = length,
+            .batch = n_sequences,
+            .schedule = {.rate = 3e-3, .warm_up = 10, .n_steps = n_steps},
+            .balance = trainer::Balance::pooled,
+            .aux = 0.02};
 }
 
 moe::SafetensorsFile golden(const char* name) {
@@ -45,6 +49,7 @@ moe::SafetensorsFile golden(const char* name) {
 
 template <class T>
 void load_start(trainer::Model<T>& model) {
+    Eigen::setNbThreads(1);  // its threads would come on top of those that call it
     const moe::SafetensorsFile start = golden("start");
     for (const moe::Parameter<T>& parameter : model.parameters().all()) {
         const std::vector<double> values = start.at(parameter.info().name).to_double_vector();
@@ -96,7 +101,6 @@ void add_state(const trainer::Model<T>& model, std::vector<T>& state) {
 
 template <class T, class E>
 Trained<T> train(const trainer::Settings& settings, std::size_t steps, const E& executor) {
-    Eigen::setNbThreads(1);  // it knows nothing of the threads that it is called from
     trainer::Model<T> model(config, 1);
     load_start(model);
     trainer::Trainer<T> run(model, settings);
