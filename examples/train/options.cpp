@@ -41,7 +41,7 @@ void describe(command_line::Parser& parser, Options& options) {
     add_number<std::uint64_t>(parser, "seed", settings.seed, 0, UINT64_MAX, "of first weights and batches");
     add_number<int>(parser, "threads", options.threads, 1, 1024,
                     "the same result for any number (default: one for each processor)");
-    add_number<double>(parser, "minutes", options.minutes, 0.001, 1e6, "stop after so long; --resume goes on");
+    add_number<double>(parser, "minutes", options.minutes, 1e-6, 1e6, "stop after so long; --resume goes on");
     parser.option(
         "data", "FILE", [&](const std::string& text) { options.data = text; },
         "text to learn (default: Shakespeare's plays, in this repository)");

@@ -48,7 +48,7 @@ Run default_run() {
                   .vocab_size = 256,
                   .norm_eps = 1e-5,
                   .rope_theta = 1e4};
-    run.settings = {.length = 128, .batch = 16, .schedule = {.rate = 3e-3, .warm_up = 100, .n_steps = 2000}};
+    run.settings = {.length = 128, .batch = 16, .schedule = {.rate = 5e-3, .warm_up = 100, .n_steps = 1500}};
     return run;
 }
 
@@ -96,6 +96,7 @@ Run from_metadata(const moe::SafetensorsMetadata& metadata, const std::string& p
     moe::ensure(std::min(settings.length, settings.batch) > 0 &&
                     std::max(settings.length, settings.batch) <= unsigned_size(largest),
                 moe::ErrorCode::range, path, ": ", settings.batch, " sequences of ", settings.length, " are no batch");
+    complete(run);
     return run;
 }
 
