@@ -9,7 +9,7 @@ namespace trainer {
 
 using generate::Config;
 
-/// The four matrices of a layer's attention, or their gradients.
+/// The four matrices of a layer's attention.
 template <class T>
 struct AttentionWeights {
     Weight<T> query;   ///< (n_heads * head_dim, d_model)

@@ -56,7 +56,11 @@ void write_text_file(const std::string& path, const std::string& text) {
     if (file) {
         std::filesystem::rename(beside, path, error);
     }
-    moe::ensure(file && !error, moe::ErrorCode::file, "cannot write ", path);
+    const bool written = file && !error;
+    if (!written) {
+        std::filesystem::remove(beside, error);
+    }
+    moe::ensure(written, moe::ErrorCode::file, "cannot write ", path);
 }
 
 std::string config_text(const Config& config) {

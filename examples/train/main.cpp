@@ -26,7 +26,6 @@ constexpr std::uint64_t lines_of_measure = 5;  ///< of which one says how well h
 /// What the command line says, over what a training that is to be taken up again was.
 Options read_options(std::span<const char* const> arguments) {
     Options options;
-    options.run = default_run();
     options.data = MOE_TEXT_FILE;
     const Options given = parse_options(arguments, options);
     if (given.help || !given.resume) {
@@ -75,7 +74,9 @@ int run(const Options& options) {
         save_training(options.out, model, options.run, trainer.steps_done());
         save_model(options.out, model);
     };
-    save();  // what cannot be written shall be known before the work is done
+    if (!has_training(options.out)) {
+        save();  // what cannot be written shall be known before the work is done
+    }
     Pass<float> reader(model, settings.length);
     const auto measure = [&] { return evaluate(reader, text.held_out(), settings.length, settings.batch, threads); };
     const std::uint64_t n_steps = settings.schedule.n_steps;

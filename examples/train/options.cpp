@@ -1,5 +1,8 @@
 #include "options.hpp"
 
+#include <cstdio>
+#include <type_traits>
+
 #include "../command_line/command_line.hpp"
 #include "../command_line/values.hpp"
 
@@ -9,7 +12,13 @@ namespace {
 
 using command_line::parse_number;
 
-/// An option whose value is a number in [least, most].
+std::string text_of(double value) {
+    std::string text(32, ' ');
+    text.resize(static_cast<std::size_t>(std::snprintf(text.data(), text.size(), "%g", value)));
+    return text;
+}
+
+/// An option whose value is a number in [least, most], with a default unless that is 0.
 template <class Number>
 void add_number(command_line::Parser& parser, const std::string& name, Number& value, Number least, Number most,
                 const std::string& help) {
@@ -18,7 +27,7 @@ void add_number(command_line::Parser& parser, const std::string& name, Number& v
         [&value, name, least, most](const std::string& text) {
             value = parse_number<Number>("--" + name, text, least, most);
         },
-        help);
+        value == Number{} ? help : help + " (default: " + text_of(static_cast<double>(value)) + ")");
 }
 
 /// Describes the command line to `parser`, which writes into `options`.
@@ -30,14 +39,14 @@ void describe(command_line::Parser& parser, Options& options) {
                               "updates of the weights; the rate falls to a tenth over all of them");
     add_number<std::size_t>(parser, "batch", settings.batch, 1, 4096, "sequences of a step");
     add_number<std::size_t>(parser, "context", settings.length, 2, 4096, "bytes of a sequence");
-    add_number<Size>(parser, "layers", config.n_layers, 1, 256, "");
+    add_number<Size>(parser, "layers", config.n_layers, 1, 256, "attention and sparse block each");
     add_number<Size>(parser, "d-model", config.d_model, 2, 16384, "width; heads of at most 32 follow from it");
     add_number<Size>(parser, "experts", config.n_experts, 1, 4096, "of each layer");
     add_number<Size>(parser, "top-k", config.top_k, 1, 64, "experts that a byte goes through");
     add_number<Size>(parser, "d-ff", config.d_ff, 1, 65536, "hidden width of an expert");
     add_number<double>(parser, "rate", settings.schedule.rate, 0.0, 1.0, "highest learning rate of AdamW");
     add_number<double>(parser, "aux", settings.aux, 0.0, 100.0, "coefficient of the load balance loss");
-    add_number<double>(parser, "z", settings.z, 0.0, 100.0, "coefficient of the z-loss of the routers");
+    add_number<double>(parser, "z", settings.z, 0.0, 100.0, "coefficient of the z-loss of the routers (default: 0)");
     add_number<std::uint64_t>(parser, "seed", settings.seed, 0, UINT64_MAX, "of first weights and batches");
     add_number<int>(parser, "threads", options.threads, 1, 1024,
                     "the same result for any number (default: one for each processor)");

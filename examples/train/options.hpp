@@ -9,7 +9,7 @@ namespace trainer {
 
 /// What the command line asks for.
 struct Options {
-    Run run;
+    Run run = default_run();
     std::string data;
     std::string out = "trained-moe";
     int threads = 0;     ///< 0: one for each processor
