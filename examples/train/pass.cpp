@@ -1,9 +1,5 @@
 #include "pass.hpp"
 
-#include <algorithm>
-#include <array>
-#include <cmath>
-
 #include "linear.hpp"
 #include "norm.hpp"
 
@@ -137,54 +133,44 @@ void Pass<T>::backward(const moe::ExecutorRef& threads) {
 template <class T>
 void Pass<T>::backward_head(const moe::ExecutorRef& threads) {
     const Weight<T> head = weight(model_.head());
-    norm_gradients_.setZero();
     for_each_task(threads, batch_.n_sequences, [&](std::size_t s) {
         rows(d_normed_, s).noalias() = rows(logits_, s) * head;
         rows(dx_, s).setZero();
-        rms_norm_backward<T>(rows(x_, s), model_.final_norm().value(), rows(inverse_, s), rows(d_normed_, s),
-                             rows(dx_, s), norm_gradient(s));
     });
-    add_norm_gradient(model_.final_norm());
     add_linear_gradients<T>({{gradient(model_.head()), &logits_, &normed_}}, batch_.n_sequences, length_, threads);
+    backward_norm(model_.final_norm(), x_, inverse_, threads);
 }
 
 template <class T>
 void Pass<T>::backward_moe(std::size_t i, const moe::ExecutorRef& threads) {
     const Layer<T>& layer = model_.layers()[i];
-    LayerMemory& memory = layers_[i];
     moe::backward(layer.moe, tapes_[i], view_of(dx_), view_of(d_normed_), layer.gradients, workspace_, threads);
-    norm_gradients_.setZero();
-    for_each_task(threads, batch_.n_sequences, [&](std::size_t s) {
-        rms_norm_backward<T>(rows(memory.middle, s), layer.moe_norm.value(), rows(memory.moe_inverse, s),
-                             rows(d_normed_, s), rows(dx_, s), norm_gradient(s));
-    });
-    add_norm_gradient(layer.moe_norm);
+    backward_norm(layer.moe_norm, layers_[i].middle, layers_[i].moe_inverse, threads);
 }
 
 template <class T>
 void Pass<T>::backward_attention(std::size_t i, const moe::ExecutorRef& threads) {
     const Layer<T>& layer = model_.layers()[i];
-    LayerMemory& memory = layers_[i];
+    const AttentionTape<T>& tape = layers_[i].attention;
     for_each_task(threads, batch_.n_sequences, [&](std::size_t s) {
-        attention_.backward(weights_of(layer), s, memory.attention, rows(dx_, s), attention_gradients_,
-                            rows(d_normed_, s));
+        attention_.backward(weights_of(layer), s, tape, rows(dx_, s), attention_gradients_, rows(d_normed_, s));
     });
-    add_linear_gradients<T>({{gradient(layer.query), &attention_gradients_.queries, &memory.attention.input},
-                             {gradient(layer.key), &attention_gradients_.keys, &memory.attention.input},
-                             {gradient(layer.value), &attention_gradients_.values, &memory.attention.input},
-                             {gradient(layer.output), &dx_, &memory.attention.mixed}},
+    add_linear_gradients<T>({{gradient(layer.query), &attention_gradients_.queries, &tape.input},
+                             {gradient(layer.key), &attention_gradients_.keys, &tape.input},
+                             {gradient(layer.value), &attention_gradients_.values, &tape.input},
+                             {gradient(layer.output), &dx_, &tape.mixed}},
                             batch_.n_sequences, length_, threads);
-    norm_gradients_.setZero();
-    for_each_task(threads, batch_.n_sequences, [&](std::size_t s) {
-        rms_norm_backward<T>(rows(memory.x, s), layer.attention_norm.value(), rows(memory.attention_inverse, s),
-                             rows(d_normed_, s), rows(dx_, s), norm_gradient(s));
-    });
-    add_norm_gradient(layer.attention_norm);
+    backward_norm(layer.attention_norm, layers_[i].x, layers_[i].attention_inverse, threads);
 }
 
-/// Those of the sequences, one after the other.
 template <class T>
-void Pass<T>::add_norm_gradient(const moe::Parameter<T>& norm) {
+void Pass<T>::backward_norm(const moe::Parameter<T>& norm, Matrix<T>& x, std::vector<T>& inverse,
+                            const moe::ExecutorRef& threads) {
+    norm_gradients_.setZero();
+    for_each_task(threads, batch_.n_sequences, [&](std::size_t s) {
+        const std::span<T> sum(norm_gradients_.row(signed_size(s)).data(), unsigned_size(norm_gradients_.cols()));
+        rms_norm_backward<T>(rows(x, s), norm.value(), rows(inverse, s), rows(d_normed_, s), rows(dx_, s), sum);
+    });
     Gradient<T> to = gradient(norm);
     for (std::size_t s = 0; s < batch_.n_sequences; ++s) {
         to.row(0) += norm_gradients_.row(signed_size(s));

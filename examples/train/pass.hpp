@@ -63,9 +63,6 @@ private:
     [[nodiscard]] std::span<T> rows(std::vector<T>& values, std::size_t sequence) const {
         return std::span<T>(values).subspan(sequence * length_, length_);
     }
-    [[nodiscard]] std::span<T> norm_gradient(std::size_t sequence) {
-        return {norm_gradients_.row(signed_size(sequence)).data(), unsigned_size(norm_gradients_.cols())};
-    }
     [[nodiscard]] static AttentionWeights<T> weights_of(const Layer<T>& layer) {
         return {weight(layer.query), weight(layer.key), weight(layer.value), weight(layer.output)};
     }
@@ -73,7 +70,9 @@ private:
     void backward_head(const moe::ExecutorRef& threads);
     void backward_moe(std::size_t layer, const moe::ExecutorRef& threads);
     void backward_attention(std::size_t layer, const moe::ExecutorRef& threads);
-    void add_norm_gradient(const moe::Parameter<T>& norm);
+    /// Through a norm whose input was `x`: from d_normed_, added to dx_.
+    void backward_norm(const moe::Parameter<T>& norm, Matrix<T>& x, std::vector<T>& inverse,
+                       const moe::ExecutorRef& threads);
 
     const Model<T>& model_;
     std::size_t length_;
