@@ -20,9 +20,10 @@ struct Config {
     double norm_eps = 0;
     double rope_theta = 0;
 
-    /// Whether the frequencies of the rotary positions are rounded to bfloat16, as all of the model was when its
-    /// reference values were computed. That the weights alone are bfloat16 would not be enough: with exact frequencies
-    /// the logits of the stored prompt move by 1e-2.
+    /// Whether the frequencies of the rotary positions are rounded to bfloat16, as all of tiny-mixtral was when its
+    /// reference values were computed: "moe_rounded_frequencies", an entry of this program, true where it is missing.
+    /// That the weights alone are bfloat16 would not be enough: with exact frequencies the logits of the stored prompt
+    /// move by 1e-2.
     bool rounded_frequencies = true;
 };
 

@@ -82,7 +82,8 @@ std::string config_text(const Config& config) {
         {"rope_parameters", {{"rope_theta", config.rope_theta}, {"rope_type", "default"}}},
         {"hidden_act", "silu"},
         {"sliding_window", nullptr},
-        {"tie_word_embeddings", false}};
+        {"tie_word_embeddings", false},
+        {"moe_rounded_frequencies", config.rounded_frequencies}};
     return json.dump(2) + "\n";
 }
 

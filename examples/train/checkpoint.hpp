@@ -9,8 +9,8 @@ namespace trainer {
 
 // What a training keeps in its folder, each file all or nothing (written beside, then renamed):
 //   training.safetensors   weights and moments of AdamW in float, steps done, settings: all that --resume needs
-//   model.safetensors      the weights in bfloat16 as the demo and Hugging Face transformers read them
-//   config.json            the architecture, for these two
+//   model.safetensors      the weights in bfloat16, named as in the files of Hugging Face transformers: for the demo
+//   config.json            the architecture, for the demo
 
 /// Whether `directory` holds a training.
 [[nodiscard]] bool has_training(const std::string& directory);

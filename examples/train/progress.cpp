@@ -17,6 +17,7 @@ Progress::Progress(std::uint64_t first, std::uint64_t n_steps, std::size_t step_
 void Progress::add(const Step& step) {
     ++done_;
     ++n_added_;
+    added_at_ = seconds();
     loss_ += step.loss;
     for (const moe::RoutingCounts& counts : step.counts) {
         violation_ += moe::max_violation(counts.counts) / static_cast<double>(step.counts.size());
@@ -31,14 +32,13 @@ double Progress::seconds_left() const {
 
 void Progress::print(double held_out) {
     const double n = static_cast<double>(std::max<std::uint64_t>(n_added_, 1));
-    const double now = seconds();
-    const double speed = static_cast<double>(n_added_ * step_tokens_) / (now - printed_at_);
+    const double speed = static_cast<double>(n_added_ * step_tokens_) / (added_at_ - printed_at_);
     const long left = std::lround(seconds_left());
     std::printf("%8llu  %6.4f  ", static_cast<unsigned long long>(done_), loss_ / n);
     std::isnan(held_out) ? std::printf("%8s", "") : std::printf("%8.4f", held_out);
     std::printf("  %7.2f  %8.0f  %2ld:%02ld\n", violation_ / n, speed, left / 60, left % 60);
     std::fflush(stdout);
-    printed_at_ = now;
+    printed_at_ = seconds();
     n_added_ = 0;
     loss_ = 0;
     violation_ = 0;

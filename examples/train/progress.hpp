@@ -32,7 +32,8 @@ private:
     std::uint64_t n_steps_;
     std::size_t step_tokens_;
     double most_seconds_;
-    double printed_at_ = 0;  ///< seconds
+    double printed_at_ = 0;  ///< seconds, as the next
+    double added_at_ = 0;    ///< before what is measured at a line
     std::uint64_t n_added_ = 0;
     double loss_ = 0;
     double violation_ = 0;  ///< sum of the means over layers

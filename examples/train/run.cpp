@@ -47,7 +47,8 @@ Run default_run() {
                   .top_k = 2,
                   .vocab_size = 256,
                   .norm_eps = 1e-5,
-                  .rope_theta = 1e4};
+                  .rope_theta = 1e4,
+                  .rounded_frequencies = false};
     run.settings = {.length = 128, .batch = 16, .schedule = {.rate = 5e-3, .warm_up = 100, .n_steps = 1500}};
     return run;
 }
