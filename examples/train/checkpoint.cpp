@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -156,7 +158,7 @@ std::uint64_t load_training(const std::string& directory, Model<T>& model) {
                 const moe::TensorView& tensor = file.at(name);
                 moe::ensure(tensor.shape == shape_of(parameter.info()), moe::ErrorCode::shape, path, ": tensor ", name,
                             " has not the sizes of the model");
-                (void)tensor.data_as<T>();
+                (void)tensor.data_as<T>();  // throws where the elements are not T
                 if (copy) {
                     tensor.copy_to(values);
                 }

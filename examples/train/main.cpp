@@ -2,7 +2,7 @@
 // optimiser are the library's; all else is in this folder.
 
 #include <algorithm>
-#include <cmath>
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <limits>
@@ -57,6 +57,42 @@ void print_sample(const std::string& directory, std::uint64_t seed, const genera
                                    .seed = seed});
 }
 
+void save(const Options& options, const Trainer<float>& trainer, const Model<float>& model) {
+    save_training(options.out, model, options.run, trainer.steps_done());
+    save_model(options.out, model);
+}
+
+/// Trains until all steps are done or the time is over, and saves every now and then. Returns the loss on held-out
+/// text.
+double train(const Options& options, const Text& text, Model<float>& model, Trainer<float>& trainer,
+             const generate::Threads& threads) {
+    const Settings& settings = options.run.settings;
+    Pass<float> reader(model, settings.length);
+    const auto measure = [&] { return evaluate(reader, text.held_out(), settings.length, settings.batch, threads); };
+    const std::uint64_t n_steps = settings.schedule.n_steps;
+    const std::uint64_t line = std::max<std::uint64_t>(1, n_steps / n_lines);
+    const double most_seconds = options.minutes > 0 ? 60 * options.minutes : std::numeric_limits<double>::infinity();
+    Progress progress(trainer.steps_done(), n_steps, settings.batch * settings.length, most_seconds);
+    Sequences sequences(settings.length);
+    double saved_at = 0;
+    while (trainer.steps_done() < n_steps && progress.seconds() < most_seconds) {
+        draw(text.training(), settings.seed, trainer.steps_done(), settings.batch, settings.length, sequences);
+        progress.add(trainer.step(sequences.batch(), threads));
+        const std::uint64_t done = trainer.steps_done();
+        if (done % line == 0 && done != n_steps) {
+            const bool measured = done % (line * lines_of_measure) == 0;
+            progress.print(measured ? measure() : std::numeric_limits<double>::quiet_NaN());
+        }
+        if (progress.seconds() - saved_at >= seconds_of_checkpoint) {
+            save(options, trainer, model);
+            saved_at = progress.seconds();
+        }
+    }
+    const double held_out = measure();
+    progress.print(held_out);
+    return held_out;
+}
+
 int run(const Options& options) {
     Eigen::setNbThreads(1);
     const generate::Threads threads = generate::make_threads(options.threads);
@@ -70,40 +106,15 @@ int run(const Options& options) {
         trainer.resume_after(load_training(options.out, model));
     }
     describe(model, settings, text);
-    const auto save = [&] {
-        save_training(options.out, model, options.run, trainer.steps_done());
-        save_model(options.out, model);
-    };
     if (!has_training(options.out)) {
-        save();  // what cannot be written shall be known before the work is done
+        save(options, trainer, model);  // what cannot be written shall be known before the work is done
     }
-    Pass<float> reader(model, settings.length);
-    const auto measure = [&] { return evaluate(reader, text.held_out(), settings.length, settings.batch, threads); };
-    const std::uint64_t n_steps = settings.schedule.n_steps;
-    const std::uint64_t line = std::max<std::uint64_t>(1, n_steps / n_lines);
-    const double most_seconds = options.minutes > 0 ? 60 * options.minutes : std::numeric_limits<double>::infinity();
-    Progress progress(trainer.steps_done(), n_steps, settings.batch * settings.length, most_seconds);
-    Sequences sequences(settings.length);
-    double saved_at = 0;
-    double held_out = std::numeric_limits<double>::quiet_NaN();
-    while (trainer.steps_done() < n_steps && progress.seconds() < most_seconds) {
-        draw(text.training(), settings.seed, trainer.steps_done(), settings.batch, settings.length, sequences);
-        progress.add(trainer.step(sequences.batch(), threads));
-        const std::uint64_t done = trainer.steps_done();
-        if (done == n_steps || done % line == 0 || progress.seconds() >= most_seconds) {
-            const bool measured = done == n_steps || done % (line * lines_of_measure) == 0;
-            held_out = measured ? measure() : std::numeric_limits<double>::quiet_NaN();
-            progress.print(held_out);
-        }
-        if (progress.seconds() - saved_at >= seconds_of_checkpoint) {
-            save();
-            saved_at = progress.seconds();
-        }
-    }
-    save();
-    std::printf("\n%.4f nats a byte of held-out text after %llu steps, %.0f seconds\n",
-                std::isnan(held_out) ? measure() : held_out, static_cast<unsigned long long>(trainer.steps_done()),
-                progress.seconds());
+    const auto start = Progress::Clock::now();
+    const double held_out = train(options, text, model, trainer, threads);
+    save(options, trainer, model);
+    std::printf("\n%.4f nats a byte of held-out text after %llu steps, %.0f seconds\n", held_out,
+                static_cast<unsigned long long>(trainer.steps_done()),
+                std::chrono::duration<double>(Progress::Clock::now() - start).count());
     print_sample(options.out, settings.seed, threads);
     return 0;
 }

@@ -42,7 +42,8 @@ void describe(command_line::Parser& parser, Options& options) {
     add_number<Size>(parser, "layers", config.n_layers, 1, 256, "attention and sparse block each");
     add_number<Size>(parser, "d-model", config.d_model, 2, 16384, "width; heads of at most 32 follow from it");
     add_number<Size>(parser, "experts", config.n_experts, 1, 4096, "of each layer");
-    add_number<Size>(parser, "top-k", config.top_k, 1, 64, "experts that a byte goes through");
+    add_number<Size>(parser, "top-k", config.top_k, 1, 64,
+                     "experts that a byte goes through; a router of 1 learns from --aux alone");
     add_number<Size>(parser, "d-ff", config.d_ff, 1, 65536, "hidden width of an expert");
     add_number<double>(parser, "rate", settings.schedule.rate, 0.0, 1.0, "highest learning rate of AdamW");
     add_number<double>(parser, "aux", settings.aux, 0.0, 100.0, "coefficient of the load balance loss");

@@ -31,12 +31,14 @@ double Progress::seconds_left() const {
 }
 
 void Progress::print(double held_out) {
-    const double n = static_cast<double>(std::max<std::uint64_t>(n_added_, 1));
-    const double speed = static_cast<double>(n_added_ * step_tokens_) / (added_at_ - printed_at_);
+    const double n = static_cast<double>(n_added_);
+    const double speed = n * static_cast<double>(step_tokens_) / (added_at_ - printed_at_);
     const long left = std::lround(seconds_left());
-    std::printf("%8llu  %6.4f  ", static_cast<unsigned long long>(done_), loss_ / n);
-    std::isnan(held_out) ? std::printf("%8s", "") : std::printf("%8.4f", held_out);
-    std::printf("  %7.2f  %8.0f  %2ld:%02ld\n", violation_ / n, speed, left / 60, left % 60);
+    std::printf("%8llu  ", static_cast<unsigned long long>(done_));
+    n_added_ > 0 ? std::printf("%6.4f  ", loss_ / n) : std::printf("%6s  ", "");
+    std::isnan(held_out) ? std::printf("%8s  ", "") : std::printf("%8.4f  ", held_out);
+    n_added_ > 0 ? std::printf("%7.2f  %8.0f", violation_ / n, speed) : std::printf("%7s  %8s", "", "");
+    std::printf("  %2ld:%02ld\n", left / 60, left % 60);
     std::fflush(stdout);
     printed_at_ = seconds();
     n_added_ = 0;

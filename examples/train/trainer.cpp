@@ -35,6 +35,8 @@ void Trainer<T>::add_routing_losses(double share, Step& step) {
 
 template <class T>
 Step Trainer<T>::compute_gradients(const Batch& batch, const moe::ExecutorRef& threads) {
+    moe::ensure(batch.n_sequences == settings_.batch, moe::ErrorCode::shape, "a batch has ", batch.n_sequences,
+                " sequences, the training ", settings_.batch);
     Step step;
     step.rate = settings_.schedule.at(steps_done_);
     step.counts.resize(model_.layers().size());
@@ -44,6 +46,7 @@ Step Trainer<T>::compute_gradients(const Batch& batch, const moe::ExecutorRef& t
     moe::zero_gradients(model_.parameters().gradients(), threads);
     const auto without = std::count(batch.targets.begin(), batch.targets.end(), no_target);
     const double n_targets = static_cast<double>(batch.targets.size() - static_cast<std::size_t>(without));
+    moe::ensure(n_targets > 0, moe::ErrorCode::range, "a batch of ", batch.tokens.size(), " tokens has no targets");
     const std::size_t n_tokens = settings_.micro_batch * settings_.length;
     const double share = static_cast<double>(settings_.micro_batch) / static_cast<double>(settings_.batch);
     for (std::size_t first = 0; first < settings_.batch * settings_.length; first += n_tokens) {

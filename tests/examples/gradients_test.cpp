@@ -156,6 +156,9 @@ TEST_CASE("a batch that is none is an error, and so are gradients that are not f
     std::vector<std::int32_t> tokens(14, 0);
     tokens[5] = 256;
     CHECK_THROWS_AS(pass.forward({tokens, text.batch().targets, 2}, one), moe::Error);
+    CHECK_THROWS_AS(trainer.compute_gradients({text.batch().tokens, text.batch().targets, 1}, one), moe::Error);
+    const std::vector<std::int32_t> nothing(14, trainer::no_target);
+    CHECK_THROWS_AS(trainer.compute_gradients({text.batch().tokens, nothing, 2}, one), moe::Error);
     trainer::Step step = trainer.compute_gradients(text.batch(), one);
     const std::span<double> embedding = model.embedding().value();
     const std::vector<double> before(embedding.begin(), embedding.end());
