@@ -1,21 +1,18 @@
 #include "data.hpp"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
+
+#include <moe/io/file_bytes.hpp>
 
 namespace trainer {
 
 Text::Text(const std::string& path, std::size_t length) {
-    std::ifstream file(path, std::ios::binary);
-    moe::ensure(file.is_open(), moe::ErrorCode::file, "cannot open ", path);
-    const std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-    moe::ensure(!file.bad(), moe::ErrorCode::file, "cannot read ", path);
-    bytes_.reserve(bytes.size());
-    for (const char byte : bytes) {
-        bytes_.push_back(static_cast<unsigned char>(byte));
+    const moe::FileBytes file = moe::FileBytes::open(path, moe::ReadMode::map);
+    bytes_.reserve(file.bytes().size());
+    for (const std::byte byte : file.bytes()) {
+        bytes_.push_back(std::to_integer<std::int32_t>(byte));
     }
-    moe::ensure(held_out().size() > length, moe::ErrorCode::range, path, ": of ", bytes.size(), " bytes ",
+    moe::ensure(held_out().size() > length, moe::ErrorCode::range, path, ": of ", bytes_.size(), " bytes ",
                 held_out().size(), " are held out, no more than a sequence of ", length);
 }
 

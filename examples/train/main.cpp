@@ -37,12 +37,12 @@ Options read_options(std::span<const char* const> arguments) {
 
 void describe(const Model<float>& model, const Settings& settings, const Text& text) {
     const Config& config = model.config();
-    std::printf(
-        "%td layers of width %td, each with %td experts of %td, %td a byte: %.2f million weights, %.2f active\n",
-        config.n_layers, config.d_model, config.n_experts, config.d_ff, config.top_k,
-        1e-6 * static_cast<double>(model.n_weights()), 1e-6 * static_cast<double>(model.n_active_weights()));
-    std::printf("%zu bytes to learn from, %zu held out; a step is %zu sequences of %zu\n\n", text.training().size(),
-                text.held_out().size(), settings.batch, settings.length);
+    std::printf("layers: %td of width %td, each with %td experts of %td, %td a byte\n", config.n_layers, config.d_model,
+                config.n_experts, config.d_ff, config.top_k);
+    std::printf("weights: %.2f million, %.2f active\n", 1e-6 * static_cast<double>(model.n_weights()),
+                1e-6 * static_cast<double>(model.n_active_weights()));
+    std::printf("bytes: %zu to learn from, %zu a step, %zu held out\n\n", text.training().size(),
+                settings.batch * settings.length, text.held_out().size());
 }
 
 /// What the model that was saved writes.

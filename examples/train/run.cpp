@@ -25,7 +25,6 @@ void for_each_field(AnyRun& run, const Field& field) {
     field("batch", settings.batch);
     field("steps", settings.schedule.n_steps);
     field("rate", settings.schedule.rate);
-    field("warm_up", settings.schedule.warm_up);
     field("beta1", settings.adam.beta1);
     field("beta2", settings.adam.beta2);
     field("epsilon", settings.adam.epsilon);
@@ -49,7 +48,7 @@ Run default_run() {
                   .norm_eps = 1e-5,
                   .rope_theta = 1e4,
                   .rounded_frequencies = false};
-    run.settings = {.length = 128, .batch = 16, .schedule = {.rate = 5e-3, .warm_up = 100, .n_steps = 1500}};
+    run.settings = {.length = 128, .batch = 16, .schedule = {.rate = 5e-3, .n_steps = 1500}};
     return run;
 }
 
@@ -66,6 +65,8 @@ void complete(Run& run) {
     config.n_heads = config.d_model / config.head_dim;
     config.n_kv_heads = config.n_heads % 2 == 0 ? config.n_heads / 2 : config.n_heads;
     config.max_positions = signed_size(run.settings.length);
+    Schedule& schedule = run.settings.schedule;
+    schedule.warm_up = std::min<std::uint64_t>(schedule.n_steps / 10, 100);
 }
 
 moe::SafetensorsMetadata to_metadata(const Run& run) {

@@ -16,8 +16,9 @@ struct Run {
 /// The default: what ends below the best n-gram on the text of this repository within minutes.
 [[nodiscard]] Run default_run();
 
-/// Sets what follows from d_model and the length of a sequence: heads of at most 32, two for each head of keys and
-/// values. Throws moe::Error(range) for sizes that do not fit together.
+/// Sets what follows from d_model, the length of a sequence and the number of steps: heads of at most 32, two for each
+/// head of keys and values; positions; a tenth of the steps, 100 at most, to warm up. Throws moe::Error(range) for
+/// sizes that do not fit together.
 void complete(Run& run);
 
 /// As metadata of a safetensors file.

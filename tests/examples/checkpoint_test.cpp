@@ -41,7 +41,7 @@ trainer::Run small_run() {
     run.config.n_experts = 5;
     run.settings.length = 20;
     run.settings.batch = 3;
-    run.settings.schedule = {.rate = 1e-2, .warm_up = 3, .n_steps = 12};
+    run.settings.schedule = {.rate = 1e-2, .n_steps = 12};
     trainer::complete(run);
     return run;
 }

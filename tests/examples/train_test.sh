@@ -38,8 +38,9 @@ same_as() { diff -r "$model" "$scratch/$1" >&2 || complain "$2"; }
 test_text() {
     train 0
     [ ! -s "$err" ] || complain "stderr is not empty: $(cat "$err")"
-    prints '^2 layers of width 24, each with 4 experts of 20, 2 a byte: 0.03 million weights, 0.02 active$'
-    prints '^19000 bytes to learn from, 1000 held out; a step is 4 sequences of 16$'
+    prints '^layers: 2 of width 24, each with 4 experts of 20, 2 a byte$'
+    prints '^weights: 0.03 million, 0.02 active$'
+    prints '^bytes: 19000 to learn from, 64 a step, 1000 held out$'
     prints '^ *step *loss *held out *balance *bytes/s *left$'
     prints '^      30  [345]\.[0-9]*  *[345]\.[0-9]*  *[0-9.]*  *[0-9]*   0:00$'
     prints '^[345]\.[0-9]* nats a byte of held-out text after 30 steps, [0-9]* seconds$'
@@ -117,6 +118,7 @@ test_bad_options() {
     for bad in 0 -1 nan x; do bad_option "--minutes is '$bad'" --minutes "$bad"; done
     bad_option '--d-model is 13' --d-model 13
     bad_option '--top-k 9 exceeds the 8 experts' --top-k 9
+    bad_option "$scratch" --data "$scratch" --out "$model"
     bad_option 'no-such-text' --data "$scratch/no-such-text" --out "$model"
     [ ! -e "$model" ] || complain 'a refused command leaves a folder'
     [ "$threads" -gt 1 ] || bad_option 'without OpenMP' --threads 2
