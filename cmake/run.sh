@@ -6,6 +6,7 @@ set -eu
 usage() {
     cat >&2 <<'TEXT'
 usage: sh cmake/run.sh demo [options of examples/generate]   build for this processor and generate text
+       sh cmake/run.sh train [options; --help lists them]    build for this processor and train a small model
        sh cmake/run.sh test [options of ctest]               build everything and run the tests
        sh cmake/run.sh bench [options; --help lists them]    build for this processor and measure speed
        sh cmake/run.sh compare [options; --help lists them]  build for this processor and compare routing strategies
@@ -16,7 +17,7 @@ TEXT
 [ $# -gt 0 ] || usage
 command=$1
 shift
-case $command in demo | test | bench | compare) ;; *) usage ;; esac
+case $command in demo | train | test | bench | compare) ;; *) usage ;; esac
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
@@ -96,6 +97,17 @@ case $command in
         cmake --build build/demo --target generate -j "$jobs" >&2
         # threads that sleep while they wait: on a busy machine those that spin keep the others from their work
         OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} exec build/demo/examples/generate "$@"
+        ;;
+    train)
+        cmake --preset release -B build/demo -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_BENCHMARKS=OFF >&2
+        cmake --build build/demo --target train -j "$jobs" >&2
+        own_out=no
+        for argument; do
+            case $argument in --out | --out=*) own_out=yes ;; esac
+        done
+        # its own folder may be trained anew again and again, one of yours only if you say so
+        [ "$own_out" = yes ] || set -- --out build/trained --overwrite "$@"
+        OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} exec build/demo/examples/train "$@"
         ;;
     bench)
         cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2

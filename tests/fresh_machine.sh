@@ -28,7 +28,7 @@ case $system in
 esac
 if [ $# -eq 0 ]; then
     # each optional package arrives before and after each of the others has been configured
-    set -- 'bench --quick --shape tiny' 'demo --length 20' 'compare --quick --shapes tiny' 'test' \
+    set -- 'bench --quick --shape tiny' 'demo --length 20' 'train --steps 20' 'compare --quick --shapes tiny' 'test' \
         'compare --quick --shapes tiny' 'bench --quick --shape tiny' 'demo --length 20'
 fi
 

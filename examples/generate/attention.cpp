@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "rope.hpp"
+
 namespace generate {
 
 namespace {
@@ -15,14 +17,6 @@ void causal_softmax(Matrix& scores, Eigen::Index past) {
         seen /= seen.sum();
         scores.row(t).tail(scores.cols() - visible).setZero();
     }
-}
-
-/// theta^(-2i / head_dim), rounded to bfloat16 as all of the model was when its reference values were computed. That
-/// the weights alone are bfloat16 would not be enough: with exact frequencies the logits of the stored prompt move by
-/// 1e-2.
-double rope_frequency(const Config& config, Eigen::Index i) {
-    const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(config.head_dim);
-    return moe::to_float(moe::to_bfloat16(static_cast<float>(std::pow(config.rope_theta, exponent))));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 
 #include "sampler.hpp"
 
@@ -53,6 +54,11 @@ void check_text(const Model& model, const Checkpoint& reference, const Threads& 
 }
 
 }  // namespace
+
+bool has_no_reference(const std::string& directory) {
+    return !std::filesystem::exists(directory + "/reference.safetensors") &&
+           !std::filesystem::exists(directory + "/reference.json");
+}
 
 CheckResult check_model(const Model& model, const std::string& directory, const Threads& threads) {
     CheckResult result;

@@ -23,6 +23,10 @@ struct CheckResult {
 inline constexpr double logit_tolerance = 1e-3;
 inline constexpr double nll_tolerance = 1e-4;
 
+/// Whether `directory` has neither reference.safetensors nor reference.json: a model that somebody trained, of which
+/// nobody else computed anything.
+[[nodiscard]] bool has_no_reference(const std::string& directory);
+
 /// Runs the model on what reference.safetensors and reference.json of `directory` hold. Throws moe::Error when one is
 /// missing or damaged.
 [[nodiscard]] CheckResult check_model(const Model& model, const std::string& directory, const Threads& threads);

@@ -42,6 +42,13 @@ public:
         return value.get<double>();
     }
 
+    [[nodiscard]] bool flag(const char* key, bool otherwise) const {
+        const auto found = object_.find(key);
+        moe::ensure(found == object_.end() || found->is_boolean(), moe::ErrorCode::range, file_, ": \"", key,
+                    "\" is neither true nor false");
+        return found == object_.end() ? otherwise : found->get<bool>();
+    }
+
     /// Refuses a model whose `key` is there and differs from what this program computes.
     void expect(const char* key, const Json& wanted) const {
         const auto found = object_.find(key);
@@ -101,7 +108,8 @@ Config read_config(const std::string& path) {
                         .vocab_size = entries.size("vocab_size"),
                         .max_positions = entries.size("max_position_embeddings"),
                         .norm_eps = entries.positive("rms_norm_eps"),
-                        .rope_theta = rope.positive("rope_theta")};
+                        .rope_theta = rope.positive("rope_theta"),
+                        .rounded_frequencies = entries.flag("moe_rounded_frequencies", true)};
     check(config, path);
     return config;
 }

@@ -19,6 +19,12 @@ struct Config {
     std::ptrdiff_t max_positions = 0;
     double norm_eps = 0;
     double rope_theta = 0;
+
+    /// Whether the frequencies of the rotary positions are rounded to bfloat16, as all of tiny-mixtral was when its
+    /// reference values were computed: "moe_rounded_frequencies", an entry of this program, true where it is missing.
+    /// That the weights alone are bfloat16 would not be enough: with exact frequencies the logits of the stored prompt
+    /// move by 1e-2.
+    bool rounded_frequencies = true;
 };
 
 /// Reads a config.json as Hugging Face writes it. Throws moe::Error when the file is missing, is not JSON, or describes

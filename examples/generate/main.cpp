@@ -1,7 +1,7 @@
 // Checks a Mixtral model against stored values, then continues a text with it. The MoE blocks are the library's; all
 // else, from the embedding to the sampling, is in this folder.
 
-#include <chrono>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -13,24 +13,10 @@
 #include "model.hpp"
 #include "naive_moe.hpp"
 #include "options.hpp"
-#include "sampler.hpp"
+#include "text.hpp"
 
 namespace generate {
 namespace {
-
-struct Speed {
-    std::size_t tokens = 0;
-    double seconds = 0;
-};
-
-Threads make_threads(int n_threads) {
-#if defined(_OPENMP)
-    return n_threads == 0 ? Threads() : Threads(n_threads);
-#else
-    moe::ensure(n_threads <= 1, moe::ErrorCode::range, "built without OpenMP, so --threads must be 1");
-    return {};
-#endif
-}
 
 const char* verdict(bool passed) { return passed ? "ok" : "FAILED"; }
 
@@ -46,46 +32,6 @@ bool report(const CheckResult& result) {
     return logits_pass(result) && greedy_passes(result) && nll_passes(result);
 }
 
-/// Prints one byte of text at once; bytes that would steer the terminal become '?'.
-void print_byte(std::int32_t byte) {
-    const bool steers = (byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F;
-    std::putchar(steers ? '?' : byte);
-    std::fflush(stdout);
-}
-
-/// Logits of what follows `text`, of which the model sees all, or the last half of `context` when it is longer.
-Matrix read_anew(Decoder& decoder, std::span<const std::int32_t> text, std::size_t context) {
-    decoder.restart();
-    return decoder.append(text.size() <= context ? text : text.last(context / 2));
-}
-
-/// Prints the prompt and its continuation; returns the speed of the steps of one byte.
-Speed write_text(Decoder& decoder, const Options& options) {
-    std::vector<std::int32_t> text;
-    for (const char c : options.prompt) {
-        text.push_back(static_cast<unsigned char>(c));
-        print_byte(text.back());
-    }
-    const auto context = static_cast<std::size_t>(options.context);
-    Matrix logits = read_anew(decoder, text, context);
-    Speed speed;
-    for (int i = 0; i < options.length; ++i) {
-        const double uniform = moe::random_uniform(options.seed, static_cast<std::uint64_t>(i));
-        text.push_back(sample(logits.row(logits.rows() - 1), options.temperature, uniform));
-        print_byte(text.back());
-        if (std::cmp_greater_equal(decoder.position(), context)) {
-            logits = read_anew(decoder, text, context);
-            continue;
-        }
-        const auto start = std::chrono::steady_clock::now();
-        logits = decoder.append(std::span(&text.back(), 1));
-        speed.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-        ++speed.tokens;
-    }
-    std::printf("\n\n");
-    return speed;
-}
-
 void print_speed(const char* name, const Speed& speed) {
     if (speed.tokens > 0) {
         std::printf("  %-8s %4zu tokens %10.0f tokens/s\n", name, speed.tokens,
@@ -98,16 +44,41 @@ void print_comparison(const MoESpeed& speed) {
                 speed.tokens, speed.tokens == 1 ? " " : "s", speed.library, speed.library / speed.naive, speed.naive);
 }
 
+/// Positions to look back at.
+std::size_t context_of(const Options& options, const Config& config) {
+    constexpr std::ptrdiff_t learned = 256;  // by tiny-mixtral, which writes nonsense beyond them
+    moe::ensure(std::cmp_less_equal(options.context, config.max_positions), moe::ErrorCode::range, "--context ",
+                options.context, " exceeds the ", config.max_positions, " positions of the model");
+    return static_cast<std::size_t>(options.context != 0 ? options.context : std::min(learned, config.max_positions));
+}
+
+void print_loads_and_speed(const std::vector<LoadCounter>& counters, const CheckResult& checks, const Speed& decode,
+                           const Threads& threads) {
+    std::printf("expert load, %% of each layer's choices\n%s\n", load_chart(counters).c_str());
+    std::printf("speed on %zu thread%s\n", threads.concurrency(), threads.concurrency() == 1 ? "" : "s");
+    print_speed("prefill", {checks.text_tokens, checks.text_seconds});
+    print_speed("decode", decode);
+}
+
 int run(const Options& options) {
     Eigen::setNbThreads(1);  // --threads is about the MoE layers; and Eigen's threads may change bits
     const Threads threads = make_threads(options.threads);
     const Model model(options.model);
-    moe::ensure(std::cmp_less_equal(options.context, model.config().max_positions), moe::ErrorCode::range, "--context ",
-                options.context, " exceeds the ", model.config().max_positions, " positions of the model");
-    const CheckResult checks = check_model(model, options.model, threads);
-    if (!report(checks)) {
-        std::fprintf(stderr, "generate: the model does not compute what it should; see the checks that FAILED\n");
-        return 1;
+    const TextRequest request{.prompt = options.prompt,
+                              .length = static_cast<std::size_t>(options.length),
+                              .context = context_of(options, model.config()),
+                              .temperature = options.temperature,
+                              .seed = options.seed};
+    const bool checked = !has_no_reference(options.model);
+    CheckResult checks;
+    if (checked) {
+        checks = check_model(model, options.model, threads);
+        if (!report(checks)) {
+            std::fprintf(stderr, "generate: the model does not compute what it should; see the checks that FAILED\n");
+            return 1;
+        }
+    } else {
+        std::printf("no stored values in %s to check the model against\n\n", options.model.c_str());
     }
     std::vector<LoadCounter> counters(model.layers().size());
     std::vector<moe::Observer<float>*> observers;
@@ -116,13 +87,12 @@ int run(const Options& options) {
     }
     Decoder decoder(model, threads);
     decoder.observe(observers);
-    const Speed decode = write_text(decoder, options);
-    std::printf("expert load, %% of each layer's choices\n%s\n", load_chart(counters).c_str());
-    std::printf("speed on %zu thread%s\n", threads.concurrency(), threads.concurrency() == 1 ? "" : "s");
-    print_speed("prefill", {checks.text_tokens, checks.text_seconds});
-    print_speed("decode", decode);
-    for (const MoESpeed& speed : compare_with_naive(model, options.model, threads)) {
-        print_comparison(speed);
+    const Speed decode = write_text(decoder, request);
+    print_loads_and_speed(counters, checks, decode, threads);
+    if (checked) {
+        for (const MoESpeed& speed : compare_with_naive(model, options.model, threads)) {
+            print_comparison(speed);
+        }
     }
     return 0;
 }

@@ -11,14 +11,9 @@
 #include "attention.hpp"
 #include "checkpoint.hpp"
 #include "config.hpp"
+#include "threads.hpp"
 
 namespace generate {
-
-#if defined(_OPENMP)
-using Threads = moe::OpenMpExecutor;
-#else
-using Threads = moe::SerialExecutor;
-#endif
 
 /// The block that stands where a dense model has its feed-forward network: the router takes the two best experts by
 /// softmax and divides their weights by their sum; the experts are SwiGLU networks, packed from the mapped bfloat16

@@ -26,7 +26,7 @@ void describe(command_line::Parser& parser, Options& options) {
     parser.option(
         "context", "N", [&](Text text) { options.context = parse_number("--context", text, 2, 1000000); },
         "most bytes to look back at; a longer text is read anew from its last half\n"
-        "of them (default: 256, what the model was trained on)");
+        "of them (default: 256, what the model was trained on, or all it has)");
     parser.option(
         "temperature", "X", [&](Text text) { options.temperature = parse_number("--temperature", text, 0.0, 100.0); },
         "0 takes the likeliest byte, larger is more random (default: 0.8)");
@@ -38,8 +38,8 @@ void describe(command_line::Parser& parser, Options& options) {
         "threads of the MoE layers (default: one for each processor)");
     parser.option(
         "model", "DIR", [&](Text text) { options.model = text; },
-        "folder with config.json, model.safetensors, reference.json and\n"
-        "reference.safetensors (default: the one of this repository)");
+        "folder with config.json, model.safetensors and, to be checked against,\n"
+        "reference.json and reference.safetensors (default: the one of this repository)");
     parser.flag("help", options.help, "print this");
 }
 

@@ -11,7 +11,7 @@ struct Options {
     std::string model;
     std::string prompt = "ROMEO:\n";
     int length = 400;
-    int context = 256;  ///< positions tiny-mixtral was trained on; it writes nonsense beyond them
+    int context = 0;  ///< 0: as many as tiny-mixtral was trained on, at most the positions of the model
     double temperature = 0.8;
     std::uint64_t seed = 1;
     int threads = 0;  ///< 0: one for each processor

@@ -105,7 +105,8 @@ test_bad_models() {
     done
     for change in 's/"hidden_size": 128/"hidden_size": -1/' 's/"num_key_value_heads": 2/"num_key_value_heads": 3/' \
         's/"vocab_size": 256/"vocab_size": 1e999/' 's/"model_type": "mixtral"/"model_type": "llama"/' \
-        's/"rms_norm_eps": 1e-05/"rms_norm_eps": "small"/' 's/"head_dim"/"head"/'; do
+        's/"rms_norm_eps": 1e-05/"rms_norm_eps": "small"/' 's/"head_dim"/"head"/' \
+        's/"use_cache": true/"moe_rounded_frequencies": 1/'; do
         fresh_copy
         edit config.json "$change"
         refused 2 'config.json' --model "$copy"
@@ -118,7 +119,7 @@ test_bad_models() {
 # The checks must notice a model that is not quite the stored one.
 test_failed_checks() {
     for change in 's/"rope_theta": 1000000.0/"rope_theta": 900000.0/' 's/"rms_norm_eps": 1e-05/"rms_norm_eps": 1e-02/' \
-        's/"num_experts_per_tok": 2/"num_experts_per_tok": 1/'; do
+        's/"num_experts_per_tok": 2/"num_experts_per_tok": 1/' 's/"use_cache": true/"moe_rounded_frequencies": false/'; do
         fresh_copy
         edit config.json "$change"
         refused 1 'FAILED' --model "$copy"
