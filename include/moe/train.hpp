@@ -30,3 +30,4 @@
 #include "train/parts/mutable_stack.hpp"
 #include "train/parts/tape.hpp"
 #include "train/soft_moe_backward.hpp"
+#include "train/upcycle.hpp"
