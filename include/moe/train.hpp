@@ -6,6 +6,7 @@
 #include "moe.hpp"
 #include "train/backward.hpp"
 #include "train/check_gradients.hpp"
+#include "train/default_vectors.hpp"
 #include "train/detached.hpp"
 #include "train/gradients_of.hpp"
 #include "train/hierarchical_backward.hpp"
