@@ -189,6 +189,39 @@ TEST_CASE("the gradient of Default MoE is that of its output", "[default_vectors
     compare(c.x, dx);
 }
 
+TEST_CASE("the means of one token are the outputs of its experts, in 16 bits, too", "[default_vectors]") {
+    for (const auto kind : {moe::FormKind::swiglu, moe::FormKind::swiglu_oai, moe::FormKind::gelu}) {
+        LayerShape shape;
+        shape.n_experts = n_experts;
+        shape.d_model = d;
+        shape.d_ff = 33;
+        shape.biases = true;
+        shape.form = {.kind = kind, .limit = 7, .alpha = 1.702};
+        const LayerCase<moe::bfloat16> memory(shape, 5);
+        const auto layer = memory.layer(Gate{.top_k = n_experts});
+        Draw draw{6};
+        const std::vector<float> x = random_elements<float>(draw, d, 1);
+        std::vector<float> y(d);
+        std::vector<float> means(n_experts * d, 7.0F);
+        moe::Tape<float> tape;
+        moe::Workspace workspace;
+        moe::forward(layer, moe::view(x.data(), 1, d), moe::view(y.data(), 1, d), tape, workspace);
+        moe::DefaultVectors<float> defaults(moe::view(means.data(), n_experts, d), 0);
+        defaults.update(layer, tape);
+        const std::vector<float> before = y;
+        defaults.add(tape, moe::view(y.data(), 1, d));
+        defaults.add_gradients(tape, moe::view(x.data(), 1, d));
+        CHECK(same_bits(y, before));  // all experts were chosen
+        CHECK(tape.d_logits()(0, 0) == 0);
+        std::vector<double> sum(d);
+        for (std::size_t i = 0; i < n_experts * d; ++i) {
+            const auto e = static_cast<std::size_t>(tape.plan().experts[i / d]);
+            sum[i % d] += static_cast<double>(tape.plan().weights[i / d] * means[e * d + i % d]);
+        }
+        CHECK(nmse(y, sum) < 1e-12);
+    }
+}
+
 TEST_CASE("a NaN stays in its token, whoever is excluded gives nothing", "[default_vectors]") {
     Case<moe::Gated<moe::Silu>> c(4);
     const auto layer = c.layer();

@@ -86,6 +86,15 @@ std::size_t compare_gradient(const Gate& gate, const Row& row, Dice& dice, const
     const Vector of_definition = expected(Choice{chosen.experts, chosen.weights}, d_weights);
     const std::string error = difference(d_logits, of_definition, 1e-12);
     REQUIRE(error == "");
+    const std::vector<float> narrow(row.logits.begin(), row.logits.end());
+    const Chosen<float> in_float = choose<float>(gate, narrow, narrow.size(), row.context());
+    if (in_float.experts == chosen.experts) {
+        const std::vector<float> d_narrow(d_weights.begin(), d_weights.end());
+        const std::vector<float> of_float =
+            gradient<float>(gate, narrow, narrow.size(), in_float, d_narrow, row.context());
+        const std::string float_error = difference(of_float, of_definition, 1e-4 * (1 + most(of_definition)));
+        REQUIRE(float_error == "");
+    }
     return most(d_logits) > 0 ? 1 : 0;
 }
 

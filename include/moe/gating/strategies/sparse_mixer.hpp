@@ -28,10 +28,10 @@ namespace moe::inline MOE_ABI {
 ///     training:    one drawn from p, with weight p b, where b is 1 for the expert of m, and for others 1 in a quarter
 ///                  of the draws, else 1/3
 ///
-/// The gradient is that of the weights without b, at d_weights with it: 1/3 and 1 are the points of a rule of Radau, so
-/// that its mean is, for experts but that of m, exact where the loss is cubic in the weight. The draws belong to (seed,
-/// step, position of the token, round, expert): the same in every batch and in the backward pass; a training loop
-/// counts `step` up.
+/// The gradient of l is dw p_e (1_e - p) a round, where dw is that of the weight p b and b takes no part: 1/3 and 1 are
+/// the points of a rule of Radau, so that its mean over the draws is exact where the loss is cubic in the weight, for
+/// all experts but that of m. The draws belong to (seed, step, position of the token, round, expert): the same in every
+/// batch and in the backward pass; a training loop counts `step` up.
 struct SparseMixer {
     double jitter = 0.01;
     bool training = false;
@@ -65,7 +65,8 @@ struct SparseMixer {
         return 2;
     }
 
-    /// See DifferentiableGate: what is masked in a round, and what was drawn, is constant.
+    /// See DifferentiableGate; in training what is said above. What is masked in a round, and what was drawn, is
+    /// constant.
     template <std::floating_point T>
     void backward(std::span<const T> logits, const Chosen<T>& chosen, std::span<const T> d_weights,
                   std::span<T> d_logits) const {
