@@ -6,6 +6,7 @@
 #include "moe.hpp"
 #include "train/backward.hpp"
 #include "train/check_gradients.hpp"
+#include "train/default_vectors.hpp"
 #include "train/detached.hpp"
 #include "train/gate_gradients.hpp"
 #include "train/gradients_of.hpp"
@@ -31,3 +32,4 @@
 #include "train/parts/mutable_stack.hpp"
 #include "train/parts/tape.hpp"
 #include "train/soft_moe_backward.hpp"
+#include "train/upcycle.hpp"
