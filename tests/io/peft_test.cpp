@@ -41,9 +41,8 @@ struct File {
     [[nodiscard]] moe::SafetensorsFile open() const { return moe::SafetensorsFile::parse(bytes); }
 };
 
-/// The update of one expert of a parameter (n_experts, first, second) in plain loops of PEFT's ParamWrapper:
-/// einsum("o r e, e r i -> e i o", lora_B.reshape(out, r, n_experts), lora_A.reshape(n_experts, r, in)), with `in` the
-/// first of the two sizes and `out` the second.
+/// What PEFT's ParamWrapper adds to an expert, (first, second), in plain loops: einsum("o r e, e r i -> e i o",
+/// lora_B.reshape(out, r, n_experts), lora_A.reshape(n_experts, r, in)), `in` being what lora_A has and first.
 std::vector<double> peft_update(const std::vector<float>& lora_a, const std::vector<float>& lora_b, std::size_t e,
                                 std::size_t n_experts, std::size_t rank, std::size_t first, std::size_t second) {
     std::vector<double> update(first * second);

@@ -12,12 +12,13 @@
 
 namespace moe::inline MOE_ABI {
 
-/// What lora_A multiplies. PEFT takes every parameter of three dimensions for (n_experts, in, out), so that of one
-/// stored (n_experts, outputs, inputs), as Mixtral and Qwen3-MoE are in transformers, lora_A has the outputs and lora_B
-/// the inputs. Which it is cannot be told from shapes where both are equal: it is never guessed.
+/// What lora_A multiplies. PEFT before 0.19 took every parameter of three dimensions for (n_experts, in, out): of one
+/// stored (n_experts, outputs, inputs), as in Mixtral and Qwen3-MoE of transformers, its lora_A has the outputs and
+/// lora_B the inputs. Since 0.19 they are exchanged for such parameters, and lora_A has the inputs. Which it is cannot
+/// be told from shapes where both are equal: it is never guessed.
 enum class PeftSide : unsigned char {
-    inputs,   ///< the parameter is stored (n_experts, inputs, outputs), as GPT-OSS, or PEFT was told is_transposed
-    outputs,  ///< it is stored (n_experts, outputs, inputs)
+    inputs,   ///< of PEFT since 0.19, and of parameters stored (n_experts, inputs, outputs), as GPT-OSS
+    outputs,  ///< of PEFT before 0.19, where the parameter is stored (n_experts, outputs, inputs)
 };
 
 /// The sizes of the experts whose parameter an adapter is for: (outputs, inputs) each, 2 d_ff outputs where gate and up
@@ -26,7 +27,7 @@ struct PeftTarget {
     std::size_t n_experts = 0;
     std::size_t outputs = 0;
     std::size_t inputs = 0;
-    PeftSide side = PeftSide::outputs;
+    PeftSide side = PeftSide::inputs;
 };
 
 /// An adapter of a fused parameter of experts, read from a file of PEFT: contiguous copies, which are trained in place.
@@ -51,7 +52,7 @@ namespace detail {
 
 /// Calls copy(i, j, at, of_b): for each element of lora_A, (n_experts * rank, a_width) with the expert slowest, and of
 /// lora_B, (b_width, rank * n_experts) with the expert fastest, where it stands in the file and in the stack it belongs
-/// to (PEFT 0.17, ParamWrapper.get_delta_weight: lora_B is reshaped to (out, r, n_experts)).
+/// to (PEFT, ParamWrapper.get_delta_weight: lora_B is reshaped to (out, r, n_experts)).
 template <class Copy>
 void for_each_peft_element(const PeftTarget& target, std::size_t rank, const Copy& copy) {
     const bool swapped = target.side == PeftSide::outputs;
