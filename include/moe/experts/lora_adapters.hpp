@@ -74,6 +74,37 @@ void check_adapters(const LoraAdapters<T>& adapters, const PanelLayout<T>& layou
 template <class T>
 using GatherBlock = FunctionRef<void(std::size_t panel, std::size_t first, std::size_t depth, T* block)>;
 
+/// The first `columns` of c (n_rows, width) = rows (n_rows, k) times one panel, gathered as by multiply_gathered and
+/// with its bits: ranks are few, a whole panel would be mostly zeros. gather() fills as many columns as `filled` says,
+/// whole vectors.
+template <class T>
+void multiply_narrow(
+    RowPointers rows, std::size_t k, std::size_t columns, T* c, const PanelScratch<T>& scratch,
+    const FunctionRef<void(std::size_t first, std::size_t depth, std::size_t filled, T* block)>& gather) {
+    constexpr std::size_t width = Panel<T>::width;
+    const std::size_t vectors = divide_up(columns, lanes<T>) <= 2 ? divide_up(columns, lanes<T>) : Panel<T>::vectors;
+    const T* const block = scratch.block.data();
+    for (std::size_t first = 0; first < k; first += Panel<T>::depth) {
+        const std::size_t depth = (std::min)(Panel<T>::depth, k - first);
+        gather(first, depth, vectors * lanes<T>, scratch.block.data());
+        for_each_tile(rows.size(), [&](std::size_t r, std::size_t count, std::size_t) {
+            with_rows(count, [&]<std::size_t Rows>() {
+                std::array<const T*, Rows> at;
+                for (std::size_t j = 0; j < Rows; ++j) {
+                    at[j] = reinterpret_cast<const T*>(rows[r + j]) + first;
+                }
+                if (vectors == 1) {
+                    multiply_strip<Rows, 1>(at, block, depth, c + r * width, first != 0, {});
+                } else if (vectors == 2) {
+                    multiply_strip<Rows, 2>(at, block, depth, c + r * width, first != 0, {});
+                } else {
+                    multiply_tile<Rows>(at.data(), block, depth, c + r * width, first != 0, {});
+                }
+            });
+        });
+    }
+}
+
 /// scratch.sums (n_panels, n_rows, width) += rows (n_rows, k) times panels, gathered as by multiply_gathered. Each sum
 /// is one chain over k, whatever the number of rows.
 template <class T>
@@ -111,7 +142,6 @@ void add_low_rank(std::span<const LoraColumns<T>> adapters, std::size_t e, std::
     constexpr std::size_t width = Panel<T>::width;
     alignas(buffer_alignment) std::array<T, max_task_rows * width> low;
     std::array<const std::byte*, max_task_rows> low_rows;
-    const PanelScratch<T> of_low{scratch.block, low, {}, {}};
     std::size_t rank = 0;
     for (const LoraColumns<T>& columns : adapters) {
         rank += columns.pair->rank();
@@ -131,13 +161,15 @@ void add_low_rank(std::span<const LoraColumns<T>> adapters, std::size_t e, std::
                 begin = end;
             }
         };
-        const auto gather_a = [&](std::size_t, std::size_t from, std::size_t inputs, T* block) {
-            std::fill_n(block, inputs * width, T(0));
+        const auto gather_a = [&](std::size_t from, std::size_t inputs, std::size_t filled, T* block) {
+            for (std::size_t i = 0; i < inputs && depth < filled; ++i) {
+                std::fill(block + i * width + depth, block + i * width + filled, T(0));
+            }
             for_each([&](const LoraColumns<T>& columns, std::size_t j, std::size_t count, std::size_t at) {
                 pack_block(columns.pair->a.block(e, j, count), from, inputs, count, block + at, width);
             });
         };
-        multiply_gathered<T>(rows, k, 1, of_low, {gather_a});
+        detail::multiply_narrow<T>(rows, k, depth, low.data(), scratch, {gather_a});
         for (std::size_t r = 0; r < rows.size(); ++r) {
             T* const row = low.data() + r * width;
             for (std::size_t j = 0; j < depth; ++j) {
@@ -150,8 +182,14 @@ void add_low_rank(std::span<const LoraColumns<T>> adapters, std::size_t e, std::
             for_each([&](const LoraColumns<T>& columns, std::size_t j, std::size_t count, std::size_t at) {
                 const WeightStack<T>& b = columns.pair->b;
                 const std::size_t output = (panels.first + i) * columns.count;
-                pack_block(b.block(e, output, (std::min)(columns.count, b.outputs() - output)), j, count, columns.count,
-                           block + at * width + columns.first, width);
+                const WeightBlock<T> from = b.block(e, output, (std::min)(columns.count, b.outputs() - output));
+                for (std::size_t o = 0; o < from.outputs; ++o) {  // ranks are too few for squares of pack_block
+                    const T* const row = from.data + o * from.output_stride + j * from.input_stride;
+                    T* const to = block + at * width + columns.first + o;
+                    for (std::size_t n = 0; n < count; ++n) {
+                        to[n * width] = load_element(row + n * from.input_stride);
+                    }
+                }
             });
         };
         detail::add_gathered<T>(RowPointers(low_rows).first(rows.size()), depth, panels.count, scratch, {gather_b});

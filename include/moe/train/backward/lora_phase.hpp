@@ -108,12 +108,13 @@ private:
         const RowPointers inputs = as_bytes<T>(from.subspan(rows.first, rows.count), scratch.panel);
         for (std::size_t first = 0; first < column.rank; first += width) {
             const std::size_t count = (std::min)(width, column.rank - first);
-            const auto gather = [&](std::size_t, std::size_t k, std::size_t depth, T* block) {
+            const auto gather = [&](std::size_t k, std::size_t depth, std::size_t filled, T* block) {
                 const WeightBlock<T> weights = by_a ? pair.a.block(group.expert, first, count)
                                                     : pair.b.transposed_block(group.expert, first, count);
-                pack_block(weights, k, depth, width, block, width);
+                pack_block(weights, k, depth, filled, block, width);
             };
-            multiply_gathered<T>(inputs, by_a ? pair.a.inputs() : pair.b.outputs(), 1, scratch.panel, {gather});
+            multiply_narrow<T>(inputs, by_a ? pair.a.inputs() : pair.b.outputs(), count, scratch.panel.sums.data(),
+                               scratch.panel, {gather});
             for (std::size_t r = 0; r < rows.count; ++r) {
                 const T* const sums = scratch.panel.sums.data() + r * width;
                 T* const to = state_.memory.hidden[rows.first + r] + (by_a ? column.u : column.v) + first;
