@@ -165,6 +165,13 @@ struct LoraCase {
 
     [[nodiscard]] std::size_t d() const { return shape.d_model; }
 
+    /// Gives every projection of the routed experts an adapter, of ranks 2, 3 and 1.
+    void adapt_all() {
+        routed.gate = Adapter<T>(draw, shape.n_experts, shape.form.gated() ? 2 : 0, shape.d_ff, d());
+        routed.up = Adapter<T>(draw, shape.n_experts, 3, shape.d_ff, d());
+        routed.down = Adapter<T>(draw, shape.n_experts, 1, d(), shape.d_ff);
+    }
+
     /// Over views, or where `pack` says so packed.
     template <class Pack>
     [[nodiscard]] auto layer_over(const Pack& pack) const {

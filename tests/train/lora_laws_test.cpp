@@ -114,6 +114,7 @@ TEMPLATE_TEST_CASE("rows have equal bits in any batch, gradients in any cut of i
 
 TEST_CASE("more rows than a task takes have the bits of each alone", "[lora]") {
     LoraCase<float> c(3, 24);
+    c.adapt_all();
     const std::size_t many = 2 * moe::max_task_rows + 17;
     c.n = many;
     c.x = random_elements<float>(c.draw, many * c.d(), 1);
@@ -132,6 +133,7 @@ TEST_CASE("more rows than a task takes have the bits of each alone", "[lora]") {
 
 TEST_CASE("NaN stays in its token", "[lora]") {
     LoraCase<float> c(8, 40);
+    c.adapt_all();
     c.n = 7;
     c.x = random_elements<float>(c.draw, c.n * c.d(), 1);
     c.dy = random_elements<float>(c.draw, c.n * c.d(), 1);
@@ -189,15 +191,15 @@ TEST_CASE("one A for gate and up has the sum of both gradients, in one memory", 
 
 TEST_CASE("gradients_of has those of all adapters and not of the base, and a step moves each", "[lora]") {
     LoraCase<float> c(21, 40);
-    c.routed.gate = Adapter<float>(c.draw, c.shape.n_experts, c.shape.form.gated() ? 2 : 0, c.shape.d_ff, c.d());
-    c.routed.up = Adapter<float>(c.draw, c.shape.n_experts, 3, c.shape.d_ff, c.d());
-    c.routed.down = Adapter<float>(c.draw, c.shape.n_experts, 1, c.d(), c.shape.d_ff);
+    c.adapt_all();
     c.n = 40;
     c.x = random_elements<float>(c.draw, c.n * c.d(), 1);
     c.dy = random_elements<float>(c.draw, c.n * c.d(), 1);
     c.valid.assign(c.n, 1);
     c.gate = {.top_k = static_cast<int>(c.shape.n_choices())};  // every expert has tokens
     const auto layer = c.layer();
+    CHECK(layer.describe().hidden.weights == "float32 views with LoRA adapters");
+    CHECK(layer.describe().shared.weights == (c.always.empty() ? "none" : "float32 views with LoRA adapters"));
     CHECK(layer.experts().adapters().n_matrices() == (c.shape.form.gated() ? 6U : 4U));
     moe::OwnedGradients<float> gradients = moe::gradients_of(layer);
     std::size_t adapters = 0;

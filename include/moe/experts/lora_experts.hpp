@@ -24,6 +24,11 @@ inline constexpr bool adapts<LoraExperts<Base>> = true;
 /// (A x) added, without B A ever being formed. A and B are views of the user's memory, in the type that the bank
 /// computes in, read at each call: an optimiser may change them between two. With B = 0 the bits are those of the base.
 ///
+///     const moe::LoraAdapters<float> adapters{.gate = {moe::stacked(gate_a, n_experts, rank, d_model),
+///                                                      moe::stacked(gate_b, n_experts, d_ff, rank)},
+///                                             .scale = alpha / rank};  // and up, down
+///     const moe::MoELayer layer{router, moe::LoraExperts{moe::pack<moe::Int4>(frozen).experts(), adapters}};
+///
 /// u = A x is recomputed in each task, for its rows and up to eight panels of columns; nothing is kept between tasks.
 /// To serve adapters that no longer change, merge them into the weights (train/merge_lora.hpp).
 template <PanelSource Base>
@@ -53,8 +58,6 @@ public:
     [[nodiscard]] std::size_t d_ff() const noexcept { return layout_.d_ff; }
     [[nodiscard]] const form_type& form() const noexcept { return base_.form(); }
     [[nodiscard]] const PanelLayout<value_type>& layout() const noexcept { return layout_; }
-    [[nodiscard]] auto compute() const noexcept requires requires(const Base& base) { base.compute(); }
-    { return base_.compute(); }
 
     /// The name of what of the weights has bytes in common with `memory`, or null.
     [[nodiscard]] const char* overlapped(const ByteView& memory) const {
