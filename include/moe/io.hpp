@@ -5,6 +5,7 @@
 #include "io/dtype.hpp"
 #include "io/file_bytes.hpp"
 #include "io/packed_file.hpp"
+#include "io/peft.hpp"
 #include "io/safetensors.hpp"
 #include "io/safetensors_header.hpp"
 #include "io/safetensors_writer.hpp"

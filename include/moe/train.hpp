@@ -4,6 +4,7 @@
 /// gradients and a check of them against differences, losses of the routing, optimisers. moe.hpp does not include it.
 
 #include "moe.hpp"
+#include "train/adapted_matrix.hpp"
 #include "train/backward.hpp"
 #include "train/check_gradients.hpp"
 #include "train/default_vectors.hpp"
@@ -21,6 +22,7 @@
 #include "train/losses/orthogonality.hpp"
 #include "train/losses/pooled_load_balance.hpp"
 #include "train/losses/z_loss.hpp"
+#include "train/merge_lora.hpp"
 #include "train/neuron_backward.hpp"
 #include "train/numeric_gate.hpp"
 #include "train/optimizer/adamw.hpp"

@@ -17,6 +17,8 @@ template <PanelSource S>
         return source.compute() == decltype(source.compute())::exact;
     } else if constexpr (requires { source.first().layout(), source.second().layout(); }) {
         return computes_exactly(source.first()) && computes_exactly(source.second());
+    } else if constexpr (requires { source.base().layout(), source.adapters(); }) {
+        return computes_exactly(source.base());
     } else {
         return true;
     }

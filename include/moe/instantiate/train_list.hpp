@@ -8,6 +8,7 @@ namespace moe::inline MOE_ABI {
                                       const OuterScratch<T>&) noexcept;                                                \
     MOE_INSTANTIATE void detail::differentiate_strip<T, AnyForm>(const AnyForm&, const HiddenStrip<T>&);               \
     MOE_INSTANTIATE void detail::differentiate_strip<T, Gated<Silu>>(const Gated<Silu>&, const HiddenStrip<T>&);       \
+    MOE_INSTANTIATE class detail::LoraPhase<T>;                                                                        \
     MOE_INSTANTIATE class detail::StripPhase<T>;                                                                       \
     MOE_INSTANTIATE class detail::TokenPhase<T>;                                                                       \
     MOE_INSTANTIATE class detail::InputPhase<T>;                                                                       \

@@ -139,6 +139,10 @@ template <PanelSource Source>
         } else {
             return source.compute() == Compute::bf16x3 ? split_product() : packed_product<F>();
         }
+    } else if constexpr (requires { source.base().layout(), source.adapters(); }) {
+        ProductDescription result = detail::expert_product(source.base());
+        result.weights += " with LoRA adapters";
+        return result;
     } else if constexpr (requires {
                              source.weights();
                              typename Source::element_type;

@@ -6,6 +6,7 @@
 
 #include "../layer/pass/check_call.hpp"
 #include "backward/input_phase.hpp"
+#include "backward/lora_phase.hpp"
 #include "backward/parameter_phase.hpp"
 #include "backward/strip_phase.hpp"
 #include "backward/token_phase.hpp"
@@ -187,6 +188,8 @@ void BackwardPass<T>::confirm_experts(const char* what, const ExpertGradients<T>
     confirm_stack("the biases of the gate projections", to.gate_bias, n, layout.d_ff, 1);
     confirm_stack("the biases of the up projections", to.up_bias, n, layout.d_ff, 1);
     confirm_stack("the biases of the down projections", to.down_bias, n, layout.d_model, 1);
+    detail::LoraGradientTasks<T>::confirm(what, to.lora, experts,
+                                          [&](const auto&... stack) { confirm_stack(stack...); });
 }
 
 template <class T>
@@ -233,14 +236,12 @@ void BackwardPass<T>::lay_out(Arena& arena, BackwardMemory<T>& memory, std::size
     const std::size_t n_tokens = state_.n_tokens();
     const std::size_t n_logits = tape_.logits().cols();
     const std::size_t n_shared = state_.n_shared();
-    const auto row_size = [](const BackwardExperts<T>& experts) {
-        return checked_multiply(experts.padded_d_ff(), experts.layout().gated ? 3 : 2);
-    };
-    std::size_t values = checked_multiply(state_.plan.expert_offsets[state_.n_real()], row_size(state_.layer.experts));
+    std::size_t values =
+        checked_multiply(state_.plan.expert_offsets[state_.n_real()], state_.layer.experts.row_values());
     memory.strips = divide_up(state_.layer.experts.layout().d_ff, width);
     for (std::size_t s = 0; s < n_shared; ++s) {
         const BackwardExperts<T> shared = state_.layer.shared(s);
-        values = checked_add(values, checked_multiply(n_tokens, row_size(shared)));
+        values = checked_add(values, checked_multiply(n_tokens, shared.row_values()));
         memory.strips = (std::max)(memory.strips, divide_up(shared.layout().d_ff, width));
     }
     memory.groups = arena.take<BackwardGroup>(state_.n_real() + n_shared);
@@ -279,8 +280,7 @@ void BackwardPass<T>::fill_groups() {
     const auto open = [&](std::size_t expert, std::size_t first, std::size_t count, std::size_t shared) {
         if (count > 0) {
             const BackwardGroup group{expert, first, count, shared, offset};
-            const BackwardExperts<T> experts = state_.experts_of(group);
-            offset += count * experts.padded_d_ff() * (experts.layout().gated ? 3 : 2);
+            offset += count * state_.experts_of(group).row_values();
             memory.groups[state_.n_groups++] = group;
             fill_group(group);
         }
@@ -323,7 +323,7 @@ void BackwardPass<T>::fill_group(const BackwardGroup& group) {
         memory.hidden[i] = row;
         memory.d_up[i] = row + padded;
         memory.d_gate[i] = experts.layout().gated ? row + 2 * padded : nullptr;
-        row += experts.layout().gated ? 3 * padded : 2 * padded;
+        row += experts.row_values();
     }
 }
 
@@ -371,7 +371,10 @@ void BackwardPass<T>::run(Workspace& workspace, const ExecutorRef& threads) {
             memory.d_shared_rows[state_.n_shared_rows++] = memory.d_shared.data() + t * state_.n_shared();
         }
     }
+    using Lora = detail::LoraPhase<T>;
+    run_phase(Lora(state_, Lora::Part::before_strips), threads);
     run_phase(detail::StripPhase<T>(state_, threads.concurrency()), threads);
+    run_phase(Lora(state_, Lora::Part::behind_strips), threads);
     run_phase(detail::TokenPhase<T>(state_, tape_.d_weights_), threads);
     run_phase(detail::InputPhase<T>(state_, threads.concurrency()), threads);
     run_phase(detail::ParameterPhase<T>(state_), threads);

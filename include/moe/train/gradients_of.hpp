@@ -6,6 +6,7 @@
 #include "../core/never.hpp"
 #include "../experts/expert_bank.hpp"
 #include "../experts/joined_experts.hpp"
+#include "../experts/lora_experts.hpp"
 #include "parts/owned_gradients.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -38,6 +39,16 @@ template <class First, class Second>
             a.down_bias || b.down_bias};
 }
 
+/// Of the adapters alone: the base is frozen.
+template <class Base>
+[[nodiscard]] BankShape bank_shape(const LoraExperts<Base>& bank) {
+    const auto& adapters = bank.adapters();
+    BankShape shape{bank.n_experts(), bank.d_model(), bank.d_ff(), bank.layout().gated};
+    shape.frozen = true;
+    shape.lora = {adapters.gate.rank(), adapters.up.rank(), adapters.down.rank()};
+    return shape;
+}
+
 template <class Layer>
 [[nodiscard]] ParameterShapes parameter_shapes(const Layer& layer) {
     ParameterShapes shapes;
@@ -63,8 +74,8 @@ template <class Layer>
 }  // namespace detail
 
 /// Zeros in the shapes of all parameters that the layer has, a MoELayer over views or one under another gate, in the
-/// type it computes in. A router whose gate reads no logits has none. Keeps nothing of the layer. Throws
-/// std::bad_alloc.
+/// type it computes in; of LoraExperts those of their adapters, views().experts.lora. A router whose gate reads no
+/// logits has none. Keeps nothing of the layer. Throws std::bad_alloc.
 ///
 ///     moe::OwnedGradients gradients = moe::gradients_of(layer);
 ///     moe::backward(layer, tape, dy, dx, gradients, workspace);

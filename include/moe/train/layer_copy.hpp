@@ -9,6 +9,7 @@
 
 #include "../experts/expert_bank.hpp"
 #include "../experts/joined_experts.hpp"
+#include "../experts/lora_experts.hpp"
 #include "../layer/moe_layer.hpp"
 #include "parts/owned_gradients.hpp"
 
@@ -40,6 +41,8 @@ template <class T>
 /// A bank of the same form over `memory`, its experts from `first` on, into which the weights are copied.
 template <class Bank, class T>
 [[nodiscard]] auto copy_bank(const Bank& bank, std::size_t first, const ExpertGradients<T>& memory) {
+    static_assert(!detail::adapts<Bank>,
+                  "check_gradients: of layers with LoRA adapters it does not; merge them and check the layer that is");
     const auto& weights = bank.weights();
     const auto copy = [&](const WeightStack<T>& from, const MutableStack<T>& to) {
         detail::copy_stack(from, first, to);

@@ -9,6 +9,7 @@
 
 #include "../../experts/expert_bank.hpp"
 #include "../../experts/joined_experts.hpp"
+#include "../../experts/lora_experts.hpp"
 #include "../../experts/packed_experts.hpp"
 #include "form_derivative.hpp"
 
@@ -69,18 +70,21 @@ void gather_transposed(const PackedExperts<F, Form>& experts, Projection project
     const std::size_t offset = !down && layout.gated && projection == Projection::up ? columns : 0;
     const std::size_t inputs = down ? layout.d_ff : layout.d_model;
     const std::size_t count = (std::min)(width, inputs - first_input);
-    std::array<T, width * width> values;
     for (std::size_t o = first; o < first + depth;) {
         const std::size_t panel = o / columns;
         const std::size_t inside = o % columns;
         const std::size_t here = (std::min)(columns - inside, first + depth - o);
         const std::size_t at = down ? packed.output_panel(e, panel) : packed.hidden_panel(e, panel);
-        unpack_panel<F>(experts.data().data() + at, first_input, count, values.data());
-        for (std::size_t i = 0; i < here; ++i) {
-            T* const row = block + (o - first + i) * width;
-            for (std::size_t c = 0; c < width; ++c) {
-                row[c] = c < count ? values[c * width + offset + inside + i] : T(0);
-            }
+        const std::byte* const weights = experts.data().data() + at;
+        T* const to = block + (o - first) * width;
+        if constexpr (std::is_same_v<F, T>) {
+            const WeightBlock<T> turned{reinterpret_cast<const T*>(weights) + first_input * width + offset, count,
+                                        width, 1};
+            pack_block(turned, inside, here, width, to, width);
+        } else {
+            std::array<T, width * width> values;
+            unpack_panel<F>(weights, first_input, count, values.data());
+            pack_block(WeightBlock<T>{values.data() + offset, count, width, 1}, inside, here, width, to, width);
         }
         o += here;
     }
@@ -161,12 +165,13 @@ class BackwardExperts {
 public:
     BackwardExperts() = default;
 
-    /// Over views, packed in any format (computed exactly, whatever its Compute), or two of them joined.
+    /// Over views, packed in any format (computed exactly, whatever its Compute), two of them joined, or adapted.
     template <PanelSource S>
     explicit BackwardExperts(const S& source)
         : source_(&source),
           n_experts_(source.n_experts()),
           layout_(source.layout()),
+          adapters_(adapters_of(source)),
           hidden_(
               [](const void* self, std::size_t e, PanelRange panels, RowPointers x, const PanelScratch<T>& scratch) {
                   multiply_hidden(*static_cast<const S*>(self), e, panels, x, scratch);
@@ -194,6 +199,18 @@ public:
     /// Hidden values, whole strips.
     [[nodiscard]] std::size_t padded_d_ff() const noexcept { return round_up(layout_.d_ff, Panel<T>::width); }
 
+    /// Where values of adapters stand in a row of an entry, behind hidden values and derivatives; and all its values.
+    [[nodiscard]] std::size_t adapter_at() const { return checked_multiply(padded_d_ff(), layout_.gated ? 3 : 2); }
+    [[nodiscard]] std::size_t row_values() const {
+        if (adapters_ == nullptr) {
+            return adapter_at();
+        }
+        const std::size_t ranks = adapters_->gate.rank() + adapters_->up.rank() + adapters_->down.rank();
+        return checked_add(adapter_at(), round_up(2 * ranks, Panel<T>::width));
+    }
+    /// What is added to the weights, or null.
+    [[nodiscard]] const LoraAdapters<T>* adapters() const noexcept { return adapters_; }
+
     /// scratch.sums (panels, n_rows, width) = x times hidden panels.
     void multiply_hidden(std::size_t e, PanelRange panels, RowPointers x, const PanelScratch<T>& scratch) const {
         hidden_(source_, e, panels, x, scratch);
@@ -201,7 +218,8 @@ public:
     void hidden_bias(std::size_t e, std::size_t panel, T* row) const { hidden_bias_(source_, e, panel, row); }
     void output_bias(std::size_t e, std::size_t panel, T* row) const { output_bias_(source_, e, panel, row); }
 
-    /// scratch.sums (panels, n_rows, width) = rows (n_rows, outputs of the projection) times its transposed matrix.
+    /// scratch.sums (panels, n_rows, width) = rows (n_rows, outputs of the projection) times its transposed matrix,
+    /// without its adapter.
     void multiply_transposed(Projection projection, std::size_t e, PanelRange panels, RowPointers rows,
                              const PanelScratch<T>& scratch) const {
         const std::size_t k = projection == Projection::down ? layout_.d_model : layout_.d_ff;
@@ -217,6 +235,15 @@ public:
     void differentiate(const HiddenStrip<T>& strip) const { differentiate_(source_, strip); }
 
 private:
+    template <class Base>
+    static const LoraAdapters<T>* adapters_of(const LoraExperts<Base>& source) {
+        return &source.adapters();
+    }
+    template <class S>
+    static const LoraAdapters<T>* adapters_of(const S&) {
+        return nullptr;
+    }
+
     template <class F, class Form>
     static void multiply_hidden(const PackedExperts<F, Form>& source, std::size_t e, PanelRange panels, RowPointers x,
                                 const PanelScratch<T>& scratch) {
@@ -225,6 +252,12 @@ private:
         PackedPanel<F>::multiply(
             x, k, {source.data().data() + layout.hidden_panel(e, panels.first), panels.count, PackedPanel<F>::bytes(k)},
             scratch, Compute::exact);
+    }
+    template <class Base>
+    static void multiply_hidden(const LoraExperts<Base>& source, std::size_t e, PanelRange panels, RowPointers x,
+                                const PanelScratch<T>& scratch) {
+        multiply_hidden(source.base(), e, panels, x, scratch);
+        source.add_hidden(e, panels, x, scratch);
     }
     template <class S>
     static void multiply_hidden(const S& source, std::size_t e, PanelRange panels, RowPointers x,
@@ -240,12 +273,19 @@ private:
     template <class First, class Second>
     static void gather(const JoinedExperts<First, Second>& source, Projection projection, std::size_t e,
                        std::size_t first_input, std::size_t first, std::size_t depth, T* block) {
+        static_assert(!detail::adapts<First> && !detail::adapts<Second>,
+                      "the backward pass needs adapters around joined experts, LoraExperts{JoinedExperts{...}, ...}");
         const std::size_t n = source.first().n_experts();
         if (e < n) {
             gather(source.first(), projection, e, first_input, first, depth, block);
         } else {
             gather(source.second(), projection, e - n, first_input, first, depth, block);
         }
+    }
+    template <class Base>
+    static void gather(const LoraExperts<Base>& source, Projection projection, std::size_t e, std::size_t first_input,
+                       std::size_t first, std::size_t depth, T* block) {
+        gather(source.base(), projection, e, first_input, first, depth, block);
     }
     template <class S>
     static void gather(const S& source, Projection projection, std::size_t e, std::size_t first_input,
@@ -267,6 +307,11 @@ private:
         return e < n ? locate(source.first(), projection, e, first_input, first, depth)
                      : locate(source.second(), projection, e - n, first_input, first, depth);
     }
+    template <class Base>
+    static FarRows locate(const LoraExperts<Base>& source, Projection projection, std::size_t e,
+                          std::size_t first_input, std::size_t first, std::size_t depth) {
+        return locate(source.base(), projection, e, first_input, first, depth);
+    }
     template <class S>
     static FarRows locate(const S& source, Projection projection, std::size_t e, std::size_t first_input,
                           std::size_t first, std::size_t depth) {
@@ -280,6 +325,7 @@ private:
     const void* source_ = nullptr;
     std::size_t n_experts_ = 0;
     PanelLayout<T> layout_;
+    const LoraAdapters<T>* adapters_ = nullptr;
     void (*hidden_)(const void*, std::size_t, PanelRange, RowPointers, const PanelScratch<T>&) = nullptr;
     void (*hidden_bias_)(const void*, std::size_t, std::size_t, T*) = nullptr;
     void (*output_bias_)(const void*, std::size_t, std::size_t, T*) = nullptr;

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "../../kernels/add_scaled.hpp"
+#include "lora_phase.hpp"
 #include "null_mix.hpp"
 
 namespace moe::inline MOE_ABI::detail {
@@ -102,6 +103,7 @@ private:
         experts.multiply_transposed(projection, group.expert, panels,
                                     as_bytes<T>({derivatives.data() + rows.first, rows.count}, scratch.panel),
                                     scratch.panel);
+        add_transposed_adapter(state_, experts, projection, group.expert, panels, rows, scratch.panel);
         for (std::size_t i = 0; i < panels.count; ++i) {
             const std::size_t panel = panels.first + i;
             const T* sums = scratch.panel.sums_of(i, rows.count);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <span>
 
+#include "lora_phase.hpp"
 #include "null_mix.hpp"
 
 namespace moe::inline MOE_ABI::detail {
@@ -22,7 +23,7 @@ public:
         }
         hidden_strips_ = divide_up(widest, strip);
         output_strips_ = divide_up(d, strip);
-        per_group_ = 2 * hidden_strips_ + output_strips_ + 1;
+        per_group_ = 2 * hidden_strips_ + output_strips_ + 1 + LoraGradientTasks<T>::n_tasks;
         router_strips_ = divide_up(state.tape.router_input().cols(), strip);
     }
 
@@ -83,6 +84,9 @@ private:
             task -= 2 * hidden_strips_;
             outer(to->down, group.expert, {rows(memory.dy), task * strip, cut(layout.d_model, task), scale},
                   {rows(memory.hidden), 0, layout.d_ff}, scratch);
+        } else if (task > 2 * hidden_strips_ + output_strips_) {
+            LoraGradientTasks<T>(state_, group, to->lora)
+                .run(task - 2 * hidden_strips_ - output_strips_ - 1, scratch.outer);
         } else {
             add_rows(to->gate_bias, group.expert, rows(memory.d_gate), {});
             add_rows(to->up_bias, group.expert, rows(memory.d_up), {});

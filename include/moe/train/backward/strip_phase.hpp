@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <span>
 
-#include "backward_state.hpp"
+#include "lora_phase.hpp"
 
 namespace moe::inline MOE_ABI::detail {
 
@@ -56,6 +56,8 @@ private:
         experts.multiply_transposed(Projection::down, group.expert, {strips.first, strips.count},
                                     as_bytes<T>(memory.dy.subspan(rows.first, rows.count), scratch.panel),
                                     scratch.panel);
+        add_transposed_adapter(state_, experts, Projection::down, group.expert, {strips.first, strips.count}, rows,
+                               scratch.panel);
         for (std::size_t i = 0; i < strips.count; ++i) {
             differentiate(experts, group, strips.first + i, rows, scratch, i);
         }

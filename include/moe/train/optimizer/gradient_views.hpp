@@ -46,6 +46,10 @@ public:
              {&experts.gate, &experts.up, &experts.down, &experts.gate_bias, &experts.up_bias, &experts.down_bias}) {
             add(*stack);
         }
+        for (const LoraPairGradients<T>* pair : {&experts.lora.gate, &experts.lora.up, &experts.lora.down}) {
+            add(pair->a);
+            add(pair->b);
+        }
     }
     /// Those of the parameters of a layer: all but router_input.
     void add(const LayerGradients<T>& layer) {

@@ -11,9 +11,15 @@
 namespace moe::inline MOE_ABI {
 
 template <class T>
+[[nodiscard]] bool overlaps(const LoraPairGradients<T>& to, const ByteView& memory) {
+    return to.a.overlaps(memory) || to.b.overlaps(memory);
+}
+
+template <class T>
 [[nodiscard]] bool overlaps(const ExpertGradients<T>& to, const ByteView& memory) {
     return to.gate.overlaps(memory) || to.up.overlaps(memory) || to.down.overlaps(memory) ||
-           to.gate_bias.overlaps(memory) || to.up_bias.overlaps(memory) || to.down_bias.overlaps(memory);
+           to.gate_bias.overlaps(memory) || to.up_bias.overlaps(memory) || to.down_bias.overlaps(memory) ||
+           overlaps(to.lora.gate, memory) || overlaps(to.lora.up, memory) || overlaps(to.lora.down, memory);
 }
 
 template <class T>

@@ -9,6 +9,21 @@
 
 namespace moe::inline MOE_ABI {
 
+/// Where the gradients of the two matrices of a LoRA adapter are added, in the shapes of LoraPair.
+template <class T>
+struct LoraPairGradients {
+    MutableStack<T> a{};  ///< (n_experts, rank, inputs)
+    MutableStack<T> b{};  ///< (n_experts, outputs, rank)
+};
+
+/// The same of LoraAdapters. Gate and up may have one memory for a: that of an A they share.
+template <class T>
+struct LoraGradients {
+    LoraPairGradients<T> gate{};
+    LoraPairGradients<T> up{};
+    LoraPairGradients<T> down{};
+};
+
 /// Where the gradients of a bank of experts are added, in the shapes of ExpertWeights; what is empty is not computed.
 template <class T>
 struct ExpertGradients {
@@ -18,6 +33,7 @@ struct ExpertGradients {
     MutableStack<T> gate_bias{};  ///< (n_experts, d_ff, 1)
     MutableStack<T> up_bias{};    ///< (n_experts, d_ff, 1)
     MutableStack<T> down_bias{};  ///< (n_experts, d_model, 1)
+    LoraGradients<T> lora{};      ///< of LoraExperts; of what is frozen the rest stays empty
 };
 
 /// Where the gradients of a layer are added, T the type it computes in; what is empty is not computed.

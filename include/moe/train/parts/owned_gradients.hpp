@@ -11,6 +11,13 @@
 
 namespace moe::inline MOE_ABI {
 
+/// The ranks of LoRA adapters; 0: there is none.
+struct LoraRanks {
+    std::size_t gate = 0;
+    std::size_t up = 0;
+    std::size_t down = 0;
+};
+
 /// The sizes of a bank of experts, and which biases it has.
 struct BankShape {
     std::size_t n_experts = 0;
@@ -20,6 +27,8 @@ struct BankShape {
     bool gate_bias = false;
     bool up_bias = false;
     bool down_bias = false;
+    bool frozen = false;  ///< only its adapters are trained
+    LoraRanks lora{};
 };
 
 /// The sizes of all parameters of a layer; 0 or false: there are none.
@@ -224,12 +233,20 @@ void OwnedGradients<T>::visit_bank(const std::string& name, const BankShape& sha
             use(ParameterGroup{name + part, 0, shape.n_experts, rows, cols}, stack);
         }
     };
-    add(shape.gated, ".gate", shape.d_ff, shape.d_model, to.gate);
-    add(true, ".up", shape.d_ff, shape.d_model, to.up);
-    add(true, ".down", shape.d_model, shape.d_ff, to.down);
-    add(shape.gate_bias, ".gate_bias", shape.d_ff, 0, to.gate_bias);
-    add(shape.up_bias, ".up_bias", shape.d_ff, 0, to.up_bias);
-    add(shape.down_bias, ".down_bias", shape.d_model, 0, to.down_bias);
+    const bool trained = !shape.frozen;
+    add(trained && shape.gated, ".gate", shape.d_ff, shape.d_model, to.gate);
+    add(trained, ".up", shape.d_ff, shape.d_model, to.up);
+    add(trained, ".down", shape.d_model, shape.d_ff, to.down);
+    add(trained && shape.gate_bias, ".gate_bias", shape.d_ff, 0, to.gate_bias);
+    add(trained && shape.up_bias, ".up_bias", shape.d_ff, 0, to.up_bias);
+    add(trained && shape.down_bias, ".down_bias", shape.d_model, 0, to.down_bias);
+    const LoraRanks& ranks = shape.lora;
+    add(ranks.gate > 0, ".gate.lora_a", ranks.gate, shape.d_model, to.lora.gate.a);
+    add(ranks.gate > 0, ".gate.lora_b", shape.d_ff, ranks.gate, to.lora.gate.b);
+    add(ranks.up > 0, ".up.lora_a", ranks.up, shape.d_model, to.lora.up.a);
+    add(ranks.up > 0, ".up.lora_b", shape.d_ff, ranks.up, to.lora.up.b);
+    add(ranks.down > 0, ".down.lora_a", ranks.down, shape.d_ff, to.lora.down.a);
+    add(ranks.down > 0, ".down.lora_b", shape.d_model, ranks.down, to.lora.down.b);
 }
 
 template <class T>
