@@ -144,15 +144,15 @@ public:
                         const Confirm& confirm_stack) {
         const LoraAdapters<T> none;
         const LoraAdapters<T>& adapters = experts.adapters() == nullptr ? none : *experts.adapters();
-        const auto check = [&](const char* name, const LoraPairGradients<T>& pair_to, const LoraPair<T>& pair) {
+        const auto confirm = [&](const char* name, const LoraPairGradients<T>& pair_to, const LoraPair<T>& pair) {
             ensure(!pair.empty() || (pair_to.a.empty() && pair_to.b.empty()), ErrorCode::missing,
                    "backward: gradients of ", name, " were given for ", what, " experts, which have no such adapter");
             confirm_stack(name, pair_to.a, experts.n_experts(), pair.a.outputs(), pair.a.inputs());
             confirm_stack(name, pair_to.b, experts.n_experts(), pair.b.outputs(), pair.b.inputs());
         };
-        check("the LoRA adapters of the gate projections", to.gate, adapters.gate);
-        check("the LoRA adapters of the up projections", to.up, adapters.up);
-        check("the LoRA adapters of the down projections", to.down, adapters.down);
+        confirm("the LoRA adapters of the gate projections", to.gate, adapters.gate);
+        confirm("the LoRA adapters of the up projections", to.up, adapters.up);
+        confirm("the LoRA adapters of the down projections", to.down, adapters.down);
     }
 
     LoraGradientTasks(const BackwardState<T>& state, const BackwardGroup& group, const LoraGradients<T>& to)
