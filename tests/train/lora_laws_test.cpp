@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/counting_allocator.hpp"
 #include "support/errors.hpp"
 #include "train/lora_case.hpp"
 
@@ -247,6 +248,27 @@ TEST_CASE("gradients_of has those of all adapters and not of the base, and a ste
     CHECK(moved > before.size() * 9 / 10);
     const auto stepped = run(c, layer);  // views of the same memory
     CHECK_FALSE(same_bits(stepped.y, whole.y));
+}
+
+TEST_CASE("nothing is allocated once tape and workspace have grown", "[lora]") {
+    LoraCase<float> c(8, 40);
+    c.adapt_all();
+    c.n = 7;
+    c.x = random_elements<float>(c.draw, c.n * c.d(), 1);
+    c.dy = random_elements<float>(c.draw, c.n * c.d(), 1);
+    const auto layer = c.layer();
+    moe::OwnedGradients<float> gradients = moe::gradients_of(layer);
+    moe::Tape<float> tape;
+    moe::Workspace workspace;
+    std::vector<float> y(c.x.size());
+    const auto step = [&] {
+        moe::forward(layer, moe::view(c.x.data(), c.n, c.d()), moe::view(y.data(), c.n, c.d()), tape, workspace);
+        moe::backward(layer, tape, moe::view(c.dy.data(), c.n, c.d()), {}, gradients.views(), workspace);
+    };
+    step();
+    const std::size_t before = allocations();
+    step();
+    CHECK(allocations() == before);
 }
 
 TEST_CASE("adapters of the wrong shape are refused, naming both", "[lora]") {

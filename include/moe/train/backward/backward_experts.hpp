@@ -70,22 +70,15 @@ void gather_transposed(const PackedExperts<F, Form>& experts, Projection project
     const std::size_t offset = !down && layout.gated && projection == Projection::up ? columns : 0;
     const std::size_t inputs = down ? layout.d_ff : layout.d_model;
     const std::size_t count = (std::min)(width, inputs - first_input);
+    std::array<T, width * width> values;
     for (std::size_t o = first; o < first + depth;) {
         const std::size_t panel = o / columns;
         const std::size_t inside = o % columns;
         const std::size_t here = (std::min)(columns - inside, first + depth - o);
         const std::size_t at = down ? packed.output_panel(e, panel) : packed.hidden_panel(e, panel);
-        const std::byte* const weights = experts.data().data() + at;
-        T* const to = block + (o - first) * width;
-        if constexpr (std::is_same_v<F, T>) {
-            const WeightBlock<T> turned{reinterpret_cast<const T*>(weights) + first_input * width + offset, count,
-                                        width, 1};
-            pack_block(turned, inside, here, width, to, width);
-        } else {
-            std::array<T, width * width> values;
-            unpack_panel<F>(weights, first_input, count, values.data());
-            pack_block(WeightBlock<T>{values.data() + offset, count, width, 1}, inside, here, width, to, width);
-        }
+        unpack_panel<F>(experts.data().data() + at, first_input, count, values.data());
+        pack_block(WeightBlock<T>{values.data() + offset, count, width, 1}, inside, here, width,
+                   block + (o - first) * width, width);
         o += here;
     }
 }

@@ -137,8 +137,8 @@ class LoraGradientTasks {
 public:
     static constexpr std::size_t n_tasks = 5;
 
-    /// Throws Error(missing, shape) as backward() does. `confirm(what, stack, n_experts, outputs, inputs)` refuses a
-    /// stack of another shape.
+    /// Throws Error(missing, shape) as backward() does. `confirm_stack(what, stack, n_experts, outputs, inputs)`
+    /// refuses a stack of another shape.
     template <class Confirm>
     static void confirm(const char* what, const LoraGradients<T>& to, const BackwardExperts<T>& experts,
                         const Confirm& confirm_stack) {
