@@ -1,8 +1,14 @@
 #pragma once
 
 /// The door for those who train: forward passes that leave a tape and the backward passes of all layers, memory for
-/// gradients and a check of them against differences, losses of the routing, optimisers. moe.hpp does not include it.
+/// gradients and a check of them against differences, losses of the routing, optimisers; gates that learn from draws,
+/// and adapters of experts. moe.hpp includes none of it.
 
+#include "experts/lora_experts.hpp"
+#include "gating/adaptors/annealed.hpp"
+#include "gating/adaptors/sampled.hpp"
+#include "gating/adaptors/straight_through.hpp"
+#include "gating/strategies/reinmax.hpp"
 #include "moe.hpp"
 #include "train/adapted_matrix.hpp"
 #include "train/backward.hpp"
