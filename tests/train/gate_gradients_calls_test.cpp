@@ -23,13 +23,13 @@ namespace {
 using moe::ErrorCode;
 using Scaled = moe::TokenChoice<moe::Sigmoid>;
 constexpr std::size_t n = 6;
-constexpr std::size_t n_experts = GateMemory::n_experts;
-constexpr std::size_t width = GateMemory::width;
+constexpr std::size_t n_experts = HeldParameters::n_experts;
+constexpr std::size_t width = HeldParameters::width;
 
 /// A layer with a Cosine, after its backward pass.
 struct Case {
     Draw draw{5};
-    GateMemory memory{draw};
+    HeldParameters memory{draw};
     GateNet<float> net{draw, n, n_experts, width};
     decltype(net.layer(gate_gradients::cosine_gate(memory))) layer = net.layer(gate_gradients::cosine_gate(memory));
     moe::Tape<float> tape;
@@ -268,7 +268,7 @@ TEST_CASE("a token without experts and a layer of one expert", "[gradients][gate
 
 TEST_CASE("a gate written for float has the gradients of its layer in double", "[gradients][gate_gradients]") {
     Draw draw(9);
-    const GateMemory memory(draw);
+    const HeldParameters memory(draw);
     const GateNet<double> net(draw, n, n_experts, n_experts);
     moe::Tape<double> tape;
     moe::Workspace workspace;
@@ -288,7 +288,7 @@ TEST_CASE("a gate written for float has the gradients of its layer in double", "
 TEST_CASE("the router of a HierarchicalLayer may hold what is trained", "[gradients][gate_gradients]") {
     using Group = GateNet<double>;
     Draw draw(11);
-    GateMemory memory(draw);
+    HeldParameters memory(draw);
     const Group net(draw, n, n_experts, n_experts);  // its router is that of the groups
     std::vector<Group> nets;
     std::vector<decltype(nets[0].layer(moe::TokenChoice<>{}))> groups;
@@ -318,7 +318,7 @@ TEST_CASE("the router of a HierarchicalLayer may hold what is trained", "[gradie
 
 TEST_CASE("the layer inside a LatentLayer may have a gate that is trained", "[gradients][gate_gradients]") {
     Draw draw(12);
-    GateMemory memory(draw);
+    HeldParameters memory(draw);
     const GateNet<double> net(draw, n, n_experts, n_experts);
     const auto in = random_elements<double>(draw, net.d * net.d, 1);
     const auto out = random_elements<double>(draw, net.d * net.d, 1);

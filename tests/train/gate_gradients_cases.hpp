@@ -33,7 +33,7 @@ struct GateToken {
 };
 
 /// What the gates view: differences move it.
-struct GateMemory {
+struct HeldParameters {
     std::vector<float> scale{1.25F, -0.75F, 0.0F, 1e-30F, 2.0F};
     std::vector<float> positive{0.5F, 1.25F, 2.0F, 0.75F, 1.5F};  ///< where a sum of weights divides
     std::vector<float> centroids;
@@ -44,7 +44,7 @@ struct GateMemory {
     static constexpr std::size_t n_experts = 5;  ///< that have a scale
     static constexpr std::size_t width = 3;      ///< of the centroids
 
-    explicit GateMemory(Draw& draw) : centroids(random_elements<float>(draw, n_experts * width, 1)) {}
+    explicit HeldParameters(Draw& draw) : centroids(random_elements<float>(draw, n_experts * width, 1)) {}
 };
 
 struct GateComposition {
@@ -54,8 +54,8 @@ struct GateComposition {
     bool is_cosine;
     bool positive;  ///< which of the scales
     bool by_token;  ///< a token's choice does not depend on the others
-    std::function<moe::AnyGate(const GateMemory&)> gate;
-    std::function<void(const GateMemory&, const GateToken&, ExpectedGateGradients&)> add_expected;
+    std::function<moe::AnyGate(const HeldParameters&)> gate;
+    std::function<void(const HeldParameters&, const GateToken&, ExpectedGateGradients&)> add_expected;
 };
 
 namespace gate_gradients {
@@ -87,12 +87,12 @@ GateComposition token_choice(std::string name, moe::TokenChoice<Score> gate, Tok
             false,
             false,
             true,
-            [gate](const GateMemory& memory) {
+            [gate](const HeldParameters& memory) {
                 moe::TokenChoice<Score> with = gate;
                 with.per_expert_scale = memory.scale;
                 return moe::AnyGate(with);
             },
-            [rule](const GateMemory& memory, const GateToken& token, ExpectedGateGradients& to) {
+            [rule](const HeldParameters& memory, const GateToken& token, ExpectedGateGradients& to) {
                 TokenChoiceRule with = rule;
                 with.per_expert_scale = wide(memory.scale);
                 add_scale(with, token.logits, token.choice, token.d_weights, to);
@@ -100,10 +100,10 @@ GateComposition token_choice(std::string name, moe::TokenChoice<Score> gate, Tok
 }
 
 /// Sigmoids with positive scales: what most adaptors stand around here.
-inline moe::TokenChoice<moe::Sigmoid> inner_gate(const GateMemory& memory, int top_k = 3) {
+inline moe::TokenChoice<moe::Sigmoid> inner_gate(const HeldParameters& memory, int top_k = 3) {
     return {.top_k = top_k, .normalize = true, .scale = 1.5, .per_expert_scale = memory.positive};
 }
-inline TokenChoiceRule inner_rule(const GateMemory& memory, std::size_t top_k = 3) {
+inline TokenChoiceRule inner_rule(const HeldParameters& memory, std::size_t top_k = 3) {
     using namespace moe::reference;
     return {.top_k = top_k,
             .score = Score::sigmoid,
@@ -120,13 +120,13 @@ inline GateComposition capacity(std::string name, moe::Normalize renormalize, mo
         false,
         true,
         false,
-        [=](const GateMemory& memory) {
+        [=](const HeldParameters& memory) {
             return moe::AnyGate(moe::Capacity<moe::TokenChoice<moe::Sigmoid>>{.gate = inner_gate(memory),
                                                                               .limit = moe::CapacityLimit::factor(0.8),
                                                                               .renormalize = renormalize,
                                                                               .renormalize_over = over});
         },
-        [=](const GateMemory& memory, const GateToken& token, ExpectedGateGradients& to) {
+        [=](const HeldParameters& memory, const GateToken& token, ExpectedGateGradients& to) {
             const TokenChoiceRule rule = inner_rule(memory);
             const Choice all = moe::reference::before_drops(token.choice);
             Choice weighed = moe::reference::weighed(rule, token.logits, all.experts);
@@ -153,7 +153,7 @@ void add_kept(const TokenChoiceRule& rule, const Vector& logits, bool renormaliz
     add_scale(rule, logits, before, moe::reference::kept_backward(before, kept, renormalize, token.d_weights), to);
 }
 
-inline void add_cosine(const GateMemory& memory, double least, const GateToken& token, ExpectedGateGradients& to) {
+inline void add_cosine(const HeldParameters& memory, double least, const GateToken& token, ExpectedGateGradients& to) {
     const TokenChoiceRule rule = inner_rule(memory);
     const Vector logits =
         moe::reference::cosine_logits(token.logits, wide(memory.centroids), std::max(memory.temperature, least));
@@ -165,9 +165,9 @@ inline void add_cosine(const GateMemory& memory, double least, const GateToken& 
     to.temperature += of_cosine.temperature;
 }
 
-inline moe::Cosine<moe::TokenChoice<moe::Sigmoid>> cosine_gate(const GateMemory& memory, double least = 0.01) {
+inline moe::Cosine<moe::TokenChoice<moe::Sigmoid>> cosine_gate(const HeldParameters& memory, double least = 0.01) {
     return {.gate = inner_gate(memory),
-            .centroids = moe::view(memory.centroids.data(), GateMemory::n_experts, GateMemory::width),
+            .centroids = moe::view(memory.centroids.data(), HeldParameters::n_experts, HeldParameters::width),
             .temperature = memory.temperature,
             .min_temperature = least};
 }
@@ -181,7 +181,7 @@ inline std::vector<GateComposition> gate_compositions() {
     using moe::reference::Norm;
     using moe::reference::Score;
     using moe::reference::Source;
-    const std::size_t width = GateMemory::width;
+    const std::size_t width = HeldParameters::width;
     std::vector<GateComposition> all{
         token_choice("softmax", moe::TokenChoice<>{.top_k = 2}, {.top_k = 2}),
         token_choice("sum", moe::TokenChoice<>{.top_k = 3, .normalize = Normalize::sum(0.1), .scale = 1.5},
@@ -201,20 +201,20 @@ inline std::vector<GateComposition> gate_compositions() {
         capacity("capacity, normalised over chosen", true, moe::RenormalizeOver::chosen),
     };
     all.push_back({"top k per group", 5, 5, false, false, true,
-                   [](const GateMemory& memory) {
+                   [](const HeldParameters& memory) {
                        return moe::AnyGate(moe::TopKPerGroup<>{
                            .n_groups = 1, .top_k = 2, .scale = 3, .per_expert_scale = memory.scale});
                    },
-                   [](const GateMemory& memory, const GateToken& token, ExpectedGateGradients& to) {
+                   [](const HeldParameters& memory, const GateToken& token, ExpectedGateGradients& to) {
                        add_scale({.scale = 3, .per_expert_scale = wide(memory.scale)}, token.logits, token.choice,
                                  token.d_weights, to);
                    }});
     all.push_back({"masked", 5, 5, false, true, true,
-                   [](const GateMemory& memory) {
+                   [](const HeldParameters& memory) {
                        return moe::AnyGate(moe::Masked<moe::TokenChoice<moe::Sigmoid>>{
                            .gate = inner_gate(memory, 5), .allowed = memory.allowed, .renormalize = true});
                    },
-                   [](const GateMemory& memory, const GateToken& token, ExpectedGateGradients& to) {
+                   [](const HeldParameters& memory, const GateToken& token, ExpectedGateGradients& to) {
                        Vector logits = token.logits;
                        logits[2] = -std::numeric_limits<double>::infinity();
                        add_kept(
@@ -222,45 +222,45 @@ inline std::vector<GateComposition> gate_compositions() {
                    }});
     for (const bool renormalize : {false, true}) {
         all.push_back({"without null", 5, 5, false, true, true,
-                       [=](const GateMemory& memory) {
+                       [=](const HeldParameters& memory) {
                            return moe::AnyGate(moe::WithoutNull<moe::TokenChoice<moe::Sigmoid>>{
                                .gate = inner_gate(memory), .first_null = 3, .renormalize = renormalize});
                        },
-                       [=](const GateMemory& memory, const GateToken& token, ExpectedGateGradients& to) {
+                       [=](const HeldParameters& memory, const GateToken& token, ExpectedGateGradients& to) {
                            add_kept(
                                inner_rule(memory), token.logits, renormalize, token,
                                [](moe::ExpertId e) { return e < 3; }, to);
                        }});
     }
     all.push_back({"forced", 5, 5, false, true, true,
-                   [](const GateMemory& memory) {
+                   [](const HeldParameters& memory) {
                        return moe::AnyGate(moe::Forced<moe::TokenChoice<moe::Sigmoid>>{
                            .gate = inner_gate(memory), .experts = moe::view(memory.forced.data(), 1, 2)});
                    },
-                   [](const GateMemory& memory, const GateToken& token, ExpectedGateGradients& to) {
+                   [](const HeldParameters& memory, const GateToken& token, ExpectedGateGradients& to) {
                        add_scale(inner_rule(memory), token.logits, token.choice, token.d_weights, to);
                    }});
     all.push_back({"with shared", 7, 7, false, true, true,
-                   [](const GateMemory& memory) {
+                   [](const HeldParameters& memory) {
                        return moe::AnyGate(moe::WithShared{inner_gate(memory, 2), 2});
                    },
-                   [](const GateMemory& memory, const GateToken& token, ExpectedGateGradients& to) {
+                   [](const HeldParameters& memory, const GateToken& token, ExpectedGateGradients& to) {
                        add_scale(moe::reference::rule_of_all(inner_rule(memory), 7), token.logits, token.choice,
                                  token.d_weights, to);
                    }});
     for (const double least : {0.01, 0.5}) {  // the temperature, 0.3, is below the second
         all.push_back({"cosine", 5, width, true, true, true,
-                       [=](const GateMemory& memory) { return moe::AnyGate(cosine_gate(memory, least)); },
-                       [=](const GateMemory& memory, const GateToken& token, ExpectedGateGradients& to) {
+                       [=](const HeldParameters& memory) { return moe::AnyGate(cosine_gate(memory, least)); },
+                       [=](const HeldParameters& memory, const GateToken& token, ExpectedGateGradients& to) {
                            add_cosine(memory, least, token, to);
                        }});
     }
     all.push_back({"capacity around cosine", 5, width, true, true, false,
-                   [](const GateMemory& memory) {
+                   [](const HeldParameters& memory) {
                        return moe::AnyGate(moe::Capacity<moe::Cosine<moe::TokenChoice<moe::Sigmoid>>>{
                            .gate = cosine_gate(memory), .limit = moe::CapacityLimit::factor(0.8)});
                    },
-                   [](const GateMemory& memory, const GateToken& token, ExpectedGateGradients& to) {
+                   [](const HeldParameters& memory, const GateToken& token, ExpectedGateGradients& to) {
                        GateToken before = token;
                        before.choice = moe::reference::before_drops(token.choice);
                        add_cosine(memory, 0.01, before, to);
@@ -317,14 +317,14 @@ struct GateNet {
 /// Memory of all that there is.
 template <class T>
 struct GateSums {
-    std::vector<T> scale = std::vector<T>(GateMemory::n_experts);
-    std::vector<T> centroids = std::vector<T>(GateMemory::n_experts * GateMemory::width);
+    std::vector<T> scale = std::vector<T>(HeldParameters::n_experts);
+    std::vector<T> centroids = std::vector<T>(HeldParameters::n_experts * HeldParameters::width);
     T temperature = 0;
 
     [[nodiscard]] moe::GateGradients<T> to(bool is_cosine) {
         moe::GateGradients<T> result{.per_expert_scale = scale};
         if (is_cosine) {
-            result.centroids = moe::view(centroids.data(), GateMemory::n_experts, GateMemory::width);
+            result.centroids = moe::view(centroids.data(), HeldParameters::n_experts, HeldParameters::width);
             result.temperature = &temperature;
         }
         return result;

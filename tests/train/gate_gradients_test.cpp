@@ -20,10 +20,10 @@ constexpr std::size_t n = 23;
 
 /// The tokens of a tape after its backward pass.
 template <class T>
-ExpectedGateGradients expected_of(const GateComposition& composition, const GateMemory& memory,
+ExpectedGateGradients expected_of(const GateComposition& composition, const HeldParameters& memory,
                                   const moe::Tape<T>& tape) {
-    ExpectedGateGradients expected{moe::reference::Vector(GateMemory::n_experts, 0.0),
-                                   moe::reference::Vector(GateMemory::n_experts * GateMemory::width, 0.0)};
+    ExpectedGateGradients expected{moe::reference::Vector(HeldParameters::n_experts, 0.0),
+                                   moe::reference::Vector(HeldParameters::n_experts * HeldParameters::width, 0.0)};
     const moe::PlanView<T> plan = tape.plan();
     for (std::size_t t = 0; t < tape.x().rows(); ++t) {
         if (!tape.is_valid(t)) {
@@ -47,7 +47,7 @@ ExpectedGateGradients expected_of(const GateComposition& composition, const Gate
 template <class T>
 double error_of_composition(const GateComposition& composition, std::uint64_t seed) {
     Draw draw(seed);
-    const GateMemory memory(draw);
+    const HeldParameters memory(draw);
     GateNet<T> net(draw, n, composition.n_experts, composition.n_logits);
     for (const std::size_t t : {std::size_t{0}, std::size_t{11}, n - 1}) {
         net.valid[t] = 0;
@@ -81,13 +81,13 @@ double loss(const GateNet<double>& net, const std::vector<double>& y) {
 /// The slope of the loss where `move(memory, step)` moves one value of `memory` and returns by how much; none where the
 /// tokens go elsewhere.
 template <class Move>
-std::optional<double> slope(const GateComposition& composition, const GateNet<double>& net, const GateMemory& memory,
-                            double step, const Move& move) {
+std::optional<double> slope(const GateComposition& composition, const GateNet<double>& net,
+                            const HeldParameters& memory, double step, const Move& move) {
     double losses[2];
     double moved[2];
     std::vector<moe::ExpertId> choices[2];
     for (const int side : {0, 1}) {
-        GateMemory at = memory;
+        HeldParameters at = memory;
         moved[side] = move(at, side == 0 ? -step : step);
         moe::Tape<double> tape;
         moe::Workspace workspace;
@@ -130,7 +130,7 @@ TEST_CASE("gradients of what gates hold are those of differences through a layer
     for (const GateComposition& composition : gate_compositions()) {
         INFO(composition.name);
         Draw draw(41);
-        GateMemory memory(draw);
+        HeldParameters memory(draw);
         const GateNet<double> net(draw, n, composition.n_experts, composition.n_logits);
         const auto layer = net.layer(composition.gate(memory));
         moe::Tape<double> tape;
@@ -153,16 +153,16 @@ TEST_CASE("gradients of what gates hold are those of differences through a layer
             return static_cast<double>(values[i]);
         };
         for (std::size_t e = 0; e < sums.scale.size(); ++e) {
-            compare(sums.scale[e], 1.0 / 1024, [&](GateMemory& at, double by) {
+            compare(sums.scale[e], 1.0 / 1024, [&](HeldParameters& at, double by) {
                 return move_float(composition.positive ? at.positive : at.scale, e, by);
             });
         }
         for (std::size_t i = 0; i < sums.centroids.size() && composition.is_cosine; ++i) {
             compare(sums.centroids[i], 1.0 / 2048,
-                    [&](GateMemory& at, double by) { return move_float(at.centroids, i, by); });
+                    [&](HeldParameters& at, double by) { return move_float(at.centroids, i, by); });
         }
         if (composition.is_cosine) {
-            compare(sums.temperature, 1e-5, [](GateMemory& at, double by) { return at.temperature += by; });
+            compare(sums.temperature, 1e-5, [](HeldParameters& at, double by) { return at.temperature += by; });
         }
     }
     CHECK(compared > 100);
@@ -176,7 +176,7 @@ TEST_CASE("gradients of what gates hold have the same bits for any cut of a batc
         }
         INFO(composition.name);
         Draw draw(3);
-        const GateMemory memory(draw);
+        const HeldParameters memory(draw);
         GateNet<float> net(draw, n, composition.n_experts, composition.n_logits);
         net.valid[4] = 0;
         const auto layer = net.layer(composition.gate(memory));
