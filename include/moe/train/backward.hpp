@@ -128,8 +128,8 @@ private:
 /// a token has the same bits in any batch, for token gates without losses of the batch; all gradients for any number of
 /// threads; those of parameters for any cut of a batch into calls in order. A NaN stays in its token's dx. Throws Error
 /// before anything is written: shapes, alignment, memory that overlaps, a tape that is not recorded, used up or of
-/// another layer. Allocates nothing once `workspace` has grown. Complexity: twice the products of a forward pass for dx
-/// and parameters, and once those of its hidden values.
+/// another layer. Allocates nothing once `workspace` has grown. Complexity: twice the products of a forward pass, and
+/// those of its hidden values again where the tape keeps none.
 template <class Layer, class T = typename Layer::value_type, Executor E = SerialExecutor>
 void backward(const Layer& layer, Tape<T>& tape, std::type_identity_t<MatrixView<const T>> dy,
               std::type_identity_t<MatrixView<T>> dx, const std::type_identity_t<LayerGradients<T>>& gradients,
