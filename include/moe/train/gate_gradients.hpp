@@ -103,26 +103,14 @@ struct GateGradientsMemory {
 template <class T, class G>
 void add_gate_gradients_of(const G& gate, const Tape<T>& tape, std::size_t t, const GateGradients<T>& to,
                            const GateGradientsMemory<T>& memory) {
-    const PlanView<T> plan = tape.plan();
-    const std::size_t first = plan.token_offsets[t];
-    const std::size_t count = plan.token_offsets[t + 1] - first;
-    if (count == 0) {
+    Chosen<T> chosen = tape.chosen(t, memory.lost, memory.scratch);
+    if (chosen.experts.empty()) {
         return;  // padding, or a token that lost all its places
     }
-    std::size_t n_lost = 0;
-    for (const ExpertId e : tape.choices().row_span(t)) {
-        if (e < no_expert) {
-            memory.lost[n_lost++] = dropped(e);
-        }
-    }
+    chosen.gradients = GateGradientsRef(to);
     std::fill(memory.d_logits.begin(), memory.d_logits.end(), T(0));
-    const Chosen<T> chosen{plan.experts.subspan(first, count),
-                           plan.weights.subspan(first, count),
-                           memory.lost.first(n_lost),
-                           tape.context(t),
-                           memory.scratch,
-                           GateGradientsRef(to)};
-    moe::gate_backward<T>(gate, tape.logits().row_span(t), chosen, tape.d_weights().subspan(first, count),
+    moe::gate_backward<T>(gate, tape.logits().row_span(t), chosen,
+                          tape.d_weights().subspan(tape.plan().token_offsets[t], chosen.experts.size()),
                           memory.d_logits);
 }
 

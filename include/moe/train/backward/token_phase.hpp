@@ -109,13 +109,11 @@ private:
         const std::size_t at = t * state_.n_shared() + s;
         const T gamma = memory.gamma[at];
         T by_gamma = 0;
-        for (std::size_t g = 0; g < state_.n_groups; ++g) {
-            const BackwardGroup& group = memory.groups[g];
-            if (group.shared != s) {
-                continue;
-            }
+        // those of shared experts come last
+        for (std::size_t g = state_.n_groups; g > 0 && memory.groups[g - 1].shared != BackwardGroup::none; --g) {
+            const BackwardGroup& group = memory.groups[g - 1];
             const OuterRange entry = state_.entries(group, t, t + 1);
-            if (entry.count > 0) {
+            if (group.shared == s && entry.count > 0) {
                 by_gamma =
                     state_.layer.pass.shared_weight() * entry_gradient(state_.layer.shared(s), 0, entry.first, false);
             }
@@ -125,25 +123,15 @@ private:
 
     /// Hands the gate its choice and what its weights are worth, in the order of its slots.
     void gate_gradient(std::size_t t, T* d_logits, const BackwardScratch<T>& scratch) const {
-        const PlanView<T>& plan = state_.plan;
-        const std::size_t first = plan.token_offsets[t];
-        const std::size_t count = plan.token_offsets[t + 1] - first;
-        const MatrixView<const ExpertId> choices = state_.tape.choices();
-        const std::span<ExpertId> lost = state_.memory.dropped.subspan(t * choices.cols(), choices.cols());
-        std::size_t n_lost = 0;
-        for (const ExpertId e : choices.row_span(t)) {
-            if (e < no_expert) {
-                lost[n_lost++] = dropped(e);
-            }
-        }
-        if (count + n_lost == 0) {
+        const std::size_t max_per_token = state_.tape.choices().cols();
+        const Chosen<T> chosen =
+            state_.tape.chosen(t, state_.memory.dropped.subspan(t * max_per_token, max_per_token), scratch.selection);
+        if (chosen.experts.empty() && chosen.dropped.empty()) {
             return;
         }
-        const std::size_t n_logits = state_.tape.logits().cols();
-        state_.layer.gate_backward(state_.layer.gate, state_.tape.logits().row_span(t),
-                                   {plan.experts.subspan(first, count), plan.weights.subspan(first, count),
-                                    lost.first(n_lost), state_.tape.context(t), scratch.selection},
-                                   d_weights_.subspan(first, count), std::span<T>(d_logits, n_logits));
+        state_.layer.gate_backward(state_.layer.gate, state_.tape.logits().row_span(t), chosen,
+                                   d_weights_.subspan(state_.plan.token_offsets[t], chosen.experts.size()),
+                                   std::span<T>(d_logits, state_.tape.logits().cols()));
     }
 
     BackwardState<T>& state_;

@@ -9,6 +9,7 @@
 
 #include "../../core/emptied.hpp"
 #include "../../core/workspace.hpp"
+#include "../../gating/backward.hpp"
 #include "../../gating/selection.hpp"
 #include "../../layer/parts/layer_options.hpp"
 #include "../../layer/parts/observer.hpp"
@@ -112,6 +113,23 @@ public:
     /// The products that are kept, or nothing.
     [[nodiscard]] KeptProducts<const T> products() const& noexcept { return {kept_.routed, kept_.shared}; }
     KeptProducts<const T> products() const&& = delete;  // temporary: give it a name, this is a view of it
+    /// What the gate chose for a token, as its backward pass is told. `lost` (max_per_token) is written: the experts it
+    /// lost; it and `scratch` must outlive what is returned.
+    [[nodiscard]] Chosen<T> chosen(std::size_t t, std::span<ExpertId> lost, std::span<T> scratch) const& noexcept {
+        std::size_t n_lost = 0;
+        for (const ExpertId e : choices().row_span(t)) {
+            if (e < no_expert) {
+                lost[n_lost++] = dropped(e);
+            }
+        }
+        const PlanView<T> made = plan();
+        const std::size_t first = made.token_offsets[t];
+        const std::size_t count = made.token_offsets[t + 1] - first;
+        return {made.experts.subspan(first, count), made.weights.subspan(first, count), lost.first(n_lost), context(t),
+                scratch};
+    }
+    Chosen<T> chosen(std::size_t, std::span<ExpertId>,
+                     std::span<T>) const&& = delete;  // temporary: this is a view of it
     /// What is to be added to the gradients of a token's logits.
     [[nodiscard]] std::span<const T> extra_of(std::size_t t) const noexcept {
         return std::span<const T>(d_logits_).subspan(t * n_logits_, n_logits_);
