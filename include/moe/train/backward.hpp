@@ -144,10 +144,9 @@ void backward(const Layer& layer, Tape<T>& tape, std::type_identity_t<MatrixView
 template <class T>
 void BackwardPass<T>::confirm() const {
     const PassLayer<T>& layer = state_.layer.pass;
-    ensure(tape_.recorded_.get(), ErrorCode::state, name,
-           ": the tape holds no forward pass: it was not recorded, or is used up by another backward");
+    detail::ensure_recorded(name, tape_.recorded());
     const TapeOwner& owner = state_.layer.owner;
-    ensure(tape_.owner_.layer == owner.layer, ErrorCode::state, name, ": the tape was recorded by another layer");
+    detail::ensure_same_layer(name, tape_.owner_.layer == owner.layer);
     ensure(
         tape_.owner_ == owner, ErrorCode::state, name,
         ": the tape was recorded under another gate; give a layer from with_gate a name, and use it for both passes");

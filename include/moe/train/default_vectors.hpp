@@ -15,6 +15,7 @@
 #include "../experts/any_form.hpp"
 #include "../gating/scores.hpp"
 #include "../gating/top_k.hpp"
+#include "parts/check_call.hpp"
 #include "parts/tape.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -100,8 +101,7 @@ public:
 
 private:
     void confirm(const char* name, const Tape<T>& tape, const char* what, std::size_t rows, std::size_t cols) const {
-        ensure(tape.recorded(), ErrorCode::state, name,
-               ": the tape holds no forward pass: it was not recorded, or is used up by a backward");
+        detail::ensure_recorded(name, tape.recorded());
         ensure(tape.plan().n_experts == means_.rows(), ErrorCode::shape, name, ": there are ", means_.rows(),
                " means of ", tape.plan().n_experts, " experts");
         ensure(tape.x().rows() == 0 || tape.logits().rows() > 0, ErrorCode::missing, name,

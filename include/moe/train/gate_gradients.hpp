@@ -11,6 +11,7 @@
 #include "../core/workspace.hpp"
 #include "../gating/backward.hpp"
 #include "../gating/gate_parameters.hpp"
+#include "parts/check_call.hpp"
 #include "parts/tape.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -35,7 +36,7 @@ void confirm_used_tape(const Tape<T>& tape, const TapeOwner& owner) {
     const bool nothing_to_do = tape.recorded() && tape.x().rows() == 0;  // backward passes leave empty groups out
     ensure(tape.used_up() || nothing_to_do, ErrorCode::state, name,
            ": the tape holds no gradients of weights; call backward with it first");
-    ensure(tape.owner().layer == owner.layer, ErrorCode::state, name, ": the tape was recorded by another layer");
+    detail::ensure_same_layer(name, tape.owner().layer == owner.layer);
     ensure(tape.owner() == owner, ErrorCode::state, name,
            ": the tape was recorded under another gate; give a layer from with_gate a name, and use it throughout");
 }

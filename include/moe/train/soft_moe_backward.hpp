@@ -85,9 +85,8 @@ public:
     SoftBackward(const Layer& layer, SoftTape<T>& tape, MatrixView<const T> dy, MatrixView<T> dx,
                  const SoftGradients<T>& gradients)
         : layer_(layer), tape_(tape), dy_(dy), dx_(dx), gradients_(gradients) {
-        ensure(tape.recorded_, ErrorCode::state,
-               "backward: the tape holds no forward pass: it was not recorded, or is used up by another backward");
-        ensure(tape.layer_ == &layer, ErrorCode::state, "backward: the tape was recorded by another layer");
+        detail::ensure_recorded("backward", tape.recorded_);
+        detail::ensure_same_layer("backward", tape.layer_ == &layer);
         detail::check_matrices(tape.x_, dy, dx);
         refuse_overlap("backward", "dx", layer.overlapped(bytes_of(dx)));
         const MatrixView<const T>& read = tape.router_input_;

@@ -10,6 +10,7 @@
 
 #include "../../gating/top_k.hpp"
 #include "../../layer/parts/observer.hpp"
+#include "../parts/check_call.hpp"
 #include "../parts/tape.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -119,8 +120,7 @@ struct RoutingCounts {
     /// an expert (shape), choices that are not there (missing), a top_k outside 1..n_experts (range). No allocation.
     template <class T>
     void add(const Tape<T>& tape, CountsFrom from = CountsFrom::choices, int top_k = 1) {
-        ensure(tape.recorded(), ErrorCode::state,
-               "RoutingCounts: the tape holds no forward pass: it was not recorded, or is used up by a backward");
+        detail::ensure_recorded("RoutingCounts", tape.recorded());
         add(detail::record_of(tape), from, top_k);
     }
     template <class T>

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "../parts/check_call.hpp"
 #include "../parts/tape.hpp"
 
 /// What all losses check and count before they write.
@@ -14,8 +15,7 @@ namespace moe::inline MOE_ABI::detail {
 /// What gradients are multiplied with. Throws Error(state, range): a tape that is not recorded, a factor not finite.
 template <class T>
 [[nodiscard]] double confirm_loss(const char* name, const Tape<T>& tape, double coefficient, double scale) {
-    ensure(tape.recorded(), ErrorCode::state, name,
-           ": the tape holds no forward pass: it was not recorded, or is used up by a backward");
+    detail::ensure_recorded(name, tape.recorded());
     ensure(std::isfinite(coefficient) && std::isfinite(scale) && std::isfinite(coefficient * scale), ErrorCode::range,
            name, ": the coefficient is ", coefficient, " and the scale ", scale,
            ", both and their product must be finite");

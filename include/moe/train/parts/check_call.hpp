@@ -7,8 +7,19 @@
 #include "../../core/workspace.hpp"
 #include "mutable_stack.hpp"
 
-/// What every backward pass asks of its matrices and gradients.
+/// What every backward pass asks of its tape, its matrices and gradients.
 namespace moe::inline MOE_ABI::detail {
+
+/// Throws Error(state) unless a tape holds a forward pass.
+inline void ensure_recorded(const char* name, bool recorded) {
+    ensure(recorded, ErrorCode::state, name,
+           ": the tape holds no forward pass: it was not recorded, or is used up by a backward");
+}
+
+/// Throws Error(state) unless that pass was one of this layer.
+inline void ensure_same_layer(const char* name, bool same) {
+    ensure(same, ErrorCode::state, name, ": the tape was recorded by another layer");
+}
 
 /// The matrices of a call of backward() have the shape of x, are aligned and lie apart from each other and from x.
 /// Throws Error.
