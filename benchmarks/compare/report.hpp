@@ -64,13 +64,57 @@ struct QualityRow {
     bool causal = true;  ///< false where a token's experts depend on later tokens
 };
 
-/// One step of a run that starts with a skewed router.
+/// One step of a training that starts with a skewed router: collapse.hpp.
 struct CollapseRow {
-    std::string run;  ///< with or without balancing
+    std::string run;  ///< how it is balanced, or not
     std::size_t step = 0;
+    double loss = 0;  ///< what is learnt: mean squared error over that of predicting 0
     double max_violation = 0;
     double variation = 0;
+    double effective = 0;      ///< exp of the entropy of the load: as many experts, evenly used
+    double router_norm = 0;    ///< of the gradient of the loss alone, by the router
     std::vector<double> load;  ///< (experts) share of the assignments
+};
+
+/// A strategy that a model was trained with: where it ended, means over the seeds.
+struct TrainedRow {
+    std::string strategy;
+    bool causal = true;  ///< false where a token's experts depend on later tokens
+    std::size_t seeds = 0;
+    double nll = 0;        ///< held-out nats a byte
+    double nll_least = 0;  ///< of the seeds
+    double nll_most = 0;
+    double train_nll = 0;          ///< over the last tenth of the steps
+    double parameters = 0;         ///< of the model
+    double active_parameters = 0;  ///< that take part for one byte, on average
+    double operations = 0;         ///< of the whole training: 6 a byte and active parameter
+    double seconds = 0;            ///< of the whole training: its steps at their median
+    double max_violation = 0;  ///< the rest over the last tenth of the steps: of the loads of a step, mean over layers
+    double entropy = 0;        ///< of a token's probabilities, over that of even ones
+    double dead = 0;           ///< experts of a layer that a step leaves without tokens
+    double dropped = 0;        ///< share of the choices
+    double experts_per_token = 0;
+    double router_norm = 0;  ///< of the gradients of all routers
+    double expert_norm = 0;  ///< of the gradients of all experts
+};
+
+/// Some steps of one training of a strategy: means over those since the row before.
+struct TrainingRow {
+    std::string strategy;
+    std::size_t seed = 0;
+    std::size_t step = 0;      ///< done
+    double operations = 0;     ///< so far
+    double seconds = 0;        ///< so far
+    double loss = 0;           ///< nats a byte of text to learn from
+    double nll = 0;            ///< held-out nats a byte, or not finite: not measured here
+    double max_violation = 0;  ///< as in TrainedRow
+    double entropy = 0;
+    double dead = 0;
+    double dropped = 0;
+    double experts_per_token = 0;
+    double router_norm = 0;
+    double expert_norm = 0;
+    std::vector<double> load;  ///< (experts) share of the assignments in the last layer
 };
 
 /// The machine whose limits bound the speeds of CostRow.
@@ -134,6 +178,8 @@ struct Report {
     std::vector<BalanceRow> balance;
     std::vector<QualityRow> quality;
     std::vector<CollapseRow> collapse;
+    std::vector<TrainedRow> trained{};        ///< where models were trained
+    std::vector<TrainingRow> training{};      ///< one after the other, by strategy, seed and step
     std::vector<CostMachine> cost_machine{};  ///< one, where costs were compared
     std::vector<CostModelRow> cost_models{};
     std::vector<CostRow> cost{};
