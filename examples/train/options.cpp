@@ -38,6 +38,8 @@ void describe(command_line::Parser& parser, Options& options) {
     add_number<std::uint64_t>(parser, "steps", settings.schedule.n_steps, 1, 10'000'000,
                               "updates of the weights; the rate falls to a tenth over all of them");
     add_number<std::size_t>(parser, "batch", settings.batch, 1, 4096, "sequences of a step");
+    add_number<std::size_t>(parser, "micro-batch", settings.micro_batch, 1, 4096,
+                            "sequences that are in memory at once, a part of --batch (default: all)");
     add_number<std::size_t>(parser, "context", settings.length, 2, 4096, "bytes of a sequence");
     add_number<Size>(parser, "layers", config.n_layers, 1, 256, "attention and sparse block each");
     add_number<Size>(parser, "d-model", config.d_model, 2, 16384, "width; heads of at most 32 follow from it");

@@ -1,5 +1,7 @@
 #include "pass.hpp"
 
+#include <utility>
+
 #include "linear.hpp"
 #include "norm.hpp"
 
@@ -15,12 +17,15 @@ template <class T>
 }  // namespace
 
 template <class T>
-Pass<T>::Pass(const Model<T>& model, std::size_t length)
-    : model_(model), length_(length), attention_(model.config(), length) {
+Pass<T>::Pass(const Model<T>& model, std::size_t length, Blocks<T> blocks, Learns learns)
+    : model_(model), length_(length), attention_(model.config(), length), learns_(learns), blocks_(std::move(blocks)) {
+    moe::ensure(blocks_.size() == model.layers().size(), moe::ErrorCode::shape, "there are ", blocks_.size(),
+                " blocks for ", model.layers().size(), " layers");
     layers_.resize(model.layers().size());
-    tapes_.resize(model.layers().size());
-    for (moe::Tape<T>& tape : tapes_) {
-        tape_pointers_.push_back(&tape);
+    for (const std::unique_ptr<Block<T>>& block : blocks_) {
+        if (moe::Tape<T>* const tape = block->tape()) {
+            tapes_.push_back(tape);
+        }
     }
 }
 
@@ -85,8 +90,7 @@ void Pass<T>::forward(const Batch& batch, const moe::ExecutorRef& threads) {
                         rows(memory.moe_input, s));
             rows(next, s) = rows(memory.middle, s);
         });
-        moe::forward(layer.moe, view_of(memory.moe_input), view_of(next), tapes_[i], workspace_, threads,
-                     {.accumulate = true});
+        blocks_[i]->forward(view_of(memory.moe_input), view_of(next), block_call(threads));
     }
     const Weight<T> head = weight(model_.head());
     for_each_task(threads, batch.n_sequences, [&](std::size_t s) {
@@ -122,7 +126,12 @@ void Pass<T>::backward(const moe::ExecutorRef& threads) {
     backward_head(threads);
     for (std::size_t i = layers_.size(); i-- > 0;) {
         backward_moe(i, threads);
-        backward_attention(i, threads);
+        if (i > 0 || learns_ == Learns::everything) {
+            backward_attention(i, threads);
+        }
+    }
+    if (learns_ != Learns::everything) {
+        return;
     }
     Gradient<T> embedding = gradient(model_.embedding());
     for (std::size_t t = 0; t < batch_.tokens.size(); ++t) {
@@ -137,14 +146,16 @@ void Pass<T>::backward_head(const moe::ExecutorRef& threads) {
         rows(d_normed_, s).noalias() = rows(logits_, s) * head;
         rows(dx_, s).setZero();
     });
-    add_linear_gradients<T>({{gradient(model_.head()), &logits_, &normed_}}, batch_.n_sequences, length_, threads);
+    if (learns_ == Learns::everything) {
+        add_linear_gradients<T>({{gradient(model_.head()), &logits_, &normed_}}, batch_.n_sequences, length_, threads);
+    }
     backward_norm(model_.final_norm(), x_, inverse_, threads);
 }
 
 template <class T>
 void Pass<T>::backward_moe(std::size_t i, const moe::ExecutorRef& threads) {
     const Layer<T>& layer = model_.layers()[i];
-    moe::backward(layer.moe, tapes_[i], view_of(dx_), view_of(d_normed_), layer.gradients, workspace_, threads);
+    blocks_[i]->backward(view_of(dx_), view_of(d_normed_), block_call(threads));
     backward_norm(layer.moe_norm, layers_[i].middle, layers_[i].moe_inverse, threads);
 }
 
@@ -155,11 +166,13 @@ void Pass<T>::backward_attention(std::size_t i, const moe::ExecutorRef& threads)
     for_each_task(threads, batch_.n_sequences, [&](std::size_t s) {
         attention_.backward(weights_of(layer), s, tape, rows(dx_, s), attention_gradients_, rows(d_normed_, s));
     });
-    add_linear_gradients<T>({{gradient(layer.query), &attention_gradients_.queries, &tape.input},
-                             {gradient(layer.key), &attention_gradients_.keys, &tape.input},
-                             {gradient(layer.value), &attention_gradients_.values, &tape.input},
-                             {gradient(layer.output), &dx_, &tape.mixed}},
-                            batch_.n_sequences, length_, threads);
+    if (learns_ == Learns::everything) {
+        add_linear_gradients<T>({{gradient(layer.query), &attention_gradients_.queries, &tape.input},
+                                 {gradient(layer.key), &attention_gradients_.keys, &tape.input},
+                                 {gradient(layer.value), &attention_gradients_.values, &tape.input},
+                                 {gradient(layer.output), &dx_, &tape.mixed}},
+                                batch_.n_sequences, length_, threads);
+    }
     backward_norm(layer.attention_norm, layers_[i].x, layers_[i].attention_inverse, threads);
 }
 
@@ -171,6 +184,9 @@ void Pass<T>::backward_norm(const moe::Parameter<T>& norm, Matrix<T>& x, std::ve
         const std::span<T> sum(norm_gradients_.row(signed_size(s)).data(), unsigned_size(norm_gradients_.cols()));
         rms_norm_backward<T>(rows(x, s), norm.value(), rows(inverse, s), rows(d_normed_, s), rows(dx_, s), sum);
     });
+    if (learns_ != Learns::everything) {
+        return;
+    }
     Gradient<T> to = gradient(norm);
     for (std::size_t s = 0; s < batch_.n_sequences; ++s) {
         to.row(0) += norm_gradients_.row(signed_size(s));

@@ -8,6 +8,7 @@
 #include <moe/train.hpp>
 
 #include "attention.hpp"
+#include "block.hpp"
 #include "cross_entropy.hpp"
 #include "model.hpp"
 
@@ -18,6 +19,13 @@ struct Batch {
     std::span<const std::int32_t> tokens;   ///< (n_sequences * length) within the vocabulary
     std::span<const std::int32_t> targets;  ///< what follows each of them, or no_target
     std::size_t n_sequences = 0;
+    std::uint64_t first_position = 0;  ///< of the first token in all of a training, for gates that draw lots
+};
+
+/// What gradients are computed of.
+enum class Learns : unsigned char {
+    everything,
+    blocks  ///< what the sparse blocks add to: all else is frozen
 };
 
 /// Forward and backward passes of a model over sequences of one length, and their memory, which grows with the largest
@@ -25,8 +33,9 @@ struct Batch {
 template <class T>
 class Pass {
 public:
-    /// Both outlive it.
-    Pass(const Model<T>& model, std::size_t length);
+    /// The model outlives it. `blocks`, one a layer, stand in place of the model's own.
+    Pass(const Model<T>& model, std::size_t length, Blocks<T> blocks, Learns learns = Learns::everything);
+    Pass(const Model<T>& model, std::size_t length) : Pass(model, length, blocks_of(model)) {}
 
     /// Computes the logits of a batch.
     void forward(const Batch& batch, const moe::ExecutorRef& threads);
@@ -38,8 +47,9 @@ public:
     /// -log of the probability of each target, in the order of the tokens; 0 without one. Uses up the logits.
     [[nodiscard]] std::span<const double> losses(const moe::ExecutorRef& threads);
 
-    /// What each sparse block did, for losses of the routing and for counts: between forward and backward.
-    [[nodiscard]] const std::vector<moe::Tape<T>*>& tapes() noexcept { return tape_pointers_; }
+    /// What each sparse block did, for losses of the routing and for counts: between forward and backward. Without
+    /// those that have no plan.
+    [[nodiscard]] const std::vector<moe::Tape<T>*>& tapes() noexcept { return tapes_; }
     [[nodiscard]] moe::Workspace& workspace() noexcept { return workspace_; }
 
     /// Adds the gradients to those of the model. After cross_entropy, which leaves those of the logits.
@@ -66,6 +76,9 @@ private:
     [[nodiscard]] static AttentionWeights<T> weights_of(const Layer<T>& layer) {
         return {weight(layer.query), weight(layer.key), weight(layer.value), weight(layer.output)};
     }
+    [[nodiscard]] BlockCall block_call(const moe::ExecutorRef& threads) {
+        return {batch_.n_sequences, batch_.first_position, batch_.tokens, workspace_, threads};
+    }
     void embed();
     void backward_head(const moe::ExecutorRef& threads);
     void backward_moe(std::size_t layer, const moe::ExecutorRef& threads);
@@ -77,11 +90,12 @@ private:
     const Model<T>& model_;
     std::size_t length_;
     Attention<T> attention_;
+    Learns learns_;
     Batch batch_;
     std::size_t capacity_ = 0;  ///< sequences that there is memory for
     std::vector<LayerMemory> layers_;
-    std::vector<moe::Tape<T>> tapes_;
-    std::vector<moe::Tape<T>*> tape_pointers_;
+    Blocks<T> blocks_;
+    std::vector<moe::Tape<T>*> tapes_;
     moe::Workspace workspace_;
     Matrix<T> x_;  ///< what the last layer leaves
     std::vector<T> inverse_;

@@ -23,6 +23,7 @@ void for_each_field(AnyRun& run, const Field& field) {
     field("rope_theta", config.rope_theta);
     field("length", settings.length);
     field("batch", settings.batch);
+    field("micro_batch", settings.micro_batch);
     field("steps", settings.schedule.n_steps);
     field("rate", settings.schedule.rate);
     field("beta1", settings.adam.beta1);
@@ -58,6 +59,9 @@ void complete(Run& run) {
                 ", rotary positions need an even number");
     moe::ensure(config.top_k <= config.n_experts, moe::ErrorCode::range, "--top-k ", config.top_k, " exceeds the ",
                 config.n_experts, " experts");
+    const std::size_t micro_batch = run.settings.micro_batch;
+    moe::ensure(micro_batch == 0 || run.settings.batch % micro_batch == 0, moe::ErrorCode::range, "--micro-batch ",
+                micro_batch, " does not divide --batch ", run.settings.batch);
     config.head_dim = 32;
     while (config.d_model % config.head_dim != 0) {
         config.head_dim /= 2;

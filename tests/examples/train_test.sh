@@ -50,7 +50,7 @@ model.safetensors
 training.safetensors' ] || complain "other files than the three: $(ls "$model")"
     run 0 --help
     prints '^usage: train'
-    for option in steps batch context layers d-model experts top-k d-ff rate aux z seed threads out resume data minutes; do
+    for option in steps batch micro-batch context layers d-model experts top-k d-ff rate aux z seed threads out resume data minutes; do
         prints "^  --$option "
     done
 }
@@ -109,7 +109,7 @@ test_bad_options() {
     bad_option "unknown option 'text'" text
     bad_option '--steps needs a value' --steps
     for bad in 0 -1 4x 1e3 x ''; do bad_option "--steps is '$bad'" --steps "$bad"; done
-    for name in batch context layers d-model experts top-k d-ff threads; do
+    for name in batch micro-batch context layers d-model experts top-k d-ff threads; do
         for bad in 0 -1 1.5 x 99999999999999999999; do bad_option "--$name is '$bad'" "--$name" "$bad"; done
     done
     for name in rate aux z; do
@@ -118,6 +118,7 @@ test_bad_options() {
     for bad in 0 -1 nan x; do bad_option "--minutes is '$bad'" --minutes "$bad"; done
     bad_option '--d-model is 13' --d-model 13
     bad_option '--top-k 9 exceeds the 8 experts' --top-k 9
+    bad_option '--micro-batch 3 does not divide --batch 16' --micro-batch 3
     bad_option "$scratch" --data "$scratch" --out "$model"
     bad_option 'no-such-text' --data "$scratch/no-such-text" --out "$model"
     [ ! -e "$model" ] || complain 'a refused command leaves a folder'

@@ -200,4 +200,30 @@ TEST_CASE("micro-batches have the bits of the batch where the loss is one of sin
     CHECK_THROWS_AS(trainer::Trainer<float>(model, of_tokens), moe::Error);
 }
 
+TEST_CASE("micro-batches have the gradients of the batch with a loss of its balance", "[trajectory]") {
+    trainer::Settings whole = settings();
+    whole.balance = trainer::Balance::by_layer;
+    whole.aux = 1;
+    const Batches batches;
+    const auto gradients = [&](std::size_t micro_batch) {
+        trainer::Model<double> model(config, 1);
+        load_start(model);
+        trainer::Settings cut = whole;
+        cut.micro_batch = micro_batch;
+        trainer::Trainer<double> run(model, cut);
+        const trainer::Step step = run.compute_gradients(batches[0], moe::SerialExecutor{});
+        std::vector<double> values{step.loss, step.aux};
+        for (const moe::Parameter<double>& parameter : model.parameters().all()) {
+            values.insert(values.end(), parameter.gradient().begin(), parameter.gradient().end());
+        }
+        return values;
+    };
+    const std::vector<double> expected = gradients(4);
+    for (const std::size_t micro_batch : {2U, 1U}) {
+        CHECK(difference(gradients(micro_batch), expected, 1e-12) == "");
+    }
+    whole.balance = trainer::Balance::pooled;  // each micro-batch has counts of its own
+    CHECK(difference(gradients(1), gradients(4), 1e-6) != "");
+}
+
 }  // namespace moe_test::trajectory_test
