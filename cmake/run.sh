@@ -121,7 +121,8 @@ case $command in
         for argument; do
             [ "$argument" != --cost ] || name=cost  # files of its own: those of strategies take minutes
         done
-        exec build/bench/benchmarks/moe_compare --json "build/bench/$name.json" --html "build/bench/$name.html" "$@"
+        exec build/bench/benchmarks/moe_compare --json "build/bench/$name.json" --html "build/bench/$name.html" \
+            --runs build/bench/trainings "$@"
         ;;
     test)
         cmake --preset release

@@ -87,7 +87,11 @@ void run(const std::string& name, const Inputs& inputs, double balancing_rate, s
     for (std::size_t step = 0; step < steps; ++step) {
         const std::vector<std::uint64_t> counts = count_choices(inputs.logits(step), preference, balancer.bias);
         const std::vector<double> load = load_shares(counts);
-        rows.push_back({name, step, moe::max_violation(counts), moe::load_variation(counts), load});
+        rows.push_back({.run = name,
+                        .step = step,
+                        .max_violation = moe::max_violation(counts),
+                        .variation = moe::load_variation(counts),
+                        .load = load});
         for (std::size_t e = 0; e < n_experts; ++e) {
             const double violation = load[e] * n_experts - 1;
             preference[e] = std::clamp(preference[e] + static_cast<float>(gain * violation), -most, most);

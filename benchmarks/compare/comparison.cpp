@@ -1,6 +1,8 @@
 #include "comparison.hpp"
 
 #include <chrono>
+#include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -14,6 +16,7 @@
 #include "quality.hpp"
 #include "routed_input.hpp"
 #include "speed_runs.hpp"
+#include "training/training.hpp"
 
 namespace compare {
 
@@ -63,6 +66,28 @@ struct RoutingPart {
     bench::Threads threads;
 };
 
+Trainings trainings(const Options& options) {
+    Trainings trainings{options.trained, std::vector<std::uint64_t>(options.seeds), training_plan(options.quick),
+                        options.runs};
+    std::iota(trainings.seeds.begin(), trainings.seeds.end(), options.seed);
+    if (options.steps > 0) {
+        trainings.plan.run.settings.schedule.n_steps = options.steps;
+        trainer::complete(trainings.plan.run);
+    }
+    return trainings;
+}
+
+/// What was trained, for the context.
+std::string training_text(const Options& options) {
+    const TrainingPlan plan = trainings(options).plan;
+    const trainer::Config& config = plan.run.config;
+    const trainer::Settings& settings = plan.run.settings;
+    return bench::formatted(
+        "%td layers of width %td, %td experts of %td, %td a byte; %zu steps of %zu bytes; seeds %zu", config.n_layers,
+        config.d_model, config.n_experts, config.d_ff, config.top_k,
+        static_cast<std::size_t>(settings.schedule.n_steps), settings.batch * settings.length, options.seeds);
+}
+
 std::vector<std::pair<std::string, std::string>> context(const Options& options, std::size_t text_bytes) {
     auto facts = bench::machine_facts();
     facts.emplace_back("threads", std::to_string(options.threads));
@@ -74,6 +99,9 @@ std::vector<std::pair<std::string, std::string>> context(const Options& options,
     facts.emplace_back("weights", "one layer, random, bfloat16, no shared experts");
     facts.emplace_back("quality_text",
                        std::to_string(text_bytes) + " held-out bytes in windows of " + std::to_string(window_bytes));
+    if (options.train) {
+        facts.emplace_back("training", training_text(options));
+    }
     facts.emplace_back("quick", options.quick ? "yes" : "no");
     return facts;
 }
@@ -85,14 +113,21 @@ Report compare_strategies(const Options& options) {
     const auto start = std::chrono::steady_clock::now();
     RoutingPart routing(options);
     SpeedRuns speed(options);
+    std::optional<TrainingPart> training;
+    if (options.train) {
+        training.emplace(trainings(options), routing.threads);
+    }
     Report report;
     report.context = context(options, routing.text.size());
     if (!speed.left_out().empty()) {
         report.context.emplace_back("left_out", speed.left_out());
     }
-    Progress progress(routing.work(options) + speed.work());
+    Progress progress(routing.work(options) + speed.work() + (training ? training->work() : 0));
     routing.measure(options, progress, report);
     report.speed = speed.run(progress);
+    if (training) {
+        training->run(progress, report);
+    }
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     report.context.emplace_back("seconds", bench::formatted("%.0f", elapsed.count()));
     return report;

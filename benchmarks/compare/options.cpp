@@ -40,11 +40,37 @@ std::vector<const Strategy*> every_strategy() {
     return result;
 }
 
-std::vector<const Strategy*> parse_strategies(std::string_view text) {
-    return parse_list(text, every_strategy(), [](std::string_view part) {
-        const std::string_view name = named("--strategies", part, strategies(), strategy_name).name;
-        return &*std::ranges::find(strategies(), name, &Strategy::name);
+std::string_view trained_name(const TrainedStrategy& strategy) { return strategy.name; }
+
+std::vector<const TrainedStrategy*> every_trained() {
+    std::vector<const TrainedStrategy*> result;
+    std::ranges::transform(trained_strategies(), std::back_inserter(result),
+                           [](const TrainedStrategy& s) { return &s; });
+    return result;
+}
+
+/// The strategies of a list that `text` names; `names` are all that may stand there.
+template <class S>
+std::vector<const S*> parse_names(std::string_view text, const std::vector<const S*>& all,
+                                  const std::vector<std::string_view>& names) {
+    auto found = parse_list(text, all, [&](std::string_view part) -> const S* {
+        const std::string_view name = named("--strategies", part, names, [](std::string_view each) { return each; });
+        const auto place = std::ranges::find(all, name, [](const S* strategy) { return strategy->name; });
+        return place == all.end() ? nullptr : *place;
     });
+    std::erase(found, nullptr);
+    return found;
+}
+
+/// Names of readers and, where models are trained, of what they are trained with: each list gets those it has.
+void parse_strategies(std::string_view text, Options& options) {
+    std::vector<std::string_view> names;
+    std::ranges::transform(strategies(), std::back_inserter(names), strategy_name);
+    if (options.train) {
+        std::ranges::transform(trained_strategies(), std::back_inserter(names), trained_name);
+        options.trained = parse_names(text, every_trained(), names);
+    }
+    options.strategies = parse_names(text, every_strategy(), names);
 }
 
 const std::string head =
@@ -77,8 +103,23 @@ void describe(command_line::Parser& parser, Options& options) {
         "whose speed is measured, of: " + joined(bench::shapes(), shape_name) +
             "\n(default: " + joined(default_shape_names, [](std::string_view name) { return name; }) + ")");
     parser.option(
-        "strategies", "NAMES", [&](Text text) { options.strategies = parse_strategies(text); },
-        "(default: all, see --list)");
+        "strategies", "NAMES", [&](Text text) { parse_strategies(text, options); }, "(default: all, see --list)");
+    parser.flag("train", options.train,
+                "also train a small model with each strategy; this takes half an hour and can\n"
+                "be stopped and started again where --runs is given");
+    parser.option(
+        "seeds", "N", [&](Text text) { options.seeds = parse_number<std::size_t>("--seeds", text, 1, 100); },
+        "trainings of each strategy (default: 3, with --quick 1)");
+    parser.option(
+        "steps", "N", [&](Text text) { options.steps = parse_number<std::size_t>("--steps", text, 1, 1'000'000); },
+        "of a training (default: 1000, with --quick 20)");
+    parser.option(
+        "runs", "DIR",
+        [&](Text text) {
+            moe::ensure(!text.empty(), moe::ErrorCode::range, "--runs needs the name of a folder");
+            options.runs = text;
+        },
+        "keep finished trainings there, and take those that are there");
     parser.option(
         "tokens", "NUMBERS",
         [&](Text text) {
@@ -111,10 +152,20 @@ void describe(command_line::Parser& parser, Options& options) {
 /// What is of no use beside --cost: better refused than ignored.
 void check_cost(std::span<const char* const> arguments) {
     for (const std::string_view argument : arguments) {
-        for (const std::string_view other : {"--shapes", "--strategies", "--distribution", "--seed", "--benchmark_"}) {
+        for (const std::string_view other :
+             {"--shapes", "--strategies", "--distribution", "--seed", "--train", "--benchmark_"}) {
             moe::ensure(!argument.starts_with(other), moe::ErrorCode::range,
                         "--cost compares no strategies and has no ",
                         other == "--benchmark_" ? "options of Google Benchmark" : std::string(other));
+        }
+    }
+}
+
+/// What is of no use without --train.
+void check_training(std::span<const char* const> arguments) {
+    for (const std::string_view argument : arguments) {
+        for (const std::string_view other : {"--seeds", "--steps"}) {
+            moe::ensure(!argument.starts_with(other), moe::ErrorCode::range, other, " is of trainings: give --train");
         }
     }
 }
@@ -123,15 +174,18 @@ bool given(std::span<const char* const> arguments, std::string_view flag) {
     return std::ranges::find(arguments, flag) != arguments.end();
 }
 
-Options defaults(bool quick, bool cost) {
+Options defaults(bool quick, bool cost, bool train) {
     Options options;
-    options.cost = cost;  // already here, for what its other options mean
+    options.cost = cost;  // already here, for what their other options mean
+    options.train = train;
+    options.trained = every_trained();
     options.shapes = default_shapes();
     options.strategies = every_strategy();
     options.tokens = default_tokens;
     if (quick) {
         options.shapes.resize(1);
         options.tokens = {1, 64};
+        options.seeds = 1;
     }
     if (cost) {
         options.tokens = cost_tokens;
@@ -143,12 +197,15 @@ Options defaults(bool quick, bool cost) {
 }  // namespace
 
 Options parse_options(std::span<const char* const> arguments) {
-    Options options = defaults(given(arguments, "--quick"), given(arguments, "--cost"));
+    Options options = defaults(given(arguments, "--quick"), given(arguments, "--cost"), given(arguments, "--train"));
     command_line::Parser parser(head);
     describe(parser, options);
     parser.parse(arguments);
     if (options.cost) {
         check_cost(arguments);
+    }
+    if (!options.train) {
+        check_training(arguments);
     }
     return options;
 }
@@ -168,6 +225,12 @@ std::string list() {
                                  strategy.description.data());
     }
     text += left_out();
+    text += "strategies that a model is trained with (* looks at later tokens)\n";
+    for (const TrainedStrategy& strategy : trained_strategies()) {
+        text += bench::formatted("  %-20.*s%s %.*s\n", static_cast<int>(strategy.name.size()), strategy.name.data(),
+                                 strategy.causal ? " " : "*", static_cast<int>(strategy.description.size()),
+                                 strategy.description.data());
+    }
     text += "shapes\n";
     for (const bench::Shape& shape : bench::shapes()) {
         text += bench::formatted("  %-20.*s  %zu experts, %zu a token, d_model %zu, d_ff %zu\n",

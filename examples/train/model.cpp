@@ -10,7 +10,7 @@ namespace {
 
 std::string layer_prefix(std::size_t index) { return "model.layers." + std::to_string(index) + "."; }
 
-std::vector<moe::ParameterInfo> describe(const Config& config) {
+std::vector<moe::ParameterInfo> describe(const Config& config, const std::vector<moe::ParameterInfo>& more) {
     const std::size_t d = unsigned_size(config.d_model);
     const std::size_t d_ff = unsigned_size(config.d_ff);
     const std::size_t n_experts = unsigned_size(config.n_experts);
@@ -44,15 +44,17 @@ std::vector<moe::ParameterInfo> describe(const Config& config) {
     }
     infos.push_back({.name = "model.norm.weight", .cols = d, .decay = false});
     infos.push_back({.name = "lm_head.weight", .rows = n_tokens, .cols = d, .scale = scale});
+    infos.insert(infos.end(), more.begin(), more.end());
     return infos;
 }
 
 }  // namespace
 
 template <class T>
-Model<T>::Model(const Config& config, std::uint64_t seed) : config_(config), parameters_(describe(config), seed) {
+Model<T>::Model(const Config& config, std::uint64_t seed, const std::vector<moe::ParameterInfo>& more)
+    : config_(config), parameters_(describe(config, more), seed) {
     for (const moe::Parameter<T>& parameter : parameters_.all()) {
-        if (parameter.info().scale == 0) {
+        if (parameter.info().name.ends_with("norm.weight")) {
             std::fill(parameter.value().begin(), parameter.value().end(), T(1));
         }
     }

@@ -36,8 +36,9 @@ template <class T>
 class Model {
 public:
     /// Normal first weights of the standard deviation 0.02, those that end in the residual stream divided by
-    /// sqrt(2 n_layers) (Radford et al. 2019); norms are 1.
-    Model(const Config& config, std::uint64_t seed);
+    /// sqrt(2 n_layers) (Radford et al. 2019); norms are 1. `more` parameters are for blocks that have some of their
+    /// own.
+    Model(const Config& config, std::uint64_t seed, const std::vector<moe::ParameterInfo>& more = {});
     Model(const Model&) = delete;
     Model& operator=(const Model&) = delete;
 

@@ -7,7 +7,8 @@ add_library(demo_trainer STATIC EXCLUDE_FROM_ALL
             ${CMAKE_CURRENT_LIST_DIR}/cross_entropy.cpp ${CMAKE_CURRENT_LIST_DIR}/data.cpp
             ${CMAKE_CURRENT_LIST_DIR}/linear.cpp ${CMAKE_CURRENT_LIST_DIR}/model.cpp
             ${CMAKE_CURRENT_LIST_DIR}/norm.cpp ${CMAKE_CURRENT_LIST_DIR}/pass.cpp
-            ${CMAKE_CURRENT_LIST_DIR}/run.cpp ${CMAKE_CURRENT_LIST_DIR}/trainer.cpp)
+            ${CMAKE_CURRENT_LIST_DIR}/run.cpp ${CMAKE_CURRENT_LIST_DIR}/text_file.cpp
+            ${CMAKE_CURRENT_LIST_DIR}/trainer.cpp)
 target_link_libraries(demo_trainer PUBLIC moe_instantiated)
 target_compile_options(demo_trainer PRIVATE -fexceptions)  # whoever runs it catches, also in a build without exceptions
 # g++ 12 sees uninitialised values inside its own AVX-512 intrinsics, which Eigen uses (its bug 105593), and overlapping
