@@ -16,18 +16,6 @@ const behaviourMeasure = choice("behaviour", "Show", behaviours, {
 });
 const behaviourShown = toggles("behaviour", trainedNames);
 
-/** The y axis of a measure: {low, high, scale, clamped, ticks}. */
-function measureAxis(measure, values) {
-    const most = Math.max(...values);
-    if (measure.log && most > 0) {
-        const { from, to, clamped } = positiveRange(values);
-        return { low: from, high: to, scale: logScale, clamped, ticks: logTicks(from, to) };
-    }
-    const high = most * 1.06 || 1;
-    const low = Math.min(0, ...values);
-    return { low, high, scale: linearScale, clamped: (value) => value, ticks: linearTicks(low, high) };
-}
-
 function drawBehaviour(box) {
     const measure = behaviourMeasure();
     if (!measure) {
@@ -53,12 +41,12 @@ function drawBehaviour(box) {
     yAxis(area, y, axis.ticks, measure.title);
     const series = names.map((name, i) => ({
         name, look: looks.get(name),
-        points: shown[i].map((point) => ({
+        points: thinned(shown[i].map((point) => ({
             x: x(point.step), y: y(axis.clamped(point.value)), hollow: notCausal.has(name),
             title: `${name}, step ${count(point.step)}`,
             lines: [[measure.name, figure(point.value)], ...seedLines(point, figure),
                     ...(notCausal.has(name) ? [["", "not causal"]] : [])],
-        })),
+        }))),
     }));
     makeMarks(area.root, drawSeries(area, series));
     return true;

@@ -26,15 +26,7 @@ function curve(name, across, value) {
     })).filter((point) => known(point.across) && known(point.value));
 }
 
-/** A logarithmic axis for values that may be 0: four powers of ten below the highest at most. */
-function positiveRange(values) {
-    const high = Math.max(...values);
-    const above = values.filter((value) => value > high * 1e-4);
-    const [from, to] = padded(above, 0.06, true);
-    return { from, to, clamped: (value) => Math.max(value, from) };
-}
-
-/** Lines {key, name, value, least} where all points of `shown` are known: their names, from the least last value. */
+/** The names of curves that have points, by their last values: from the least, or with a sign of -1 from the most. */
 function ranked(curves, sign = 1) {
     const last = (name) => curves.get(name)[curves.get(name).length - 1].value;
     return [...curves.keys()].filter((name) => curves.get(name).length > 0).sort((a, b) => sign * (last(a) - last(b)));
@@ -44,4 +36,14 @@ function ranked(curves, sign = 1) {
 function seedLines(point, format) {
     return point.seeds > 1 ? [["least, most of the seeds", `${format(point.low)}, ${format(point.high)}`],
                               ["seeds", count(point.seeds)]] : [];
+}
+
+/** Leaves every point of a line to be asked, but shows no two of them close together; the last one always. */
+function thinned(points) {
+    let reached = Infinity;
+    return [...points].reverse().map((point) => {
+        const quiet = reached - point.x < 18;
+        reached = quiet ? reached : point.x;
+        return { ...point, quiet };
+    }).reverse();
 }
