@@ -47,14 +47,14 @@ function bestAgainstDense() {
     }
     const rival = least(dense, distance);
     const ratio = rival.active_parameters / best.active_parameters;
-    const size = distance(rival) < 0.05 ? "which computes with as many parameters a byte"
+    const size = distance(rival) < 0.05 ? "which computes with about as many parameters a byte"
                                         : `which computes with ${times(ratio)} its parameters a byte`;
     const difference = rival.nll - best.nll;
     if (!toldApart(best, rival)) {
         return `Against ${rival.strategy}, ${size}, ${best.strategy} is not told apart: the means differ by ` +
             `${nats(Math.abs(difference))} nats${best.seeds > 1 ? ", and the seeds by as much" : ", and one seed shows no spread"}.`;
     }
-    return `It is ${nats(Math.abs(difference))} nats ${difference > 0 ? "better" : "worse"} than ${rival.strategy}, ${size}: ` +
+    return `${best.strategy} is ${nats(Math.abs(difference))} nats ${difference > 0 ? "better" : "worse"} than ${rival.strategy}, ${size}: ` +
         "more than the seeds differ.";
 }
 
@@ -75,13 +75,17 @@ function loadsText(start, rows) {
 }
 
 function loadsTrained() {
-    const rows = report.trained.filter((row) => !isDense(row.strategy));
+    const experts = new Map(loaded.map((row) => [row.strategy, row.load.length]));
+    // what computes all experts is even by nature
+    const rows = report.trained.filter((row) => !isDense(row.strategy) &&
+        !(row.experts_per_token > 0.99 * experts.get(row.strategy)));
     return loadsText("At the end of training", rows.map((row) => ({ name: row.strategy, value: row.max_violation })));
 }
 
 function loadsBalance() {
     const input = loads.find((row) => row.layer >= 0)?.input ?? loads[0]?.input;
-    const rows = loads.filter((row) => row.input === input && !isDense(row.strategy));
+    const rows = loads.filter((row) => row.input === input && !isDense(row.strategy) &&
+        !(row.experts_per_token > 0.99 * row.experts));
     const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
     const names = unique(rows.map((row) => row.strategy));
     const layers = rows.some((row) => row.layer >= 0) ? ", mean over its layers," : "";
@@ -112,42 +116,59 @@ function fastest() {
     const shape = speedShapes[0];
     const tokens = Math.max(...report.speed.filter((row) => row.shape === shape).map((row) => row.tokens));
     const rows = report.speed.filter((row) => row.shape === shape && row.tokens === tokens && !row.noisy &&
-        row.tokens_per_second > 0).sort((a, b) => b.tokens_per_second - a.tokens_per_second);
+        !isDense(row.strategy) && row.tokens_per_second > 0).sort((a, b) => b.tokens_per_second - a.tokens_per_second);
     if (rows.length < 2) {
         return "";
     }
     const [first, last] = [rows[0], rows[rows.length - 1]];
     const near = rows.slice(1).filter((row) => row.tokens_per_second > 0.95 * first.tokens_per_second);
     const apartFrom = near.length ? `, not told apart from ${listed(near.map((row) => row.strategy))}, within 5 % of it` : "";
-    return `With ${tokenCount(tokens)} of ${shape} ${first.strategy} is the fastest, ${figure(first.tokens_per_second)} tokens a ` +
+    return `With ${tokenCount(tokens)} of ${shape}, ${first.strategy} is the fastest, ${figure(first.tokens_per_second)} tokens a ` +
         `second${apartFrom}${near.length === rows.length - 1 ? "." : `; ${last.strategy} is the slowest, at ${percent(last.tokens_per_second / first.tokens_per_second)} of that.`}`;
 }
 
-/** Costs in bfloat16, or the first format, of whole models. */
+/** Where a batch takes most of what a mixture gains with the fewest tokens. */
+function lostByBatch(rows, few) {
+    const alone = new Map(few.map((row) => [row.model, row.speedup_total]));
+    const kept = (row) => row.speedup_total / alone.get(row.model);
+    const there = rows.filter((row) => row.speedup_total > 0 && alone.has(row.model));
+    const row = least(there, kept);
+    const start = tokenCount(costTokens[0]);
+    return kept(row) > 0.99
+        ? `That is so with up to ${tokenCount(costTokens[costTokens.length - 1])} in a batch.`
+        : `A batch needs more of the experts, and takes most from ${row.model}: from ${times(alone.get(row.model))} with ${start} ` +
+          `to ${times(row.speedup_total)} with ${tokenCount(row.tokens)}, which need ` +
+          `${count(Number(row.distinct_experts.toPrecision(3)))} of the ${count(row.experts)} experts of a layer.`;
+}
+
+/** How many of the models the machine can hold, or how large they are. */
+function costRoom(rows, format) {
+    const sizes = rows.map((row) => costSizes.get(row.model)?.[`bytes_${format}`]).filter(known);
+    const memory = report.cost_machine[0]?.memory_bytes;
+    const fitting = rows.filter((row) => row.fits).map((row) => row.model);
+    if (sizes.length === 0) {
+        return "";
+    }
+    return memory > 0
+        ? `${fitting.length === 0 ? "None" : fitting.length} of the ${rows.length} models fit${fitting.length === 1 ? "s" : ""} ` +
+          `into the ${gigabytes(memory)} of this machine in ${format}${fitting.length ? `: ${listed(fitting)}` : ""}.`
+        : `The weights of the ${rows.length} models take ${gigabytes(Math.min(...sizes))} to ${gigabytes(Math.max(...sizes))} in ${format}.`;
+}
+
+/** Costs of whole models in bfloat16, or in the first format. */
 function costFindings() {
     const format = costFormats.includes("bf16") ? "bf16" : costFormats[0];
-    const at = (tokens) => report.cost.filter((row) => row.format === format && row.tokens === tokens &&
-        row.kind !== "layer" && row.speedup_total > 0).sort((a, b) => a.speedup_total - b.speedup_total);
-    const range = (rows) => `${times(rows[0].speedup_total)} (${rows[0].model}) to ` +
-        `${times(rows[rows.length - 1].speedup_total)} (${rows[rows.length - 1].model})`;
-    const [few, many] = [at(costTokens[0]), at(costTokens[costTokens.length - 1])];
+    const rows = report.cost.filter((row) => row.format === format && row.kind !== "layer");
+    const few = rows.filter((row) => row.tokens === costTokens[0] && row.speedup_total > 0)
+        .sort((a, b) => a.speedup_total - b.speedup_total);
     if (few.length === 0) {
         return [];
     }
-    const reading = many[many.length - 1] && least(many, (row) => -row.distinct_experts / row.experts);
-    const gain = `In ${format} with ${tokenCount(costTokens[0])} the limits of this machine let a mixture be ${range(few)} as fast ` +
-        "as a dense model of its total size.";
-    const batch = reading && costTokens.length > 1 ? `With ${tokenCount(costTokens[costTokens.length - 1])} in a batch that is ` +
-        `${range(many)}: ${reading.model} then reads ${count(Number(reading.distinct_experts.toPrecision(3)))} of the ${count(reading.experts)} experts of a layer.` : "";
-    const memory = report.cost_machine[0]?.memory_bytes;
-    const fitting = few.filter((row) => row.fits).map((row) => row.model);
-    const size = (row) => costSizes.get(row.model)?.[`bytes_${format}`];
-    const sizes = few.map(size).filter(known);
-    const room = sizes.length === 0 ? "" : memory > 0
-        ? `${fitting.length === 0 ? "None" : fitting.length} of the ${few.length} models fit${fitting.length === 1 ? "s" : ""} ` +
-          `into the ${gigabytes(memory)} of this machine in ${format}${fitting.length ? `: ${listed(fitting)}` : ""}.`
-        : `The weights of the ${few.length} models take ${gigabytes(Math.min(...sizes))} to ${gigabytes(Math.max(...sizes))} in ${format}.`;
-    return [gain, batch, room];
+    const [low, high] = [few[0], few[few.length - 1]];
+    const gain = `In ${format} with ${tokenCount(costTokens[0])} the limits of this machine let a mixture be ` +
+        `${times(low.speedup_total)} (${low.model}) to ${times(high.speedup_total)} (${high.model}) as fast as a dense model ` +
+        "of its total size.";
+    return [gain, lostByBatch(rows, few), costRoom(few, format)];
 }
 
 /** Three sentences, or fewer where less was measured. */

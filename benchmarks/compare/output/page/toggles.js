@@ -1,7 +1,8 @@
 // ---- which lines of a plot are shown: a few that matter, and those that the reader chooses ----------------------------
 
 const usual = "top-2";
-const isDense = (name) => /^dense/i.test(name);
+/** Feed-forward networks without a choice, and mixtures that compute all experts: what others are compared with. */
+const isDense = (name) => /^(dense|ffn)/i.test(name);
 const fewest = 6;
 
 /** Of names from the best to the worst: the two best, the usual one, a dense one, the worst; then one between them. */
@@ -55,8 +56,8 @@ function toggles(id, names) {
         return chip;
     });
     if (names.length > fewest) {
-        const few = html("button", { type: "button", class: "few" }, "Few");
-        const all = html("button", { type: "button", class: "all" }, "All");
+        const few = html("button", { type: "button", class: "few", "aria-label": "Few strategies" }, "Few");
+        const all = html("button", { type: "button", class: "all", "aria-label": "All strategies" }, "All");
         few.addEventListener("click", () => again(null));
         all.addEventListener("click", () => again(new Set(names)));
         const group = html("div", { class: "chips", role: "group", "aria-label": "Strategies shown" }, ...chips);
