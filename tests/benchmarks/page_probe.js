@@ -200,6 +200,9 @@
     }
 
     try {
+        for (let i = 0; i < 500 && !document.documentElement.dataset.drawn; ++i) {
+            await new Promise((resolve) => setTimeout(resolve, 10));
+        }
         checkPlots("as opened");
         checkBeginning();
         checkTips();

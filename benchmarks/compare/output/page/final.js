@@ -7,7 +7,8 @@ function finalLines(row) {
     return [
         ["nats a byte", nats(row.nll)], ["least, most of the seeds", `${nats(row.nll_least)}, ${nats(row.nll_most)}`],
         ["seeds", count(row.seeds)], ["text to learn from", nats(row.train_nll)],
-        ["experts a token", figure(row.experts_per_token)], ["active parameters", count(Math.round(row.active_parameters))],
+        ["experts a token", figure(row.experts_per_token)],
+        ["active parameters", count(Math.round(row.active_parameters))],
         ["of all parameters", count(Math.round(row.parameters))], ["seconds of training", figure(row.seconds)],
         ...(row.causal ? [] : [["", "not causal"]]),
     ];
@@ -36,7 +37,8 @@ function drawFinal(box) {
     }
     const best = learnt.find((row) => row.causal) ?? learnt[0];
     const label = `Held-out nats a byte of ${learnt.length} trained strategies, the best first: ` +
-        `${learnt[0].strategy} with ${nats(learnt[0].nll)}; the best causal one is ${best.strategy} with ${nats(best.nll)}.`;
+        `${learnt[0].strategy} with ${nats(learnt[0].nll)}; the best causal one is ${best.strategy} ` +
+        `with ${nats(best.nll)}.`;
     const limit = farLimit(learnt);
     const near = learnt.filter((row) => row.nll <= limit);
     const [low, high] = padded(near.flatMap((row) => [row.nll_least, row.nll, row.nll_most]), 0.05);
@@ -48,7 +50,8 @@ function drawFinal(box) {
     const tall = (area.bottom - area.top) / learnt.length;
     if (known(best.nll_least) && best.nll_most > best.nll_least) {
         const [from, to] = [x(best.nll_least), x(best.nll_most)];
-        area.root.append(svg("rect", { class: "band", x: from, y: area.top, width: to - from, height: area.bottom - area.top }));
+        const height = area.bottom - area.top;
+        area.root.append(svg("rect", { class: "band", x: from, y: area.top, width: to - from, height }));
     }
     xAxis(area, x, linearTicks(low, high, area.width < 500 ? 2 : 6), "nats a byte of held-out text");
     const marks = learnt.map((row, i) => {

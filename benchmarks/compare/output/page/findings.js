@@ -1,4 +1,4 @@
-// ---- what was found, in three sentences: none says more than the figures do ------------------------------------------
+// ---- what was found, in three sentences: none says more than the figures do ----------------------------------------
 
 const listed = (names, most = 3) => (names.length <= most
     ? names.join(", ").replace(/, ([^,]*)$/, " and $1")
@@ -25,8 +25,8 @@ function bestLearner() {
     if (!best) {
         return "";
     }
-    const start = `${best.strategy} learnt best of ${generating().length} causal mixtures: ${nats(best.nll)} nats a byte ` +
-        `of held-out text, ${seedsText(best)}`;
+    const start = `${best.strategy} learnt best of ${generating().length} causal mixtures: ${nats(best.nll)} nats a ` +
+        `byte of held-out text, ${seedsText(best)}`;
     const same = others.filter((row) => !toldApart(best, row)).map((row) => row.strategy);
     if (others.length === 0) {
         return `${start}.`;
@@ -35,7 +35,8 @@ function bestLearner() {
         return `${start}, but it is not told apart from ${listed(same)}` +
             (best.seeds > 1 ? ", since the seeds differ by as much." : ", since one seed shows no spread.");
     }
-    return `${start}, ${nats(others[0].nll - best.nll)} below the next, ${others[0].strategy}, which is more than the seeds differ.`;
+    return `${start}, ${nats(others[0].nll - best.nll)} below the next, ${others[0].strategy}, which is more than the ` +
+        "seeds differ.";
 }
 
 function bestAgainstDense() {
@@ -52,10 +53,11 @@ function bestAgainstDense() {
     const difference = rival.nll - best.nll;
     if (!toldApart(best, rival)) {
         return `Against ${rival.strategy}, ${size}, ${best.strategy} is not told apart: the means differ by ` +
-            `${nats(Math.abs(difference))} nats${best.seeds > 1 ? ", and the seeds by as much" : ", and one seed shows no spread"}.`;
+            `${nats(Math.abs(difference))} nats, and ${best.seeds > 1 ? "the seeds by as much" : "one seed shows no spread"}.`;
     }
-    return `${best.strategy} is ${nats(Math.abs(difference))} nats ${difference > 0 ? "better" : "worse"} than ${rival.strategy}, ${size}: ` +
-        "more than the seeds differ.";
+    const direction = difference > 0 ? "better" : "worse";
+    return `${best.strategy} is ${nats(Math.abs(difference))} nats ${direction} than ${rival.strategy}, ${size}: more ` +
+        "than the seeds differ.";
 }
 
 /** The most and the least even of {name, value}, by the max violation. */
@@ -70,8 +72,8 @@ function loadsText(start, rows) {
     if (figure(low) === figure(high)) {
         return `${start} all load their experts alike: the busiest gets ${times(1 + high)} its even share.`;
     }
-    return `${start} the loads of ${at(low)} are the most even, where the busiest expert gets ${times(1 + low)} its even share, ` +
-        `and those of ${at(high)} the least, ${times(1 + high)}.`;
+    return `${start} the loads of ${at(low)} are the most even, where the busiest expert gets ${times(1 + low)} its even ` +
+        `share, and those of ${at(high)} the least, ${times(1 + high)}.`;
 }
 
 function loadsTrained() {
@@ -108,8 +110,8 @@ function bestForCompute() {
     const rest = all.nll < best.nll
         ? `; ${all.strategy} gains ${nats(best.nll - all.nll)} more with ${times(all.compute / best.compute)} as many experts`
         : "; no causal strategy does better with more";
-    return `Of causal strategies that compute no more than ${percent(bound.compute)} of the experts, ${best.strategy} reads the ` +
-        `held-out text best, with ${nats(best.nll)} nats a byte${ahead}${rest}.`;
+    return `Of causal strategies that compute no more than ${percent(bound.compute)} of the experts, ${best.strategy} ` +
+        `reads the held-out text best, with ${nats(best.nll)} nats a byte${ahead}${rest}.`;
 }
 
 function fastest() {
@@ -122,9 +124,12 @@ function fastest() {
     }
     const [first, last] = [rows[0], rows[rows.length - 1]];
     const near = rows.slice(1).filter((row) => row.tokens_per_second > 0.95 * first.tokens_per_second);
-    const apartFrom = near.length ? `, not told apart from ${listed(near.map((row) => row.strategy))}, within 5 % of it` : "";
-    return `With ${tokenCount(tokens)} of ${shape}, ${first.strategy} is the fastest, ${figure(first.tokens_per_second)} tokens a ` +
-        `second${apartFrom}${near.length === rows.length - 1 ? "." : `; ${last.strategy} is the slowest, at ${percent(last.tokens_per_second / first.tokens_per_second)} of that.`}`;
+    const names = listed(near.map((row) => row.strategy));
+    const apartFrom = near.length ? `, not told apart from ${names}, within 5 % of it` : "";
+    const share = percent(last.tokens_per_second / first.tokens_per_second);
+    const slowest = near.length === rows.length - 1 ? "" : `; ${last.strategy} is the slowest, at ${share} of that`;
+    return `With ${tokenCount(tokens)} of ${shape}, ${first.strategy} is the fastest, ${figure(first.tokens_per_second)} ` +
+        `tokens a second${apartFrom}${slowest}.`;
 }
 
 /** Where a batch takes most of what a mixture gains with the fewest tokens. */
@@ -136,8 +141,8 @@ function lostByBatch(rows, few) {
     const start = tokenCount(costTokens[0]);
     return kept(row) > 0.99
         ? `That is so with up to ${tokenCount(costTokens[costTokens.length - 1])} in a batch.`
-        : `A batch needs more of the experts, and takes most from ${row.model}: from ${times(alone.get(row.model))} with ${start} ` +
-          `to ${times(row.speedup_total)} with ${tokenCount(row.tokens)}, which need ` +
+        : `A batch needs more of the experts, and takes most from ${row.model}: from ${times(alone.get(row.model))} with ` +
+          `${start} to ${times(row.speedup_total)} with ${tokenCount(row.tokens)}, which need ` +
           `${count(Number(row.distinct_experts.toPrecision(3)))} of the ${count(row.experts)} experts of a layer.`;
 }
 
@@ -149,10 +154,14 @@ function costRoom(rows, format) {
     if (sizes.length === 0) {
         return "";
     }
-    return memory > 0
-        ? `${fitting.length === 0 ? "None" : fitting.length} of the ${rows.length} models fit${fitting.length === 1 ? "s" : ""} ` +
-          `into the ${gigabytes(memory)} of this machine in ${format}${fitting.length ? `: ${listed(fitting)}` : ""}.`
-        : `The weights of the ${rows.length} models take ${gigabytes(Math.min(...sizes))} to ${gigabytes(Math.max(...sizes))} in ${format}.`;
+    if (!(memory > 0)) {
+        const [low, high] = [Math.min(...sizes), Math.max(...sizes)];
+        return `The weights of the ${rows.length} models take ${gigabytes(low)} to ${gigabytes(high)} in ${format}.`;
+    }
+    const number = fitting.length === 0 ? "None" : String(fitting.length);
+    const names = fitting.length ? `: ${listed(fitting)}` : "";
+    return `${number} of the ${rows.length} models fit${fitting.length === 1 ? "s" : ""} into the ${gigabytes(memory)} of ` +
+        `this machine in ${format}${names}.`;
 }
 
 /** Costs of whole models in bfloat16, or in the first format. */
@@ -166,8 +175,8 @@ function costFindings() {
     }
     const [low, high] = [few[0], few[few.length - 1]];
     const gain = `In ${format} with ${tokenCount(costTokens[0])} the limits of this machine let a mixture be ` +
-        `${times(low.speedup_total)} (${low.model}) to ${times(high.speedup_total)} (${high.model}) as fast as a dense model ` +
-        "of its total size.";
+        `${times(low.speedup_total)} (${low.model}) to ${times(high.speedup_total)} (${high.model}) as fast as a dense ` +
+        "model of its total size.";
     return [gain, lostByBatch(rows, few), costRoom(few, format)];
 }
 

@@ -11,7 +11,8 @@ function historyCells(area, row, x, wide, tall) {
     return row.load.map((share, expert) => {
         const factor = share * experts;
         const place = { x, y: area.top + expert * tall, width: wide, height: tall };
-        const drawn = { x, y: place.y, width: Math.max(0.5, wide - (wide > 8 ? 1 : 0)), height: tall - (tall > 6 ? 1 : 0) };
+        const [gapX, gapY] = [wide > 8 ? 1 : 0, tall > 6 ? 1 : 0];
+        const drawn = { x, y: place.y, width: wide - gapX, height: tall - gapY };
         area.root.append(svg("rect", { ...drawn, fill: "var(--neutral)" }));
         const node = svg("rect", { ...drawn, ...loadColour(factor) });
         area.root.append(node);
@@ -40,7 +41,8 @@ function drawHistory(box) {
     text(area, 0, 12, "expert", { class: "title" });
     const every = [1, 2, 4, 8, 16, 32, 64, 128].find((each) => each * height >= 14) ?? experts;
     for (let expert = 0; expert < experts; expert += every) {
-        text(area, area.left - 8, area.top + (expert + 0.5) * height + 4, expert, { class: "tick", "text-anchor": "end" });
+        const y = area.top + (expert + 0.5) * height + 4;
+        text(area, area.left - 8, y, expert, { class: "tick", "text-anchor": "end" });
     }
     const marks = rows.flatMap((row, i) => historyCells(area, row, area.left + i * wide, wide, height));
     // the names of steps under their own columns: rows need not be equally far apart

@@ -34,7 +34,8 @@ function learningSeries(name, style, points, top, x, y) {
     return {
         name, look: style, enters: below.enters && { x: x(below.enters), y: y(top) },
         points: thinned(below.points.map((point) => ({
-            x: x(point.across), y: y(point.value), hollow: notCausal.has(name), title: `${name}, step ${count(point.step)}`,
+            x: x(point.across), y: y(point.value), hollow: notCausal.has(name),
+            title: `${name}, step ${count(point.step)}`,
             lines: [[learningLoss().name, `${nats(point.value)} nats a byte`], ...seedLines(point, nats),
                     [learningAcross().title, count(Number(point.across.toPrecision(4)))],
                     ...(notCausal.has(name) ? [["", "not causal"]] : [])],

@@ -1,6 +1,6 @@
 // ---- the page ------------------------------------------------------------------------------------------------------
 
-/** Sections by their ids: what draws them and what they need. Those of training are there only where something was trained. */
+/** What draws the sections, by their ids; those of training are there only where something was trained. */
 function drawnHere() {
     if (costs) {
         return { cost: drawCost, batch: drawBatch };
@@ -85,7 +85,6 @@ function followTheme() {
 
 showSummary();
 followTheme();
-drawTables(document.getElementById("tables"));
 showPlots();
 
 let drawnWidth = window.innerWidth;
@@ -98,4 +97,8 @@ window.addEventListener("resize", () => {
     }
 });
 window.addEventListener("hashchange", showPlots);
-document.documentElement.dataset.drawn = "true";
+// thousands of rows take longer than all plots, which are shown first
+setTimeout(() => {
+    drawTables(document.getElementById("tables"));
+    document.documentElement.dataset.drawn = "true";
+});

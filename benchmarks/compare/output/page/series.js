@@ -12,7 +12,8 @@ function drawSeries(area, series) {
     series.forEach((each, i) => {
         const { colour, dashes, shape } = each.look;
         const group = svg("g", { class: "series" });
-        const path = `M${[...(each.enters ? [each.enters] : []), ...each.points].map((point) => `${point.x} ${point.y}`).join("L")}`;
+        const all = each.enters ? [each.enters, ...each.points] : each.points;
+        const path = `M${all.map((point) => `${point.x} ${point.y}`).join("L")}`;
         group.append(svg("path", { class: "line", d: path, stroke: colour, "stroke-dasharray": dashes }));
         area.root.append(group);
         for (const point of each.points) {

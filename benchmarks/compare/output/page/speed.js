@@ -40,7 +40,8 @@ function drawSpeed(box) {
     const rows = all.filter((row) => names.includes(row.strategy));
     const tokens = unique(rows.map((row) => row.tokens)).sort((a, b) => a - b);
     const label = `Speed of ${names.length} of ${ends.length} strategies at ${speedShape()}, in ${measure.name}, for ` +
-        `${tokens.join(", ")} tokens. At the most tokens ${ends[0].strategy} is the fastest with ${figure(ends[0][measure.key])}.`;
+        `${tokens.join(", ")} tokens. At the most tokens ${ends[0].strategy} is the fastest with ` +
+        `${figure(ends[0][measure.key])}.`;
     const right = nameMargin(box, names);
     const height = Math.max(360, names.length * 14 + 110);
     const [low, high] = padded(rows.map((row) => row[measure.key]), 0.06, true);
