@@ -3,7 +3,7 @@
 /** `worst`: whether the higher (1, if not said) or the lower value (-1) is the worse, by which the few are chosen. */
 const behaviours = [
     { name: "max violation", value: (row) => row.max_violation,
-      title: "max violation: largest load over the mean, less 1" },
+      title: "largest load over the mean, less 1" },
     { name: "router entropy", value: (row) => row.entropy,
       title: "entropy of a token's probabilities, 1 is even", worst: -1 },
     { name: "dead experts", value: (row) => row.dead, title: "experts of a layer without tokens" },

@@ -1,7 +1,7 @@
 // ---- collapse ------------------------------------------------------------------------------------------------------
 
 const collapseMeasures = [
-    { key: "max_violation", name: "max violation", title: "max violation: largest load over the mean, less 1" },
+    { key: "max_violation", name: "max violation", title: "largest load over the mean, less 1" },
     { key: "loss", name: "loss", title: "loss over that of predicting 0", log: true },
     { key: "effective", name: "effective experts", title: "effective experts, exp of the entropy of the load" },
     { key: "router_norm", name: "router gradient", title: "norm of the router's gradient, by the loss", log: true },
