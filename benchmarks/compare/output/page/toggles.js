@@ -3,14 +3,14 @@
 const usual = "top-2";
 /** Feed-forward networks without a choice, and mixtures that compute all experts: what others are compared with. */
 const isDense = (name) => /^(dense|ffn)/i.test(name);
-const fewest = 6;
+const atFirst = 6;
 
 /** Of names from the best to the worst: the two best, the usual one, a dense one, the worst; then one between them. */
 function fewOf(order) {
     const dense = order.find(isDense);
     const wanted = [order[0], usual, order[order.length - 1], dense, order[1], order[Math.floor(order.length / 2)],
                     order[2]];
-    return unique(wanted.filter((name) => order.includes(name))).slice(0, fewest);
+    return unique(wanted.filter((name) => order.includes(name))).slice(0, atFirst);
 }
 
 /**
@@ -49,13 +49,13 @@ function toggles(id, names) {
         const swatch = html("i", { "aria-hidden": "true" });
         const chip = html("button", { type: "button", class: "chip", "data-name": name }, swatch, name);
         chip.addEventListener("click", () => {
-            const next = new Set(drawn);
+            const next = new Set(chosen ?? drawn);
             next.delete(names[i]) || next.add(names[i]);
             again(next);
         });
         return chip;
     });
-    if (names.length > fewest) {
+    if (names.length > atFirst) {
         const few = html("button", { type: "button", class: "few", "aria-label": "Few strategies" }, "Few");
         const all = html("button", { type: "button", class: "all", "aria-label": "All strategies" }, "All");
         few.addEventListener("click", () => again(null));
