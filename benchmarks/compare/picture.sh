@@ -5,7 +5,8 @@ set -eu
 usage() {
     cat >&2 <<'TEXT'
 usage: sh benchmarks/compare/picture.sh PAGE.html PICTURE.png [PLOT [WIDTHxHEIGHT [THEME]]]
-       PLOT   quality (if not given), speed, phases, load, collapse; of a page of costs: cost, batch
+       PLOT   quality (if not given), speed, phases, load, collapse; of trained strategies final, learning, behaviour,
+              history; of a page of costs: cost, batch
        SIZE   960x600 if not given
        THEME  light (if not given), dark
 TEXT
@@ -18,7 +19,10 @@ picture=$2
 plot=${3:-quality}
 size=${4:-960x600}
 theme=${5:-light}
-case $plot in quality | speed | phases | load | collapse | cost | batch) ;; *) usage ;; esac
+case $plot in
+    quality | speed | phases | load | collapse | final | learning | behaviour | history | cost | batch) ;;
+    *) usage ;;
+esac
 case $theme in light | dark) ;; *) usage ;; esac
 case $size in *[!0-9x]* | x* | *x | *x*x*) usage ;; *x*) ;; *) usage ;; esac
 [ -f "$page" ] || { echo "picture.sh: there is no file '$page'" >&2; exit 1; }

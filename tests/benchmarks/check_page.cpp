@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "dumped_page.hpp"
+#include "expected_page.hpp"
 
 namespace {
 
@@ -31,8 +32,17 @@ double number_in(std::string text) {
 }
 
 /// What a figure is multiplied by where it is shown.
-double factor_of(const std::string& key) {
+double factor_of(const std::string& section, const std::string& key) {
     const auto contains = [&](const char* part) { return key.find(part) != std::string::npos; };
+    if (section == "trained" && contains("parameters")) {
+        return 1e-3;
+    }
+    if (key == "seconds") {
+        return 1;
+    }
+    if (key == "operations") {
+        return 1e-9;
+    }
     if (key.find("seconds") == 0 || key.ends_with("_seconds")) {
         return 1e3;
     }
@@ -42,22 +52,26 @@ double factor_of(const std::string& key) {
     return std::set<std::string>{"dropped", "compute", "expert_share"}.contains(key) ? 100 : 1;
 }
 
-void check_number(const std::string& what, const std::string& key, double value, const dumped::Cell& cell) {
+void check_number(const std::string& what, const std::string& section, const std::string& key, double value,
+                  const dumped::Cell& cell) {
     check(std::strtod(cell.value.c_str(), nullptr) == value, what + " is " + cell.value);
     const bool unknown = std::set<std::string>{"layers", "d_model", "d_ff"}.contains(key) && value == 0;
     if (unknown || (key == "layer" && value < 0) || (key.find("speedup") == 0 && value == 0)) {
         check(cell.shown == "\xE2\x80\x93", what + " is shown as " + cell.shown);  // a dash
         return;
     }
-    const double wanted = value * factor_of(key);
+    const double wanted = value * factor_of(section, key);
     // three digits of a figure, all of a count
-    const double allowed = std::max(0.0051 * std::abs(wanted), key == "nll" ? 5.1e-5 : 1e-300);
+    const double allowed = std::max(0.0051 * std::abs(wanted), key.find("nll") != std::string::npos ? 5.1e-5 : 1e-300);
     check(std::abs(number_in(cell.shown) - wanted) <= allowed || (std::isinf(wanted) && !cell.shown.empty()),
           what + " is shown as " + cell.shown + " instead of " + std::to_string(wanted));
 }
 
-void check_cell(const std::string& what, const std::string& key, const Json& value, const dumped::Cell& cell) {
-    if (value.is_string()) {
+void check_cell(const std::string& what, const std::string& section, const std::string& key, const Json& value,
+                const dumped::Cell& cell) {
+    if (value.is_null()) {
+        check(cell.shown == "\xE2\x80\x93", what + " is shown as " + cell.shown + ", but not known");
+    } else if (value.is_string()) {
         check(cell.value == value.get<std::string>() && cell.shown == cell.value, what + " is '" + cell.shown + "'");
     } else if (value.is_boolean()) {
         const bool holds = value.get<bool>();
@@ -72,7 +86,7 @@ void check_cell(const std::string& what, const std::string& key, const Json& val
         }
         check(*rest == '\0', what + " has more than its numbers: " + cell.value);
     } else {
-        check_number(what, key, value.get<double>(), cell);
+        check_number(what, section, key, value.get<double>(), cell);
     }
 }
 
@@ -90,58 +104,23 @@ void check_table(const std::string& page, const std::string& name, const Json& r
             const auto cell = shown[i].find(key);
             check(cell != shown[i].end(), id + " has no " + key);
             if (cell != shown[i].end()) {
-                check_cell(name + " " + std::to_string(i) + ", " + key, key, value, cell->second);
+                check_cell(name + " " + std::to_string(i) + ", " + key, name, key, value, cell->second);
             }
         }
     }
 }
 
-/// How many marks the plots have as the page opens: the first shape, most tokens, the first input and strategy.
-std::size_t marks_of(const std::string& plot, const Json& report) {
-    if (plot == "quality" || plot == "collapse") {
-        return report[plot].size();
-    }
-    std::size_t marks = 0;
-    if (plot == "cost" || plot == "batch") {
-        for (const Json& row : report["cost"]) {  // bf16; 1 token, the first model
-            const bool shown = plot == "cost" ? row["tokens"] == 1 && row["kind"] != "layer"
-                                              : row["model"] == report["cost"][0]["model"];
-            marks += row["format"] == "bf16" && shown ? (plot == "cost" ? 1U : 3U) : 0U;
-        }
-        return marks;
-    }
-    if (plot == "load") {
-        const Json& rows = report["balance"];
-        const auto first = std::ranges::find_if(rows, [](const Json& row) { return !row["load"].empty(); });
-        const bool layers = std::ranges::any_of(
-            rows, [&](const Json& row) { return row["input"] == (*first)["input"] && row["layer"] >= 0; });
-        const auto layered = std::ranges::find_if(rows, [](const Json& row) { return row["layer"] >= 0; });
-        for (const Json& row : rows) {
-            const bool shown =
-                row["input"] == (*first)["input"] && (!layers || row["strategy"] == (*layered)["strategy"]);
-            marks += shown ? row["load"].size() : 0;
-        }
-        return marks;
-    }
-    const Json& rows = report["speed"];
-    const auto tokens = [](const Json& row) { return row["tokens"].get<double>(); };
-    const double most = rows.empty() ? 0 : tokens(*std::ranges::max_element(rows, {}, tokens));
-    for (const Json& row : rows) {
-        if (row["shape"] == rows[0]["shape"]) {
-            marks += plot == "speed" ? (row["tokens_per_second"] > 0 ? 1U : 0U) : (tokens(row) == most ? 4U : 0U);
-        }
-    }
-    return marks;
-}
-
 void check_plot(const std::string& page, const std::string& id, const Json& report) {
     const std::string section = dumped::between(page, "<section class=\"plot\" id=\"" + id + "\">", "</section>");
     const std::string plot = section.substr(section.find("<div class=\"canvas\">"));
-    const std::size_t wanted = marks_of(id, report);
+    const std::size_t wanted = expected::marks_of(id, report, expected::shown_names(section));
     const std::size_t marks = dumped::count_class(plot, "mark");
     check(marks == wanted, id + " has " + std::to_string(marks) + " marks instead of " + std::to_string(wanted));
     check((plot.find("Nothing was measured") != std::string::npos) == (wanted == 0), id + ": said to be empty");
     check((plot.find("aria-label=\"") != std::string::npos) == (wanted > 0), id + " has no text alternative");
+    for (const std::string& complaint : expected::wrong_toggles(id, section, report)) {
+        check(false, complaint);
+    }
     for (const char* const bad : {"NaN", "undefined", "Infinity", "[object"}) {
         check(plot.find(bad) == std::string::npos, id + " contains " + bad);
     }
@@ -165,17 +144,19 @@ int main(int argc, char** argv) {
         const std::string root = dumped::between(page, "<html ", ">");
         check(root.find("data-errors=\"0\"") != std::string::npos, "errors of the script: " + root);
         check(root.find("data-drawn=\"true\"") != std::string::npos, "the script did not reach its end: " + root);
-        const std::vector<std::string> strategies{"quality", "speed", "phases", "load", "collapse"};
-        const std::vector<std::string> costs{"cost", "batch"};
         const bool of_costs = !report.at("cost").empty();
-        for (const std::string& id : of_costs ? costs : strategies) {
-            check_plot(page, id, report);
+        for (const auto& [id, there] : expected::plots(report)) {
+            if (there) {
+                check_plot(page, id, report);
+            } else {
+                check(page.find("<section class=\"plot\" id=\"" + id + "\">") == std::string::npos, id + " is there");
+            }
         }
-        for (const std::string& id : of_costs ? strategies : costs) {
-            check(page.find("<section class=\"plot\" id=\"" + id + "\">") == std::string::npos, id + " is there");
+        for (const std::string& complaint : expected::wrong_findings(page, report)) {
+            check(false, complaint);
         }
-        for (const char* const name :
-             {"speed", "balance", "quality", "collapse", "cost_machine", "cost_models", "cost"}) {
+        for (const char* const name : {"speed", "balance", "quality", "collapse", "trained", "training", "cost_machine",
+                                       "cost_models", "cost"}) {
             check_table(page, name, report.at(name));
         }
         const std::string heading = dumped::plain(dumped::between(page, "<h1>", "</h1>"));

@@ -155,7 +155,7 @@ TEST_CASE("the table of costs shows three numbers of tokens at most, and nothing
         }
     }
     CHECK(headings == std::vector<std::string>{"1 token", "512 tokens", "32768 tokens"});
-    CHECK(table(made_up_report()).find("GFLOP") == std::string::npos);
+    CHECK(table(untrained_report()).find("GFLOP") == std::string::npos);
 }
 
 TEST_CASE("the lines of a table of costs fit into 120 columns with the longest names there are") {

@@ -96,8 +96,8 @@ TEST_CASE("the JSON has every figure of the report, to the bit, in a fixed order
         for (const auto& part : json.items()) {
             names.push_back(part.key());
         }
-        CHECK(names == std::vector<std::string>{"context", "speed", "balance", "quality", "collapse", "cost_machine",
-                                                "cost_models", "cost"});
+        CHECK(names == std::vector<std::string>{"context", "speed", "balance", "quality", "collapse", "trained",
+                                                "training", "cost_machine", "cost_models", "cost"});
         REQUIRE(json["speed"].size() == report.speed.size());
         for (std::size_t i = 0; i < report.speed.size(); ++i) {
             const SpeedRow& row = report.speed[i];
@@ -162,9 +162,10 @@ TEST_CASE("the JSON has the balance, the quality and the collapse of the report"
         for (std::size_t i = 0; i < report.collapse.size(); ++i) {
             const CollapseRow& row = report.collapse[i];
             const Json& read = json["collapse"][i];
-            CHECK(read.size() == 5);
+            CHECK(read.size() == 8);
             CHECK((read["run"] == row.run && read["step"] == row.step && read["variation"] == row.variation));
-            CHECK(read["max_violation"] == row.max_violation);
+            CHECK((read["max_violation"] == row.max_violation && read["loss"] == row.loss));
+            CHECK((read["effective"] == row.effective && read["router_norm"] == row.router_norm));
             CHECK(read["load"].get<std::vector<double>>() == row.load);
         }
     }
@@ -293,9 +294,13 @@ TEST_CASE("the table has the balance as means over the layers, the quality and t
         if (row["step"] == 0 || row["step"] == 79) {
             const auto lines = block(text, "collapse: " + row["run"].get<std::string>());
             const std::vector<std::string> shown = cells(lines, std::to_string(row["step"].get<int>()) + " ");
-            REQUIRE(shown.size() == 3);
-            check_shown(shown[0], row["max_violation"]);
-            check_shown(shown[1], row["variation"]);
+            REQUIRE(shown.size() == 6);
+            check_shown(shown[0], row["loss"]);
+            check_shown(shown[1], row["max_violation"]);
+            check_shown(shown[2], row["variation"]);
+            check_shown(shown[3], row["effective"]);
+            check_shown(shown[4], row["router_norm"]);
+            check_shown(shown[5], 100 * std::ranges::max(row["load"].get<std::vector<double>>()));
         }
     }
 }

@@ -10,6 +10,8 @@
 #include <tuple>
 #include <utility>
 
+#include "made_up_training.hpp"
+
 using namespace compare;
 
 namespace {
@@ -136,12 +138,14 @@ void add_balance(Report& report, const Strategy& strategy, const char* input, in
 }
 
 void add_collapse(Report& report) {
-    for (const bool balanced : {false, true}) {
+    for (const char* const run : {"without balancing", "with sign bias", "balanced but dead"}) {
         Dice dice(7);
+        const bool balanced = run != std::string("without balancing");
+        const bool dead = run == std::string("balanced but dead");
         for (std::size_t step = 0; step < 80; ++step) {
             const double pull = balanced ? std::exp(-static_cast<double>(step) / 14) : 1.0;
             CollapseRow row;
-            row.run = balanced ? "with sign bias" : "without balancing";
+            row.run = run;
             row.step = step;
             row.load = load_of(8, 0.1 + 0.15 * pull, dice);
             for (double& share : row.load) {
@@ -150,6 +154,9 @@ void add_collapse(Report& report) {
             row.load[3] += 0.6 * pull;
             row.max_violation = violation_of(row.load);
             row.variation = variation_of(row.load);
+            row.effective = std::exp(entropy_of(row.load) * std::log(8.0));
+            row.loss = 0.05 + (dead ? 0.4 : 0.85 * pull);
+            row.router_norm = dead ? 0 : 0.01 + 0.3 * pull * dice.roll();
             report.collapse.push_back(std::move(row));
         }
     }
@@ -257,6 +264,14 @@ Report made_up_report() {
         report.quality.push_back({strategy.name, strategy.nll, strategy.compute, strategy.dropped, strategy.causal});
     }
     add_collapse(report);
+    add_training(report);
+    return report;
+}
+
+Report untrained_report() {
+    Report report = made_up_report();
+    report.trained.clear();
+    report.training.clear();
     return report;
 }
 
@@ -292,6 +307,27 @@ Report awkward_report() {
         report.quality.push_back(
             {name, name == markup ? Limits::max() / 4 : 1.5, name == broken ? 0.0 : 0.25, 1, false});
     }
-    report.collapse.push_back({markup, 0, 0, 0, {}});
+    report.collapse.push_back({.run = markup, .load = {}});
+    for (const std::string& name : {script, markup, broken, std::string("__proto__")}) {
+        TrainedRow trained;
+        trained.strategy = name;
+        trained.causal = name != markup;
+        trained.seeds = 1;
+        trained.nll = name == broken ? Limits::quiet_NaN() : 1.5;
+        trained.nll_least = trained.nll_most = trained.nll;
+        trained.parameters = Limits::max() / 4;
+        trained.seconds = Limits::denorm_min();
+        report.trained.push_back(trained);
+        for (const std::size_t step : {0U, 7U}) {
+            TrainingRow row;
+            row.strategy = name;
+            row.step = step;
+            row.loss = name == script ? Limits::infinity() : 2;
+            row.nll = name == markup ? 1e300 : step == 0 ? Limits::quiet_NaN() : 2.5;
+            row.expert_norm = Limits::epsilon();
+            row.load = name == broken ? std::vector<double>{} : std::vector<double>{0, 1};
+            report.training.push_back(row);
+        }
+    }
     return report;
 }

@@ -65,6 +65,86 @@
         }
     }
 
+    /** The sentences stand on the first screen, the facts of the machine are folded away. */
+    function checkBeginning() {
+        const sentences = all("#findings li");
+        if (sentences.some((each) => !visible(each)) ||
+            document.getElementById("findings").getBoundingClientRect().bottom > window.innerHeight) {
+            problem("the findings are not on the first screen");
+        }
+        const facts = document.getElementById("facts");
+        const list = document.getElementById("context");
+        if (list.children.length === 0) {
+            if (facts.getClientRects().length > 0) {
+                problem("facts without any");
+            }
+            return;
+        }
+        // what is folded away takes no room
+        const height = () => facts.getBoundingClientRect().height;
+        const folded = height();
+        if (facts.open || folded > 60) {
+            problem("the facts are not folded away", folded);
+        }
+        facts.querySelector("summary").click();
+        if (!facts.open || height() < folded + 20 * list.children.length / 2 || !visible(list)) {
+            problem("the facts do not unfold");
+        }
+        checkPlots("facts unfolded");
+        facts.querySelector("summary").click();
+    }
+
+    function checkToggles() {
+        for (const box of all(".toggles").filter((each) => each.querySelector(".chip"))) {
+            const id = box.closest("section").id;
+            const chips = all(".chip", box).filter((chip) => !chip.hidden);
+            const pressed = () => chips.filter((chip) => chip.getAttribute("aria-pressed") === "true");
+            const lines = () => all(`#${id} .canvas .series`).length;
+            const agree = (state, wanted) => {
+                if (pressed().length !== wanted || lines() !== wanted ||
+                    !box.querySelector("summary").textContent.startsWith(`${wanted} of ${chips.length} `)) {
+                    problem(id, state, ":", pressed().length, "pressed,", lines(), "lines,",
+                            box.querySelector("summary").textContent, "for", wanted);
+                }
+            };
+            box.querySelector("details").open = true;
+            const few = pressed();
+            agree("few", few.length);
+            if (few.length < 3 || few.length > 6) {
+                problem(id, "shows", few.length, "lines at first");
+            }
+            for (const chip of chips) {
+                const box = chip.getBoundingClientRect();
+                if (chip.tagName !== "BUTTON" || box.height < 32 || box.width < 32 || chip.tabIndex !== 0) {
+                    problem(id, "a chip that a finger or a key does not reach:", chip.textContent);
+                }
+            }
+            const other = chips.find((chip) => !few.includes(chip));
+            other.focus();
+            other.click();
+            agree("one more", few.length + 1);
+            if (document.activeElement !== other) {
+                problem(id, "the focus leaves the chip");
+            }
+            other.click();
+            agree("one less", few.length);
+            box.querySelector(".all").click();
+            agree("all", chips.length);
+            checkPlots(`all of ${id}`);
+            chips.forEach((chip) => chip.click());
+            agree("none", 0);
+            if (document.querySelector(`#${id} .canvas`).textContent !== "No strategy is shown.") {
+                problem(id, "does not say that nothing is shown");
+            }
+            box.querySelector(".few").click();
+            agree("few again", few.length);
+            if (few.some((chip) => !pressed().includes(chip))) {
+                problem(id, "shows another few than at first");
+            }
+            checkPlots(`few of ${id}`);
+        }
+    }
+
     function checkSelects() {
         for (const select of all(".controls select")) {
             for (let i = select.options.length - 1; i >= 0; --i) {
@@ -120,8 +200,13 @@
     }
 
     try {
+        for (let i = 0; i < 500 && !document.documentElement.dataset.drawn; ++i) {
+            await new Promise((resolve) => setTimeout(resolve, 10));
+        }
         checkPlots("as opened");
+        checkBeginning();
         checkTips();
+        checkToggles();
         checkSelects();
         checkSorting();
         checkTheme();

@@ -8,14 +8,15 @@
 
 int main(int argc, char** argv) {
     if (argc != 4) {
-        std::cerr << "usage: write_page made_up|awkward|costs|empty PAGE JSON\n";
+        std::cerr << "usage: write_page made_up|untrained|awkward|costs|empty PAGE JSON\n";
         return 2;
     }
     const std::string name = argv[1];
-    const compare::Report report = name == "made_up"   ? made_up_report()
-                                   : name == "awkward" ? awkward_report()
-                                   : name == "costs"   ? costs_report()
-                                                       : compare::Report{};
+    const compare::Report report = name == "made_up"     ? made_up_report()
+                                   : name == "untrained" ? untrained_report()
+                                   : name == "awkward"   ? awkward_report()
+                                   : name == "costs"     ? costs_report()
+                                                         : compare::Report{};
     std::ofstream page(argv[2]);
     page << compare::to_html(report);
     std::ofstream json(argv[3]);

@@ -17,6 +17,7 @@ set(literals "")
 literal(page_style style.css)
 literal(page_body body.html)
 literal(page_start start.js)
-literal(page_script base.js axes.js labels.js marks.js quality.js series.js speed.js phases.js load.js collapse.js
-                    cost.js tables.js main.js)
+literal(page_script base.js axes.js labels.js marks.js toggles.js training.js final.js learning.js behaviour.js
+                    history.js quality.js series.js speed.js phases.js load.js collapse.js cost.js findings.js
+                    tables.js main.js)
 file(WRITE ${OUTPUT} "#include \"page.hpp\"\n\nnamespace compare {\n\n${literals}\n}  // namespace compare\n")

@@ -78,6 +78,41 @@ Section balance_section(const std::vector<BalanceRow>& rows) {
          column("confidence", &BalanceRow::confidence), column("load", &BalanceRow::load)});
 }
 
+Section collapse_section(const std::vector<CollapseRow>& rows) {
+    return section<CollapseRow>(
+        "collapse", rows,
+        {column("run", &CollapseRow::run), column("step", &CollapseRow::step), column("loss", &CollapseRow::loss),
+         column("max_violation", &CollapseRow::max_violation), column("variation", &CollapseRow::variation),
+         column("effective", &CollapseRow::effective), column("router_norm", &CollapseRow::router_norm),
+         column("load", &CollapseRow::load)});
+}
+
+Section trained_section(const std::vector<TrainedRow>& rows) {
+    return section<TrainedRow>(
+        "trained", rows,
+        {column("strategy", &TrainedRow::strategy), column("causal", &TrainedRow::causal),
+         column("seeds", &TrainedRow::seeds), column("nll", &TrainedRow::nll),
+         column("nll_least", &TrainedRow::nll_least), column("nll_most", &TrainedRow::nll_most),
+         column("train_nll", &TrainedRow::train_nll), column("parameters", &TrainedRow::parameters),
+         column("active_parameters", &TrainedRow::active_parameters), column("operations", &TrainedRow::operations),
+         column("seconds", &TrainedRow::seconds), column("max_violation", &TrainedRow::max_violation),
+         column("entropy", &TrainedRow::entropy), column("dead", &TrainedRow::dead),
+         column("dropped", &TrainedRow::dropped), column("experts_per_token", &TrainedRow::experts_per_token),
+         column("router_norm", &TrainedRow::router_norm), column("expert_norm", &TrainedRow::expert_norm)});
+}
+
+Section training_section(const std::vector<TrainingRow>& rows) {
+    return section<TrainingRow>(
+        "training", rows,
+        {column("strategy", &TrainingRow::strategy), column("seed", &TrainingRow::seed),
+         column("step", &TrainingRow::step), column("operations", &TrainingRow::operations),
+         column("seconds", &TrainingRow::seconds), column("loss", &TrainingRow::loss), column("nll", &TrainingRow::nll),
+         column("max_violation", &TrainingRow::max_violation), column("entropy", &TrainingRow::entropy),
+         column("dead", &TrainingRow::dead), column("dropped", &TrainingRow::dropped),
+         column("experts_per_token", &TrainingRow::experts_per_token), column("router_norm", &TrainingRow::router_norm),
+         column("expert_norm", &TrainingRow::expert_norm), column("load", &TrainingRow::load)});
+}
+
 Section cost_machine_section(const std::vector<CostMachine>& rows) {
     return section<CostMachine>(
         "cost_machine", rows,
@@ -133,10 +168,9 @@ std::vector<Section> sections(const Report& report) {
                                 {column("strategy", &QualityRow::strategy), column("nll", &QualityRow::nll),
                                  column("compute", &QualityRow::compute), column("dropped", &QualityRow::dropped),
                                  column("causal", &QualityRow::causal)}),
-            section<CollapseRow>("collapse", report.collapse,
-                                 {column("run", &CollapseRow::run), column("step", &CollapseRow::step),
-                                  column("max_violation", &CollapseRow::max_violation),
-                                  column("variation", &CollapseRow::variation), column("load", &CollapseRow::load)}),
+            collapse_section(report.collapse),
+            trained_section(report.trained),
+            training_section(report.training),
             cost_machine_section(report.cost_machine),
             cost_models_section(report.cost_models),
             cost_section(report.cost)};

@@ -18,7 +18,7 @@ struct Section {
     std::vector<std::vector<Cell>> rows;  ///< each as long as `columns`
 };
 
-/// context, speed, balance, quality, collapse, cost_machine, cost_models, cost.
+/// context, speed, balance, quality, collapse, trained, training, cost_machine, cost_models, cost.
 std::vector<Section> sections(const Report& report);
 
 }  // namespace compare

@@ -3,10 +3,10 @@
 #include <cstddef>
 #include <utility>
 
-#include "../../formatted.hpp"
 #include "cost_table.hpp"
 #include "output.hpp"
 #include "text.hpp"
+#include "trained_table.hpp"
 
 namespace compare {
 
@@ -17,14 +17,6 @@ constexpr std::string_view indent = "  ";
 std::string count(std::size_t value) { return std::to_string(value); }
 
 std::string milliseconds(double seconds) { return rounded(1e3 * seconds); }
-
-std::string percent(double share) {
-    const std::string text = rounded(100 * share);
-    return text == "-" ? text : text + "%";
-}
-
-/// Four decimals: what strategies differ in lies in the third.
-std::string nats(double value) { return std::abs(value) < 1e6 ? bench::formatted("%.4f", value) : rounded(value); }
 
 /// "0.98x", or "-" where there was nothing to compare with.
 std::string times(double factor) { return factor > 0 && std::isfinite(factor) ? rounded(factor) + "x" : "-"; }
@@ -174,17 +166,23 @@ std::string collapse_text(const std::vector<CollapseRow>& rows) {
                 steps.push_back(&row);
             }
         }
-        Grid grid({"step", "max viol", "variation", "largest share"});
+        Grid grid({"step", "loss", "max viol", "variation", "effective", "router gradient", "largest share"});
         const std::size_t lines = std::min(shown, steps.size());
         for (std::size_t i = 0; i < lines; ++i) {
             const CollapseRow& row = *steps[lines == 1 ? 0 : i * (steps.size() - 1) / (lines - 1)];
-            grid.add({count(row.step), rounded(row.max_violation), rounded(row.variation),
+            grid.add({count(row.step), rounded(row.loss), rounded(row.max_violation), rounded(row.variation),
+                      rounded(row.effective), rounded(row.router_norm),
                       row.load.empty() ? "-" : percent(*std::ranges::max_element(row.load))});
         }
         text += heading("collapse", run) + grid.text(indent);
         if (lines < steps.size()) {
             text += "  (" + count(lines) + " of " + count(steps.size()) + " steps)\n";
         }
+    }
+    if (!rows.empty()) {
+        text +=
+            "\n  loss: over that of predicting 0; effective: experts that are in use, exp of the entropy of the load\n"
+            "  router gradient: norm, of the loss alone\n";
     }
     return text;
 }
@@ -193,7 +191,8 @@ std::string collapse_text(const std::vector<CollapseRow>& rows) {
 
 std::string table(const Report& report) {
     return context_text(report) + speed_text(report.speed) + balance_text(report.balance) +
-           quality_text(report.quality) + collapse_text(report.collapse) + cost_text(report);
+           quality_text(report.quality) + collapse_text(report.collapse) + trained_text(report.trained) +
+           cost_text(report);
 }
 
 }  // namespace compare

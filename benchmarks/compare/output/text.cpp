@@ -98,6 +98,13 @@ std::string tally(double value) {
     return whole ? bench::formatted("%.0f", value == 0 ? 0.0 : value) : rounded(value);
 }
 
+std::string percent(double share) {
+    const std::string text = rounded(100 * share);
+    return text == "-" ? text : text + "%";
+}
+
+std::string nats(double value) { return std::abs(value) < 1e6 ? bench::formatted("%.4f", value) : rounded(value); }
+
 std::string Grid::text(std::string_view indent) const {
     std::vector<std::size_t> widths(lines_.front().size());
     for (const auto& line : lines_) {

@@ -26,6 +26,12 @@ std::string rounded(double value);
 /// The same, but whole numbers below a million as such: 8, not 8.00.
 std::string tally(double value);
 
+/// A share of 1: "12.5%", or "-" where it is not finite.
+std::string percent(double share);
+
+/// Four decimals: what strategies differ in lies in the third.
+std::string nats(double value);
+
 /// Lines of cells: the first column to the left, all others to the right, two spaces between them.
 class Grid {
 public:

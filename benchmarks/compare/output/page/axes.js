@@ -44,6 +44,26 @@ function padded(values, part, scaleIsLog = false) {
     return [low - pad, high + pad];
 }
 
+/** A logarithmic axis for values that may be 0: four powers of ten below the highest at most. */
+function positiveRange(values) {
+    const high = Math.max(...values);
+    const above = values.filter((value) => value > high * 1e-4);
+    const [from, to] = padded(above, 0.06, true);
+    return { from, to, clamped: (value) => Math.max(value, from) };
+}
+
+/** The y axis of a measure: {low, high, scale, clamped, ticks}; logarithmic where it says so and can be. */
+function measureAxis(measure, values) {
+    const most = Math.max(...values);
+    if (measure.log && most > 0) {
+        const { from, to, clamped } = positiveRange(values);
+        return { low: from, high: to, scale: logScale, clamped, ticks: logTicks(from, to) };
+    }
+    const high = most * 1.06 || 1;
+    const low = Math.min(0, ...values);
+    return { low, high, scale: linearScale, clamped: (value) => value, ticks: linearTicks(low, high) };
+}
+
 /** The text of a tick: no more digits than it needs. */
 function tickText(value) {
     const size = Math.abs(value);

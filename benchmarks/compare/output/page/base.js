@@ -52,7 +52,8 @@ const tokenCount = (tokens) => `${count(tokens)} ${tokens === 1 ? "token" : "tok
 
 // ---- strategies look alike in all plots ----------------------------------------------------------------------------
 
-const strategies = unique([...report.speed, ...report.balance, ...report.quality].map((row) => row.strategy));
+const strategies = unique([...report.speed, ...report.balance, ...report.quality, ...report.trained,
+                           ...report.training].map((row) => row.strategy));
 const hues = 7;
 
 /** Colour, dashes and shape of the point: three ways to tell lines apart, since colours alone do not reach. */

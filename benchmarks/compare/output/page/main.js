@@ -1,17 +1,38 @@
 // ---- the page ------------------------------------------------------------------------------------------------------
 
-const plots = costs ? { cost: drawCost, batch: drawBatch }
-    : { quality: drawQuality, speed: drawSpeed, phases: drawPhases, load: drawLoad, collapse: drawCollapse };
+/** What draws the sections, by their ids; those of training are there only where something was trained. */
+function drawnHere() {
+    if (costs) {
+        return { cost: drawCost, batch: drawBatch };
+    }
+    const trained = {
+        ...(learnt.length ? { final: drawFinal } : {}),
+        ...(report.training.length ? { learning: drawLearning, behaviour: drawBehaviour } : {}),
+        ...(loaded.length ? { history: drawHistory } : {}),
+    };
+    const others = [["quality", drawQuality, report.quality], ["speed", drawSpeed, report.speed],
+                    ["phases", drawPhases, report.speed], ["load", drawLoad, report.balance],
+                    ["collapse", drawCollapse, report.collapse]];
+    const none = Object.keys(trained).length === 0;
+    // a page of training says nothing of what it did not measure; any other one has all of these
+    return { ...trained, ...Object.fromEntries(others.filter((each) => none || each[2].length > 0)) };
+}
+
+const plots = drawnHere();
 for (const section of document.querySelectorAll("section.plot")) {
     if (!(section.id in plots)) {
         section.remove();  // of the other kind of page
     }
 }
 
+/** All that could be drawn may have been switched off. */
+const emptyText = (id) => (document.querySelector(`#${id} .chip:not([hidden])`) ? "No strategy is shown."
+                                                                               : "Nothing was measured for this plot.");
+
 function draw(id) {
     const box = document.querySelector(`#${id} .canvas`);
     if (!plots[id](box)) {
-        box.replaceChildren(html("p", { class: "empty" }, "Nothing was measured for this plot."));
+        box.replaceChildren(html("p", { class: "empty" }, emptyText(id)));
     }
 }
 
@@ -46,6 +67,8 @@ function showSummary() {
     document.getElementById("summary").textContent = parts.join(" \u00b7 ");
     document.getElementById("context").append(
         ...report.context.flatMap(({ name, value }) => [html("dt", {}, name), html("dd", {}, value)]));
+    document.getElementById("facts").hidden = report.context.length === 0;
+    document.getElementById("findings").append(...findings().map((sentence) => html("li", {}, sentence)));
 }
 
 function followTheme() {
@@ -62,7 +85,6 @@ function followTheme() {
 
 showSummary();
 followTheme();
-drawTables(document.getElementById("tables"));
 showPlots();
 
 let drawnWidth = window.innerWidth;
@@ -75,4 +97,8 @@ window.addEventListener("resize", () => {
     }
 });
 window.addEventListener("hashchange", showPlots);
-document.documentElement.dataset.drawn = "true";
+// thousands of rows take longer than all plots, which are shown first
+setTimeout(() => {
+    drawTables(document.getElementById("tables"));
+    document.documentElement.dataset.drawn = "true";
+});

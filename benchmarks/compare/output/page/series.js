@@ -1,8 +1,9 @@
 // ---- lines with their names at the right end -----------------------------------------------------------------------
 
 /**
- * Draws series {name, look, points: [{x, y, title, lines, hollow, quiet}]} and their names into the margin on the
- * right, each joined to the end of its line. Returns the marks.
+ * Draws series {name, look, points: [{x, y, title, lines, hollow, quiet}], enters} and their names into the margin on the
+ * right, each joined to the end of its line. A line that comes into the plot from above begins at `enters` {x, y}.
+ * Returns the marks.
  */
 function drawSeries(area, series) {
     const marks = [];
@@ -11,7 +12,8 @@ function drawSeries(area, series) {
     series.forEach((each, i) => {
         const { colour, dashes, shape } = each.look;
         const group = svg("g", { class: "series" });
-        const path = `M${each.points.map((point) => `${point.x} ${point.y}`).join("L")}`;
+        const all = each.enters ? [each.enters, ...each.points] : each.points;
+        const path = `M${all.map((point) => `${point.x} ${point.y}`).join("L")}`;
         group.append(svg("path", { class: "line", d: path, stroke: colour, "stroke-dasharray": dashes }));
         area.root.append(group);
         for (const point of each.points) {
@@ -26,7 +28,8 @@ function drawSeries(area, series) {
         const turn = area.right + 8;
         const joint = `M${from.x + 5} ${from.y}L${turn} ${from.y}L${turn + 10} ${to}`;
         group.append(svg("path", { class: "leader", d: joint }));
-        group.append(svg("path", { d: shapePath(shape, turn + 16, to, 3.5), fill: colour }));
+        const fill = each.points.every((point) => point.hollow) ? "var(--surface)" : colour;
+        group.append(svg("path", { d: shapePath(shape, turn + 16, to, 3.5), fill, stroke: colour, "stroke-width": 1.5 }));
         const name = svg("text", { class: "name", x: turn + 24, y: to + 4 });
         group.append(name);
         fitted(name, each.name, area.width - turn - 24);

@@ -12,6 +12,7 @@ const measures = [
 const speedRedraw = { changed: () => draw("speed") };
 const speedShape = choice("speed", "Shape", speedShapes, speedRedraw);
 const speedMeasure = choice("speed", "Show", measures, { ...speedRedraw, text: (measure) => measure.name });
+const speedShown = toggles("speed", unique(report.speed.map((row) => row.strategy)));
 
 function speedLines(row) {
     return [
@@ -28,16 +29,19 @@ function speedLines(row) {
 
 function drawSpeed(box) {
     const measure = speedMeasure();
-    const rows = report.speed.filter((row) => row.shape === speedShape() && row[measure.key] > 0 && row.tokens > 0);
-    if (rows.length === 0) {
+    const all = report.speed.filter((row) => row.shape === speedShape() && row[measure.key] > 0 && row.tokens > 0);
+    const last = (name) => all.filter((row) => row.strategy === name).reduce((a, b) => (b.tokens > a.tokens ? b : a));
+    const ends = unique(all.map((row) => row.strategy)).map(last)
+        .sort((a, b) => b.tokens - a.tokens || b[measure.key] - a[measure.key]);
+    const { names, looks } = speedShown(ends.map((row) => row.strategy));
+    if (names.length === 0) {
         return false;
     }
-    const names = unique(rows.map((row) => row.strategy));
+    const rows = all.filter((row) => names.includes(row.strategy));
     const tokens = unique(rows.map((row) => row.tokens)).sort((a, b) => a - b);
-    const fastest = rows.filter((row) => row.tokens === tokens[tokens.length - 1])
-        .reduce((a, b) => (b[measure.key] > a[measure.key] ? b : a));
-    const label = `Speed of ${names.length} strategies at ${speedShape()}, in ${measure.name}, ` +
-        `for ${tokens.join(", ")} tokens. At the most tokens ${fastest.strategy} is the fastest with ${figure(fastest[measure.key])}.`;
+    const label = `Speed of ${names.length} of ${ends.length} strategies at ${speedShape()}, in ${measure.name}, for ` +
+        `${tokens.join(", ")} tokens. At the most tokens ${ends[0].strategy} is the fastest with ` +
+        `${figure(ends[0][measure.key])}.`;
     const right = nameMargin(box, names);
     const height = Math.max(360, names.length * 14 + 110);
     const [low, high] = padded(rows.map((row) => row[measure.key]), 0.06, true);
@@ -52,7 +56,7 @@ function drawSpeed(box) {
     yAxis(area, y, ticks, measure.name, measure.format);
     const series = names.map((name) => ({
         name,
-        look: look(strategies.indexOf(name)),
+        look: looks.get(name),
         points: rows.filter((row) => row.strategy === name).sort((a, b) => a.tokens - b.tokens).map((row) => ({
             x: x(row.tokens), y: y(row[measure.key]), hollow: row.noisy,
             title: `${name}, ${tokenCount(row.tokens)}`, lines: speedLines(row),

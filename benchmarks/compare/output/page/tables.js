@@ -63,17 +63,37 @@ const headings = {
     total_flops_per_token: ["dense, total", "GFLOP a token", scaled(1e-9)],
     total_tokens_per_second: ["dense, total", "tokens/s", figure],
     fits: ["fits", "into memory", (value) => (value ? "yes" : "no")],
+    effective: ["effective", "experts", figure],
+    router_norm: ["router gradient", "norm", figure],
+    expert_norm: ["expert gradient", "norm", figure],
+    seeds: ["seeds", "", count],
+    seed: ["seed", "", count],
+    nll_least: ["least", "of the seeds", nats],
+    nll_most: ["most", "of the seeds", nats],
+    train_nll: ["training NLL", "nats a byte", nats],
+    parameters: ["parameters", "thousands", scaled(1e-3)],
+    operations: ["operations", "10\u2079", scaled(1e-9)],
+    seconds: ["time", "s", figure],
+    "trained.active_parameters": ["active", "thousands", scaled(1e-3)],
+    "trained.entropy": ["router entropy", "1 even", figure],
+    "training.entropy": ["router entropy", "1 even", figure],
+    "training.loss": ["training NLL", "nats a byte", nats],
+    "collapse.loss": ["loss", "predicting 0: 1", figure],
 };
+/** A member may mean something else in one section. */
+const headingOf = (name, key) => headings[`${name}.${key}`] ?? headings[key] ?? [key, ""];
 
 const tableTitles = costs ? {
     cost_machine: "Limits of this machine",
     cost_models: "Models",
     cost: "Costs",
 } : {
+    ...(report.trained.length ? { trained: "Trained" } : {}),
     speed: "Speed",
     balance: "Balance",
     quality: "Quality",
     collapse: "Collapse",
+    ...(report.training.length ? { training: "Training" } : {}),
 };
 
 /** Bars for the shares of the experts. */
@@ -88,7 +108,7 @@ function loadBars(load) {
     return root;
 }
 
-function cellOf(key, value, tag) {
+function cellOf(name, key, value, tag) {
     const cell = html(tag, tag === "th" ? { scope: "row" } : {});
     // the exact value, for those who point at the cell, and for sorting
     cell.dataset.value = Array.isArray(value) ? value.join(" ") : String(value);
@@ -100,7 +120,7 @@ function cellOf(key, value, tag) {
         cell.className = "text";
         cell.textContent = value;
     } else {
-        cell.textContent = (headings[key]?.[2] ?? (typeof value === "boolean" ? String : figure))(value);
+        cell.textContent = (headingOf(name, key)[2] ?? (typeof value === "boolean" ? String : figure))(value);
         if (key === "noisy" && value) {
             cell.className = "mark noisy";
         }
@@ -116,7 +136,8 @@ function sortBy(table, column, heading) {
         const difference = Number(value(a)) - Number(value(b));
         return Number.isNaN(difference) ? value(a).localeCompare(value(b), "en", { numeric: true }) : difference;
     };
-    body.append(...[...body.rows].sort((a, b) => (rising ? order(a, b) : order(b, a))));
+    const missing = (row) => value(row) === "null";  // below all others, either way
+    body.append(...[...body.rows].sort((a, b) => missing(a) - missing(b) || (rising ? order(a, b) : order(b, a))));
     for (const each of table.tHead.rows[0].cells) {
         each.removeAttribute("aria-sort");
     }
@@ -128,7 +149,7 @@ function tableOf(name, rows) {
     const head = html("tr");
     const table = html("table", { id: `rows-${name}` }, html("thead", {}, head));
     columns.forEach((key, i) => {
-        const [title, unit] = headings[key] ?? [key, ""];
+        const [title, unit] = headingOf(name, key);
         const button = html("button", { type: "button" }, title, ...(unit ? [html("small", {}, unit)] : []));
         const words = typeof rows[0][key] === "string" || Array.isArray(rows[0][key]);
         const heading = html("th", { scope: "col", class: words ? "text" : "number", "data-key": key }, button);
@@ -137,7 +158,7 @@ function tableOf(name, rows) {
     });
     const body = html("tbody");
     for (const row of rows) {
-        body.append(html("tr", {}, ...columns.map((key, i) => cellOf(key, row[key], i === 0 ? "th" : "td"))));
+        body.append(html("tr", {}, ...columns.map((key, i) => cellOf(name, key, row[key], i === 0 ? "th" : "td"))));
     }
     table.append(body);
     return table;
