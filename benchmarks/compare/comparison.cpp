@@ -67,8 +67,10 @@ struct RoutingPart {
 };
 
 Trainings trainings(const Options& options) {
-    Trainings trainings{options.trained, std::vector<std::uint64_t>(options.seeds), training_plan(options.quick),
-                        options.runs};
+    Trainings trainings{.strategies = options.trained,
+                        .seeds = std::vector<std::uint64_t>(options.seeds),
+                        .plan = training_plan(options.quick),
+                        .directory = options.runs};
     std::iota(trainings.seeds.begin(), trainings.seeds.end(), options.seed);
     if (options.steps > 0) {
         trainings.plan.run.settings.schedule.n_steps = options.steps;

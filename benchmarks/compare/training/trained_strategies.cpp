@@ -93,8 +93,7 @@ Made sinkhorn(Run& run) {
     run.settings.aux = 0;
     const int k = k_of(run);
     return gated(run, [k](const GateState& state) {
-        return state.learning ? moe::AnyGate(moe::Sinkhorn{.top_k = k})
-                              : moe::AnyGate(moe::TokenChoice<moe::Sigmoid>{.top_k = k});
+        return state.learning ? moe::AnyGate(moe::Sinkhorn{.top_k = k}) : moe::AnyGate(moe::TokenChoice<>{.top_k = k});
     });
 }
 

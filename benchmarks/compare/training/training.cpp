@@ -17,7 +17,7 @@ constexpr double seconds_per_byte = 25e-6;  // of a training on one thread, with
 TrainingPart::TrainingPart(const Trainings& trainings, const bench::Threads& threads)
     : trainings_(trainings),
       threads_(threads),
-      text_(MOE_TEXT_FILE, trainings.plan.run.settings.length),
+      text_(trainings.text_file, trainings.plan.run.settings.length),
       finished_(trainings.directory) {
     trainings_.plan.text = &text_;
     for (const TrainedStrategy* strategy : trainings_.strategies) {

@@ -15,10 +15,11 @@ namespace compare {
 
 /// What is trained.
 struct Trainings {
-    std::vector<const TrainedStrategy*> strategies;
-    std::vector<std::uint64_t> seeds;
-    TrainingPlan plan;
-    std::string directory;  ///< of FinishedTrainings; or empty
+    std::vector<const TrainedStrategy*> strategies{};
+    std::vector<std::uint64_t> seeds{};
+    TrainingPlan plan;        ///< without its text
+    std::string directory{};  ///< of FinishedTrainings; or empty
+    std::string text_file = MOE_TEXT_FILE;
 };
 
 /// Trains a model with each strategy from each seed, as many at once as there are threads, one thread each. Figures but
