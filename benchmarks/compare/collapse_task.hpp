@@ -18,7 +18,7 @@ public:
     static constexpr std::size_t n_tokens = 256;  ///< of a step: as many of each pair of cluster and style
 
     struct Batch {
-        std::vector<float> x;       ///< (n_tokens, d_model): (2 c + 2 s + z) / 3, of mean square 1
+        std::vector<float> x;       ///< (n_tokens, d_model): (2 c + 2 s + z) / 3, its variance 1
         std::vector<float> target;  ///< (n_tokens, d_model): A z
     };
 

@@ -12,8 +12,8 @@ namespace compare {
 namespace {
 
 constexpr std::size_t d_model = ClusterTask::d_model;
-constexpr std::size_t d_ff = 24;  // as many as one map needs
-constexpr float favour = 2;       // of expert 0, a logit
+constexpr std::size_t d_ff = d_model;  // as many as one map needs
+constexpr float favour = 2;            // of expert 0, a logit
 constexpr moe::AdamW adam{.rate = 0.02, .beta2 = 0.99, .decay = 0};
 
 /// Of router and bias, times that of the experts: faster, it leaves expert 0 by itself before that has learnt anything.

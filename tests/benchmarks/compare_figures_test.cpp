@@ -11,6 +11,7 @@
 #include "support/catch.hpp"
 
 #include "../../benchmarks/compare/collapse.hpp"
+#include "../../benchmarks/compare/collapse_task.hpp"
 #include "../../benchmarks/compare/load_shares.hpp"
 #include "../../benchmarks/compare/logits.hpp"
 
@@ -82,8 +83,32 @@ TEST_CASE("Random logits have the favourites of their distribution, and rows of 
     REQUIRE(std::ranges::all_of(many, [](float logit) { return std::isfinite(logit); }));
 }
 
-TEST_CASE(
-    "Trainings of a router with a favourite: rows in order, from the same beginning, the same for the same seed") {
+TEST_CASE("The error of a prediction over that of 0, and its gradient") {
+    const std::vector<float> target{3, 0, -4};
+    std::vector<float> gradient(3);
+    REQUIRE(relative_error(std::vector<float>(3), target, gradient) == 1.0);
+    REQUIRE(relative_error(target, target, gradient) == 0.0);
+    REQUIRE(gradient == std::vector<float>(3));
+    REQUIRE(relative_error(std::vector<float>{3, 5, -4}, target, gradient) == 1.0);
+    REQUIRE(gradient == std::vector<float>{0, 0.4F, 0});  // 2 * 5 / 25
+}
+
+TEST_CASE("Tokens of clusters are those of their step and seed, and their targets have the variance 1") {
+    const ClusterTask task(5);
+    const ClusterTask::Batch batch = task.batch(7);
+    REQUIRE(batch.x == ClusterTask(5).batch(7).x);
+    REQUIRE(batch.target == ClusterTask(5).batch(7).target);
+    REQUIRE(batch.x != task.batch(8).x);
+    REQUIRE(batch.x != ClusterTask(6).batch(7).x);
+    double squares = 0;
+    for (const float value : batch.target) {
+        squares += static_cast<double>(value) * static_cast<double>(value);
+    }
+    // five standard deviations: of the maps' 4608 values sqrt(2 / 4608), of 256 tokens' mean squares sqrt(4 / 24 / 256)
+    REQUIRE(std::abs(squares / static_cast<double>(batch.target.size()) - 1) < 0.17);
+}
+
+TEST_CASE("Trainings with a favourite have rows in order, one beginning, and the same figures for a seed") {
     constexpr std::size_t steps = 3;
     const std::vector<CollapseRow> rows = collapse(1, steps);
     const std::vector<std::string> runs{"without balancing", "z-loss",        "balance loss",      "sign bias",
@@ -104,7 +129,7 @@ TEST_CASE(
     REQUIRE(collapse(2, 1)[1].loss != rows[1].loss);
 }
 
-TEST_CASE("A router with a favourite collapses; each remedy spreads the tokens and halves what is left to learn") {
+TEST_CASE("A router with a favourite collapses; each remedy spreads the tokens and learns what one expert cannot") {
     constexpr std::size_t steps = 600;
     for (const std::uint64_t seed : {1U, 2U, 3U}) {
         std::map<std::string, End> ends;
@@ -125,13 +150,13 @@ TEST_CASE("A router with a favourite collapses; each remedy spreads the tokens a
             REQUIRE(ends[run].loss > 0.9 * one_expert);
         }
         const End dead = ends["balanced but dead"];
-        REQUIRE(dead.max_violation < 0.6);
+        REQUIRE(dead.max_violation < 0.8);
         REQUIRE(dead.effective > 7);
         REQUIRE(dead.router_norm < 1e-9);
         for (const char* run : {"balance loss", "sign bias", "noisy top-2", "expert choice"}) {
             INFO(run);
             REQUIRE(ends[run].rows == End::n_rows);
-            REQUIRE(ends[run].max_violation < 0.6);
+            REQUIRE(ends[run].max_violation < 0.8);
             REQUIRE(ends[run].effective > 7);
             REQUIRE(ends[run].loss < 0.75 * one_expert);
             REQUIRE(ends[run].loss < dead.loss);
