@@ -16,15 +16,12 @@ constexpr std::size_t d_ff = d_model;  // as many as one map needs
 constexpr float favour = 2;            // of expert 0, a logit
 constexpr moe::AdamW adam{.rate = 0.02, .beta2 = 0.99, .decay = 0};
 
-/// Of router and bias, times that of the experts: faster, it leaves expert 0 by itself before that has learnt anything.
-constexpr double router_rate = 0.3;
-
 std::vector<moe::ParameterInfo> describe(const Remedy& remedy) {
     const std::size_t n = remedy.n_experts;
     const std::size_t n_logits = n * remedy.logits_per_expert;
     const double scale = 1 / std::sqrt(static_cast<double>(d_model));
-    return {{.name = "router", .rows = n_logits, .cols = d_model, .scale = 0.1 * scale, .rate = router_rate},
-            {.name = "router_bias", .cols = n_logits, .rate = router_rate},
+    return {{.name = "router", .rows = n_logits, .cols = d_model, .scale = 0.1 * scale},
+            {.name = "router_bias", .cols = n_logits},
             {.name = "gate", .n_matrices = n, .rows = d_ff, .cols = d_model, .scale = scale},
             {.name = "up", .n_matrices = n, .rows = d_ff, .cols = d_model, .scale = scale},
             {.name = "down", .n_matrices = n, .rows = d_model, .cols = d_ff, .scale = scale}};

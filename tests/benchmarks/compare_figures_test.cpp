@@ -156,11 +156,11 @@ TEST_CASE("A router with a favourite collapses; each remedy spreads the tokens a
         for (const char* run : {"balance loss", "sign bias", "noisy top-2", "expert choice"}) {
             INFO(run);
             REQUIRE(ends[run].rows == End::n_rows);
-            REQUIRE(ends[run].max_violation < 0.8);
+            REQUIRE(ends[run].max_violation < 0.6);
             REQUIRE(ends[run].effective > 7);
-            REQUIRE(ends[run].loss < 0.75 * one_expert);
-            REQUIRE(ends[run].loss < dead.loss);
-            REQUIRE(ends[run].router_norm > 1e-3);
+            REQUIRE(ends[run].loss < 0.65 * one_expert);
+            REQUIRE(dead.loss > 1.3 * ends[run].loss);
+            REQUIRE(ends[run].router_norm > 1e-5);
         }
     }
 }
