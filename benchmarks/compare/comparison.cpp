@@ -22,7 +22,8 @@ namespace compare {
 
 namespace {
 
-constexpr std::size_t collapse_steps = 60;
+constexpr std::size_t collapse_steps = 600;
+constexpr double collapse_seconds = 2;
 
 /// The figures that depend on the seed alone, not on the machine.
 struct RoutingPart {
@@ -44,13 +45,14 @@ struct RoutingPart {
     }
 
     [[nodiscard]] double work(const Options& options) const {
-        return balance_work(inputs, options.strategies.size()) +
+        return collapse_seconds + balance_work(inputs, options.strategies.size()) +
                quality_work({text, {}, 0}, options.strategies.size(), threads);
     }
 
     void measure(const Options& options, Progress& progress, Report& report) {
         progress.begin("collapse");
         report.collapse = collapse(options.seed, collapse_steps);
+        progress.advance(collapse_seconds);
         progress.begin("biases and thresholds that balance");
         for (const RoutedInput& input : inputs) {
             calibrations.push_back(calibrate(input));

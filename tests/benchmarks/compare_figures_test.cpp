@@ -2,13 +2,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <map>
 #include <numeric>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "support/catch.hpp"
 
 #include "../../benchmarks/compare/collapse.hpp"
+#include "../../benchmarks/compare/collapse_task.hpp"
 #include "../../benchmarks/compare/load_shares.hpp"
 #include "../../benchmarks/compare/logits.hpp"
 
@@ -27,6 +30,25 @@ std::vector<double> favourites(const std::vector<float>& logits, std::size_t n_e
     }
     return counts;
 }
+
+/// Means over the last rows of a run.
+struct End {
+    static constexpr std::size_t n_rows = 6;
+
+    std::size_t rows = 0;
+    double loss = 0;
+    double max_violation = 0;
+    double effective = 0;
+    double router_norm = 0;
+
+    void add(const CollapseRow& row) {
+        ++rows;
+        loss += row.loss / n_rows;
+        max_violation += row.max_violation / n_rows;
+        effective += row.effective / n_rows;
+        router_norm += row.router_norm / n_rows;
+    }
+};
 
 }  // namespace
 
@@ -61,23 +83,86 @@ TEST_CASE("Random logits have the favourites of their distribution, and rows of 
     REQUIRE(std::ranges::all_of(many, [](float logit) { return std::isfinite(logit); }));
 }
 
-TEST_CASE("A router that strengthens what it uses collapses, and does not where the sign rule balances it") {
-    constexpr std::size_t steps = 60;
-    for (const std::uint64_t seed : {1U, 2U, 3U}) {
-        const std::vector<CollapseRow> rows = collapse(seed, steps);
-        REQUIRE(rows.size() == 2 * steps);
-        for (std::size_t i = 0; i < rows.size(); ++i) {
-            REQUIRE(rows[i].run == (i < steps ? "without balancing" : "sign bias"));
-            REQUIRE(rows[i].step == i % steps);
-            REQUIRE(std::abs(std::accumulate(rows[i].load.begin(), rows[i].load.end(), 0.0) - 1) < 1e-12);
-        }
-        REQUIRE(rows[0].load == rows[steps].load);  // the same beginning
-        REQUIRE(rows[0].max_violation > 0.5);
-        REQUIRE(rows[steps - 1].max_violation > 6.5);  // 7: all tokens take the same two of 16
-        REQUIRE(rows[2 * steps - 1].max_violation < 0.6);
-        REQUIRE(collapse(seed, 3)[2].load == rows[2].load);
+TEST_CASE("The error of a prediction over that of 0, and its gradient") {
+    const std::vector<float> target{3, 0, -4};
+    std::vector<float> gradient(3);
+    REQUIRE(relative_error(std::vector<float>(3), target, gradient) == 1.0);
+    REQUIRE(relative_error(target, target, gradient) == 0.0);
+    REQUIRE(gradient == std::vector<float>(3));
+    REQUIRE(relative_error(std::vector<float>{3, 5, -4}, target, gradient) == 1.0);
+    REQUIRE(gradient == std::vector<float>{0, 0.4F, 0});  // 2 * 5 / 25
+}
+
+TEST_CASE("Tokens of clusters are those of their step and seed, and their targets have the variance 1") {
+    const ClusterTask task(5);
+    const ClusterTask::Batch batch = task.batch(7);
+    REQUIRE(batch.x == ClusterTask(5).batch(7).x);
+    REQUIRE(batch.target == ClusterTask(5).batch(7).target);
+    REQUIRE(batch.x != task.batch(8).x);
+    REQUIRE(batch.x != ClusterTask(6).batch(7).x);
+    double squares = 0;
+    for (const float value : batch.target) {
+        squares += static_cast<double>(value) * static_cast<double>(value);
     }
-    REQUIRE(collapse(1, 5)[4].load != collapse(2, 5)[4].load);
+    // five standard deviations: of the maps' 4608 values sqrt(2 / 4608), of 256 tokens' mean squares sqrt(4 / 24 / 256)
+    REQUIRE(std::abs(squares / static_cast<double>(batch.target.size()) - 1) < 0.17);
+}
+
+TEST_CASE("Trainings with a favourite have rows in order, one beginning, and the same figures for a seed") {
+    constexpr std::size_t steps = 3;
+    const std::vector<CollapseRow> rows = collapse(1, steps);
+    const std::vector<std::string> runs{"without balancing", "z-loss",        "balance loss",      "sign bias",
+                                        "noisy top-2",       "expert choice", "balanced but dead", "dense"};
+    REQUIRE(rows.size() == (steps + 1) * runs.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+        const CollapseRow& row = rows[i];
+        REQUIRE(row.run == runs[i / (steps + 1)]);
+        REQUIRE(row.step == i % (steps + 1));
+        REQUIRE(row.load.size() == (row.run == "dense" ? 1 : 8));
+        REQUIRE(std::abs(std::accumulate(row.load.begin(), row.load.end(), 0.0) - 1) < 1e-12);
+        const bool same_beginning = i % (steps + 1) == 0 && i / (steps + 1) < 4;
+        REQUIRE((!same_beginning || (row.loss == rows[0].loss && row.router_norm == rows[0].router_norm)));
+    }
+    REQUIRE(collapse(1, 100).size() == 51 * runs.size());  // every other step
+    REQUIRE(collapse(1, 61).size() == 32 * runs.size());   // and the last
+    REQUIRE(collapse(1, 1)[1].loss == rows[1].loss);
+    REQUIRE(collapse(2, 1)[1].loss != rows[1].loss);
+}
+
+TEST_CASE("A router with a favourite collapses; each remedy spreads the tokens and learns what one expert cannot") {
+    constexpr std::size_t steps = 600;
+    for (const std::uint64_t seed : {1U, 2U, 3U}) {
+        std::map<std::string, End> ends;
+        for (const CollapseRow& row : collapse(seed, steps)) {
+            if (row.step > steps - 10 * End::n_rows) {
+                ends[row.run].add(row);
+            }
+        }
+        INFO("seed " << seed);
+        const double one_expert = ends["dense"].loss;
+        REQUIRE(one_expert < 0.875);  // 1 - 1/8: the mean of the maps, the best that is linear and the same for all
+        REQUIRE(one_expert > 0.6);
+        for (const char* run : {"without balancing", "z-loss"}) {
+            INFO(run);
+            REQUIRE(ends[run].rows == End::n_rows);
+            REQUIRE(ends[run].max_violation > 6.8);  // 7: all tokens take the same of 8
+            REQUIRE(ends[run].effective < 1.2);
+            REQUIRE(ends[run].loss > 0.9 * one_expert);
+        }
+        const End dead = ends["balanced but dead"];
+        REQUIRE(dead.max_violation < 0.8);
+        REQUIRE(dead.effective > 7);
+        REQUIRE(dead.router_norm < 1e-9);
+        for (const char* run : {"balance loss", "sign bias", "noisy top-2", "expert choice"}) {
+            INFO(run);
+            REQUIRE(ends[run].rows == End::n_rows);
+            REQUIRE(ends[run].max_violation < 0.6);
+            REQUIRE(ends[run].effective > 7);
+            REQUIRE(ends[run].loss < 0.65 * one_expert);
+            REQUIRE(dead.loss > 1.3 * ends[run].loss);
+            REQUIRE(ends[run].router_norm > 1e-5);
+        }
+    }
 }
 
 }  // namespace moe_test::compare_figures_test
