@@ -12,6 +12,7 @@
 #include "cost.hpp"
 #include "options.hpp"
 #include "output/output.hpp"
+#include "training/finished_trainings.hpp"
 
 namespace {
 
@@ -31,6 +32,9 @@ void check_writable(const compare::Options& options) {
             const std::ofstream opened(file.path, std::ios::app);
             moe::ensure(opened.good(), moe::ErrorCode::file, "cannot write ", file.path);
         }
+    }
+    if (options.train) {
+        const compare::FinishedTrainings runs(options.runs);
     }
 }
 

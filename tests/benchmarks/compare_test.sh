@@ -35,6 +35,16 @@ test_bad_options() {
     done
     bad_option '--cost compares no strategies and has no options of Google Benchmark' --cost --benchmark_out=x
     bad_option '--tokens is ' --cost --tokens 0
+    bad_option '--cost compares no strategies and has no --train' --cost --train
+    for bad in 0 -1 101 two; do bad_option "--seeds is '$bad'" --train --seeds "$bad"; done
+    for bad in 0 -1 1000001 two; do bad_option "--steps is '$bad'" --train --steps "$bad"; done
+    bad_option '--seeds is of trainings: give --train' --seeds 2
+    bad_option '--steps is of trainings: give --train' --steps=2
+    bad_option "--strategies is 'top-2-bias', it must be one of top-1" --strategies top-2-bias
+    bad_option "--strategies is 'best', it must be one of top-1" --train --strategies top-2-bias,best
+    bad_option '--runs needs the name of a folder' --train --runs=
+    touch "$scratch/file"
+    bad_option "cannot create $scratch/file/runs" --train --runs "$scratch/file/runs"
 }
 
 test_list() {
@@ -47,10 +57,14 @@ test_list() {
         top-2-cap-1.25 top-2-priority gshard st-moe base sinkhorn; do
         grep -q "^  $strategy  *[*] [a-z]" "$out" || complain "$strategy is not listed, or as causal"
     done
+    for strategy in dense-active dense-total top-2-free top-2-bias top-1-weight-1 switch soft-moe default-vectors; do
+        grep -q "^  $strategy  *[a-z]" "$out" || complain "$strategy, for trainings, is not listed, or not as causal"
+    done
+    grep -q '^  expert-choice  *[*] [a-z]' "$out" || complain 'expert-choice, for trainings, is listed as causal'
     grep -q '^not compared, .*null experts' "$out" || complain 'what is left out is not named'
     grep -q '^  mixtral-8x7b  *8 experts, 2 a token, d_model 4096, d_ff 14336$' "$out" || complain 'no shape is listed'
     run 0 --help
-    for option in cost quick shapes strategies tokens distribution seed threads json csv html list; do
+    for option in cost quick shapes strategies tokens distribution seed threads train seeds steps runs json csv html list; do
         grep -q "^  --$option " "$out" || complain "--help does not name --$option"
     done
 }
@@ -93,6 +107,23 @@ test_same_routing() {
     if "$same" "$scratch/alone.json" "$scratch/other.json" 2>"$err"; then complain 'seed 6 routes as seed 5'; fi
     run 0 "$@" --threads "$threads" --seed 5 --distribution one-hot --strategies top-1,hash --json "$scratch/two.json"
     if "$same" "$scratch/alone.json" "$scratch/two.json" 2>"$err"; then complain 'two strategies are as all'; fi
+}
+
+# Equal trainings with one seed, whatever the threads; those that are done are not done again.
+test_train() {
+    set -- --quick --shapes tiny --tokens 3 --train --steps 2 --strategies top-2,top-2-bias,expert-choice
+    run 0 "$@" --threads 1 --json "$scratch/alone.json" --html "$scratch/page.html"
+    grep -q '^trained$' "$out" || complain 'no table of trainings'
+    grep -q '^  top-2-bias  *[0-9]' "$out" || complain 'top-2-bias was not trained'
+    run 0 "$@" --threads "$threads" --runs "$scratch/runs" --json "$scratch/again.json"
+    "$same" "$scratch/alone.json" "$scratch/again.json" || complain 'two runs with one seed train differently'
+    grep -q 'trained top-2, seed 1' "$err" || complain 'nothing says what was trained'
+    run 0 "$@" --threads "$threads" --runs "$scratch/runs" --json "$scratch/kept.json"
+    "$same" "$scratch/alone.json" "$scratch/kept.json" || complain 'trainings that were kept are others'
+    if grep -q 'trained top-2, seed 1' "$err"; then complain 'what was kept is trained again'; fi
+    run 0 "$@" --threads "$threads" --runs "$scratch/runs" --seeds 2 --json "$scratch/two.json"
+    grep -q 'trained top-2, seed 2' "$err" || complain 'the second seed is not trained'
+    if "$same" "$scratch/alone.json" "$scratch/two.json" 2>"$err"; then complain 'two seeds are as one'; fi
 }
 
 "test_$case"

@@ -117,6 +117,13 @@ TEST_CASE("trainings are the same for any number of threads, and where they were
     trainings.directory.clear();
     CHECK(TrainingPart(trainings, bench::Threads(1)).work() == all);
     CHECK_FALSE(same_figures(run(trainings, 1), expected));
+    // fewer steps than rows
+    trainings.strategies.resize(1);
+    trainings.plan.run.settings.schedule.n_steps = 1;
+    const Report shortest = run(trainings, 1);
+    REQUIRE(shortest.training.size() == 2);
+    CHECK(shortest.training.front().step == 1);
+    CHECK(shortest.training.front().nll > 0);
 }
 
 TEST_CASE("strategies cost a token the same, and their figures say what they do", "[compare][training]") {

@@ -38,6 +38,9 @@ double TrainingPart::work() const {
 void TrainingPart::run(Progress& progress, Report& report) {
     const double total = work();
     const auto missing = static_cast<double>(std::ranges::count_if(tasks_, [](const Task& t) { return !t.done; }));
+    if (missing > 0) {
+        progress.begin("training");
+    }
     std::mutex mutex;
     std::atomic<bool> failed = false;
     threads_.take_turns(tasks_.size(), [&](std::size_t i) {
@@ -48,11 +51,12 @@ void TrainingPart::run(Progress& progress, Report& report) {
         try {
             Training training = train(*task.strategy, trainings_.plan, task.seed, [&](double part) {
                 const std::lock_guard lock(mutex);
-                progress.begin("training", std::string(task.strategy->name));
                 progress.advance(total * part / missing);
             });
             finished_.keep(*task.strategy, trainings_.plan, task.seed, training);
             task.done = std::move(training);
+            const std::lock_guard lock(mutex);
+            progress.begin("trained " + std::string(task.strategy->name) + ", seed " + std::to_string(task.seed));
         } catch (...) {  // must not leave the parallel region
             task.error = std::current_exception();
             failed = true;

@@ -80,13 +80,14 @@ public:
 
     Training run(const std::function<void(double)>& advance) {
         const std::uint64_t n_steps = run_.settings.schedule.n_steps;
-        for (std::size_t i = 1; i <= plan_.n_rows; ++i) {
-            const bool measured = i % plan_.rows_of_measure == 0 || i == plan_.n_rows;
-            while (trainer_.steps_done() < n_steps * i / plan_.n_rows) {
+        const std::size_t n_rows = std::min<std::size_t>(plan_.n_rows, n_steps);
+        for (std::size_t i = 1; i <= n_rows; ++i) {
+            const bool measured = i % plan_.rows_of_measure == 0 || i == n_rows;
+            while (trainer_.steps_done() < n_steps * i / n_rows) {
                 step();
             }
             add_row(measured);
-            advance(1 / static_cast<double>(plan_.n_rows));
+            advance(1 / static_cast<double>(n_rows));
         }
         finish();
         return std::move(training_);

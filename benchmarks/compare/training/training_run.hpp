@@ -16,7 +16,7 @@ namespace compare {
 struct TrainingPlan {
     trainer::Run run;  ///< model and settings of top-2, which strategies change
     const trainer::Text* text = nullptr;
-    std::size_t n_rows = 20;          ///< of a curve
+    std::size_t n_rows = 20;          ///< of a curve, or as many as there are steps
     std::size_t rows_of_measure = 4;  ///< of which one has the loss on held-out text, the last among them
 };
 
