@@ -8,6 +8,7 @@
 #include "io/gguf_shards.hpp"
 #include "io/gguf_tensor.hpp"
 #include "io/gguf_value.hpp"
+#include "io/gguf_writer.hpp"
 #include "io/packed_file.hpp"
 #include "io/peft.hpp"
 #include "io/safetensors.hpp"

@@ -9,13 +9,10 @@
 
 #include "../core/error.hpp"
 #include "gguf_cursor.hpp"
+#include "gguf_layout.hpp"
 #include "gguf_value.hpp"
 
 namespace moe::inline MOE_ABI::detail {
-
-inline constexpr std::string_view gguf_alignment_key = "general.alignment";
-inline constexpr std::size_t gguf_default_alignment = 32;
-inline constexpr std::size_t gguf_max_alignment = std::size_t{1} << 30U;
 
 [[nodiscard]] inline GgufType read_gguf_type(GgufCursor& cursor, std::string_view of) {
     const auto number = cursor.number<std::uint32_t>("a type");
@@ -72,6 +69,15 @@ inline void read_gguf_array(GgufCursor& cursor, GgufValue& value) {
     return value;
 }
 
+/// `alignment`, if it can be one. Throws Error(range).
+[[nodiscard]] inline std::size_t possible_alignment(std::string_view context, std::size_t alignment) {
+    if (!std::has_single_bit(alignment) || alignment > gguf_max_alignment) {
+        raise_error(ErrorCode::range, context, ": ", gguf_alignment_key, " is ", alignment,
+                    ", not a power of two up to ", gguf_max_alignment);
+    }
+    return alignment;
+}
+
 /// The alignment that `value` of general.alignment says, or the default one where there is none.
 [[nodiscard]] inline std::size_t gguf_alignment(std::string_view context, const GgufValue* value) {
     if (value == nullptr) {
@@ -81,12 +87,7 @@ inline void read_gguf_array(GgufCursor& cursor, GgufValue& value) {
         raise_error(ErrorCode::header, context, ": ", gguf_alignment_key, " is ",
                     value->is_array ? "an array of " : "a ", gguf_type_name(value->type), ", not a UINT32");
     }
-    const std::size_t alignment = value->as<std::uint32_t>();
-    if (!std::has_single_bit(alignment) || alignment > gguf_max_alignment) {
-        raise_error(ErrorCode::range, context, ": ", gguf_alignment_key, " is ", alignment,
-                    ", not a power of two up to ", gguf_max_alignment);
-    }
-    return alignment;
+    return possible_alignment(context, value->as<std::uint32_t>());
 }
 
 }  // namespace moe::inline MOE_ABI::detail

@@ -15,6 +15,7 @@
 #include "../core/index.hpp"
 #include "../formats/block_type.hpp"
 #include "gguf_cursor.hpp"
+#include "gguf_layout.hpp"
 #include "gguf_metadata.hpp"
 #include "gguf_tensor.hpp"
 #include "gguf_value.hpp"
@@ -22,10 +23,6 @@
 #include "text.hpp"
 
 namespace moe::inline MOE_ABI::detail {
-
-inline constexpr std::string_view gguf_magic = "GGUF";
-inline constexpr std::uint32_t gguf_version = 3;  ///< version 2 has the same layout
-inline constexpr std::size_t gguf_max_dimensions = 4;
 
 struct GgufContents {
     std::uint32_t version = 0;
@@ -143,7 +140,8 @@ private:
         if (!std::in_range<std::size_t>(offset)) {
             raise_error(ErrorCode::overflow, cursor_.where(), ": its data begin at byte ", offset, " of the data");
         }
-        places_.push_back({to_size(offset), size_of(tensor)});
+        const std::size_t size = gguf_tensor_bytes(*tensor.type, tensor.shape, [this] { return cursor_.where(); });
+        places_.push_back({to_size(offset), size});
         contents_.tensors.push_back(std::move(tensor));
     }
 
@@ -157,31 +155,6 @@ private:
                                                 : ", which is none of ggml (ik_llama.cpp has types of its own)");
         }
         return type;
-    }
-
-    /// Bytes of the tensor's data. Zero extents make a tensor empty but do not hide the others: their product must fit
-    /// too, because whoever computes strides from the shape multiplies them.
-    [[nodiscard]] std::size_t size_of(const GgufTensor& tensor) const {
-        const BlockType& type = *tensor.type;
-        if (tensor.row_values() % type.block_values != 0) {
-            raise_error(ErrorCode::layout, cursor_.where(), ": rows of ", tensor.row_values(),
-                        " values are no whole blocks of ", type.name, ", which has ", type.block_values);
-        }
-        std::size_t values = 1;
-        bool empty = false;
-        for (const std::size_t extent : tensor.shape) {
-            empty = empty || extent == 0;
-            values = product(values, extent == 0 ? 1 : extent);
-        }
-        const std::size_t bytes = product(divide_up(values, type.block_values), type.block_bytes);
-        return empty ? 0 : bytes;
-    }
-
-    [[nodiscard]] std::size_t product(std::size_t a, std::size_t b) const {
-        if (a > (std::numeric_limits<std::size_t>::max)() / b) {
-            raise_error(ErrorCode::overflow, cursor_.where(), ": its size, ", a, " x ", b, " or more, overflows");
-        }
-        return a * b;
     }
 
     /// The data begin at the next multiple of the alignment. A file without tensors may end before it.
