@@ -124,18 +124,18 @@ TEST_CASE("metadata is read as other types that hold it, one value as an array o
     refused("i8", std::size_t{}, ErrorCode::range, "'i8' is -100");
     refused("u64", std::int64_t{}, ErrorCode::range, "'u64' is 18446744073709551615");
     refused("i64", std::int32_t{}, ErrorCode::range, "'i64' is -9223372036854775808");
-    refused("f32", int{}, ErrorCode::unknown_type, "'f32' is a FLOAT32, not an integer");
-    refused("u32", float{}, ErrorCode::unknown_type, "'u32' is a UINT32, not a FLOAT32");
-    refused("f64", float{}, ErrorCode::unknown_type, "'f64' is a FLOAT64, not a FLOAT32");
-    refused("bool", int{}, ErrorCode::unknown_type, "'bool' is a BOOL, not an integer");
-    refused("u8", bool{}, ErrorCode::unknown_type, "'u8' is a UINT8, not a BOOL");
-    refused("string", double{}, ErrorCode::unknown_type, "'string' is a STRING, not a FLOAT32 or FLOAT64");
-    refused("u8", std::string_view{}, ErrorCode::unknown_type, "'u8' is a UINT8, not a STRING");
+    refused("f32", int{}, ErrorCode::unknown_type, "'f32' is FLOAT32, not an integer");
+    refused("u32", float{}, ErrorCode::unknown_type, "'u32' is UINT32, not FLOAT32");
+    refused("f64", float{}, ErrorCode::unknown_type, "'f64' is FLOAT64, not FLOAT32");
+    refused("bool", int{}, ErrorCode::unknown_type, "'bool' is BOOL, not an integer");
+    refused("u8", bool{}, ErrorCode::unknown_type, "'u8' is UINT8, not BOOL");
+    refused("string", double{}, ErrorCode::unknown_type, "'string' is STRING, not FLOAT32 or FLOAT64");
+    refused("u8", std::string_view{}, ErrorCode::unknown_type, "'u8' is UINT8, not STRING");
     refused("u8s", std::uint8_t{}, ErrorCode::unknown_type, "'u8s' is an array of UINT8, not an integer");
-    refused("none", std::string{}, ErrorCode::unknown_type, "'none' is an array of STRING, not a STRING");
+    refused("none", std::string{}, ErrorCode::unknown_type, "'none' is an array of STRING, not STRING");
     // the array confusion of llama.cpp: INT8 elements read as floats
     const CaughtError wrong = error_of([&] { (void)file.metadata_at("i8s").to_vector<float>(); });
-    CHECK_THAT(wrong.text, moe_test::contains("'i8s' is an array of INT8, not a FLOAT32"));
+    CHECK_THAT(wrong.text, moe_test::contains("'i8s' is an array of INT8, not FLOAT32"));
     const CaughtError too_small = error_of([&] { (void)file.metadata_at("i8s").to_vector<std::uint8_t>(); });
     CHECK(static_cast<int>(too_small.code) == static_cast<int>(ErrorCode::range));
     CHECK_THAT(too_small.text, moe_test::contains("'i8s' is -1"));

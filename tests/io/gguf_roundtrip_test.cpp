@@ -191,6 +191,9 @@ TEST_CASE("the writer of GGUF refuses what the reader would, and what ggml would
         std::string fragment;
     };
     const std::size_t huge = std::size_t{1} << 62U;
+    const moe::BlockType copy = *moe::find_block_type("F32");
+    GgufTensorToWrite foreign = tensor("a", "F32", {2}, 8);
+    foreign.type = &copy;
     const std::vector<Refused> cases{
         {{tensor("", "F32", {2}, 8)}, {}, ErrorCode::header, "the name of a tensor, '', is empty"},
         {{tensor(std::string(1, '\0'), "F32", {2}, 8)}, {}, ErrorCode::header, "'\\x00', is empty or has a zero byte"},
@@ -200,7 +203,8 @@ TEST_CASE("the writer of GGUF refuses what the reader would, and what ggml would
          ErrorCode::duplicate,
          "there already is a tensor named 'a'"},
         {{tensor("a", "F32", {1, 1, 1, 1, 2}, 8)}, {}, ErrorCode::range, "5 dimensions are more than 4"},
-        {{tensor("a", "no such type", {2}, 8)}, {}, ErrorCode::unknown_type, "'a': it has no type"},
+        {{tensor("a", "no such type", {2}, 8)}, {}, ErrorCode::unknown_type, "'a': its type is none of block_types"},
+        {{foreign}, {}, ErrorCode::unknown_type, "'a': its type is none of block_types"},
         {{tensor("a", "F32", {2}, 12)}, {}, ErrorCode::shape, "'a': its shape and type need 8 bytes, but 12 are given"},
         {{tensor("a", "F32", {}, 0)}, {}, ErrorCode::shape, "need 4 bytes, but 0 are given"},
         {{tensor("a", "Q8_0", {3, 31}, 34)}, {}, ErrorCode::layout, "rows of 31 values are no whole blocks of Q8_0"},

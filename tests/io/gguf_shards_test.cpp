@@ -128,7 +128,7 @@ TEST_CASE("shards that do not belong together are refused", "[io][gguf]") {
     }
     SECTION("the number of shards is a string") {
         rewrite(1, file({entry("split.count", 8, text("3"))}, {}));
-        check_refused(split.path(1), ErrorCode::unknown_type, "'split.count' is a STRING");
+        check_refused(split.path(1), ErrorCode::unknown_type, "'split.count' is STRING");
     }
     SECTION("a name that says nothing of the others") {
         for (const std::string name :

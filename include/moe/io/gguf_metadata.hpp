@@ -84,8 +84,8 @@ inline void read_gguf_array(GgufCursor& cursor, GgufValue& value) {
         return gguf_default_alignment;
     }
     if (value->is_array || value->type != GgufType::u32) {
-        raise_error(ErrorCode::header, context, ": ", gguf_alignment_key, " is ",
-                    value->is_array ? "an array of " : "a ", gguf_type_name(value->type), ", not a UINT32");
+        raise_error(ErrorCode::header, context, ": ", gguf_alignment_key, " is ", value->is_array ? "an array of " : "",
+                    gguf_type_name(value->type), ", not UINT32");
     }
     return possible_alignment(context, value->as<std::uint32_t>());
 }

@@ -74,8 +74,8 @@ public:
     [[nodiscard]] static GgufShards open(const std::string& path, ReadMode mode = ReadMode::map,
                                          Strictness strictness = Strictness::strict) {
         GgufShards result;
-        result.files_.push_back(GgufFile::open(path, mode, strictness));
-        const std::size_t count = number_of(result.files_.front(), "split.count", 1);
+        GgufFile first = GgufFile::open(path, mode, strictness);
+        const std::size_t count = number_of(first, "split.count", 1);
         if (count > 1) {
             const std::optional<detail::GgufShardName> name = detail::find_shard_name(path);
             if (!name || name->count != count) {
@@ -83,7 +83,9 @@ public:
                     ErrorCode::missing, "GGUF file ", detail::path_in_quotes(path), ": it is one of ", count,
                     " shards, as split.count says, but its name does not end as those do: what are the others?");
             }
-            result.open_all(*name, mode, strictness);
+            result.open_all(std::move(first), *name, mode, strictness);
+        } else {
+            result.files_.push_back(std::move(first));
         }
         result.index_names(path);
         return result;
@@ -146,12 +148,12 @@ private:
         return value == nullptr ? otherwise : value->as<std::size_t>();
     }
 
-    void open_all(const detail::GgufShardName& name, ReadMode mode, Strictness strictness) {
-        files_.clear();
+    /// `known` is the file that `name` names: it is not opened, and perhaps read, twice.
+    void open_all(GgufFile known, const detail::GgufShardName& name, ReadMode mode, Strictness strictness) {
         std::size_t n_tensors = 0;
         for (std::size_t number = 1; number <= name.count; ++number) {
             const std::string path = name.path(number);
-            files_.push_back(GgufFile::open(path, mode, strictness));
+            files_.push_back(number == name.number ? std::move(known) : GgufFile::open(path, mode, strictness));
             const GgufFile& file = files_.back();
             const auto no = file.metadata_at("split.no").as<std::size_t>();
             const std::size_t count = number_of(file, "split.count", 1);

@@ -56,7 +56,7 @@ struct GgufTensor {
     const BlockType* type = nullptr;   ///< one of `block_types`, never null
     std::vector<std::size_t> shape;    ///< the last dimension runs fastest, (experts, outputs, inputs): the reverse of
                                        ///< what ggml calls ne and the file has; empty for a scalar; may have zeros
-    std::span<const std::byte> bytes;  ///< at any alignment below general.alignment
+    std::span<const std::byte> bytes;  ///< aligned to general.alignment within the file, not always in memory
 
     /// Values in all.
     [[nodiscard]] std::size_t element_count() const { return bytes.size() / type->block_bytes * type->block_values; }

@@ -126,13 +126,13 @@ private:
     template <class T>
     [[nodiscard]] static constexpr std::string_view kind_of() {
         if constexpr (std::same_as<T, bool>) {
-            return "a BOOL";
+            return "BOOL";
         } else if constexpr (detail::GgufInteger<T>) {
             return "an integer";
         } else if constexpr (std::floating_point<T>) {
-            return sizeof(T) == 4 ? "a FLOAT32" : "a FLOAT32 or FLOAT64";
+            return sizeof(T) == 4 ? "FLOAT32" : "FLOAT32 or FLOAT64";
         } else {
-            return "a STRING";
+            return "STRING";
         }
     }
 
@@ -151,7 +151,7 @@ private:
     void require_type(bool met, std::string_view wanted) const {
         if (!met) {
             raise_error(ErrorCode::unknown_type, "metadata ", detail::in_quotes(key), " is ",
-                        is_array ? "an array of " : "a ", gguf_type_name(type), ", not ", wanted);
+                        is_array ? "an array of " : "", gguf_type_name(type), ", not ", wanted);
         }
     }
 

@@ -146,8 +146,8 @@ inline void check_gguf_tensor_to_write(const GgufTensorToWrite& tensor) {
         raise_error(ErrorCode::range, where(), ": ", tensor.shape.size(), " dimensions are more than ",
                     gguf_max_dimensions);
     }
-    if (tensor.type == nullptr) {
-        raise_error(ErrorCode::unknown_type, where(), ": it has no type");
+    if (tensor.type == nullptr || find_block_type(tensor.type->number) != tensor.type) {
+        raise_error(ErrorCode::unknown_type, where(), ": its type is none of block_types");
     }
     for (const std::size_t extent : tensor.shape) {
         if (!std::in_range<std::ptrdiff_t>(extent)) {
@@ -236,7 +236,7 @@ void write_gguf_pieces(const GgufPlan& plan, std::span<const GgufTensorToWrite> 
 /// among the metadata, a std::uint32_t, says where data may begin. Throws Error: header (a name or key that cannot be
 /// stored, an alignment of another type), duplicate, range (a name too long for ggml, more than 4 dimensions, an
 /// alignment that cannot be), layout (rows of no whole blocks), shape (bytes that do not match shape and type),
-/// overflow, unknown_type (a tensor without type).
+/// overflow, unknown_type (a tensor whose type is none of `block_types`).
 [[nodiscard]] inline std::vector<std::byte> gguf_bytes(std::span<const GgufTensorToWrite> tensors,
                                                        std::span<const GgufValueToWrite> metadata = {}) {
     std::vector<std::byte> result;
