@@ -11,8 +11,7 @@
 namespace moe::inline MOE_ABI::blocks {
 
 /// 64 floats of 4 bits (E2M1) in 4 groups, each with a scale of 8 bits (E4M3 without its sign): weight i is F(q_i) s
-/// with F twice their value and s half of the scale's. Exact. A factor for the whole tensor lies beside it in a file,
-/// under the name of the tensor with .scale for .weight.
+/// with F twice their value and s half of the scale's. Exact. A factor that files have besides lies in another tensor.
 ///
 ///     0   scales, 4 bytes
 ///     4   q, 32 bytes, 8 a group: its first 8 in their low halves, the others in the high ones

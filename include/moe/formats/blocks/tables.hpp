@@ -21,8 +21,8 @@ inline constexpr std::array<std::int8_t, 16> fp4_values{0, 1, 2, 3, 4, 6, 8, 12,
     return std::bit_cast<float>(exponent < 2 ? 0x200000U << exponent : (exponent - 1) << 23U);
 }
 
-/// Half of an E4M3 number whose sign is ignored: 7 bits, of which the three lowest are the fraction. The NaN is 0, as it
-/// is in ggml, but with a sign it is what its bits would say, 240.
+/// Half of an E4M3 number whose sign is ignored: 7 bits, of which the three lowest are the fraction. The NaN is 0, as
+/// it is in ggml, but with a sign it is what its bits would say, 240.
 [[nodiscard]] inline float half_of_e4m3(unsigned byte) noexcept {
     const unsigned exponent = (byte >> 3U) & 15U;
     const unsigned fraction = byte & 7U;
