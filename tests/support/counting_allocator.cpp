@@ -7,11 +7,13 @@
 namespace {
 
 std::atomic<std::size_t> count{0};
+std::atomic<std::size_t> requested{0};
 std::atomic<std::ptrdiff_t> live{0};
 std::atomic<std::size_t> until_failure{0};
 
 void* allocate(std::size_t bytes, std::size_t alignment) noexcept {
     ++count;
+    requested += bytes;
     if (until_failure != 0 && --until_failure == 0) {
         return nullptr;
     }
@@ -43,6 +45,7 @@ void release(void* memory) noexcept {
 namespace moe_test {
 
 std::size_t allocations() { return count; }
+std::size_t allocated_bytes() { return requested; }
 std::ptrdiff_t live_blocks() { return live; }
 void fail_allocation(std::size_t n) { until_failure = n; }
 

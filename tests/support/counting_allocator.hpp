@@ -9,6 +9,9 @@ namespace moe_test {
 /// Allocations so far.
 [[nodiscard]] std::size_t allocations();
 
+/// Bytes that were asked for so far, those freed since included.
+[[nodiscard]] std::size_t allocated_bytes();
+
 /// Blocks allocated and not yet freed.
 [[nodiscard]] std::ptrdiff_t live_blocks();
 

@@ -17,16 +17,11 @@
 #include "../core/index.hpp"
 #include "dtype.hpp"
 #include "json.hpp"
+#include "strictness.hpp"
 #include "tensor_view.hpp"
 #include "text.hpp"
 
 namespace moe::inline MOE_ABI {
-
-/// How much of what the format forbids, or does not mention, is let pass.
-enum class Strictness {
-    strict,   ///< the tensors cover the data exactly, and their descriptions have the three known fields only
-    lenient,  ///< bytes after the last tensor and unknown fields are ignored; published files exist that need it
-};
 
 /// The free text stored with the tensors, under the header's key "__metadata__".
 using SafetensorsMetadata = std::map<std::string, std::string, std::less<>>;

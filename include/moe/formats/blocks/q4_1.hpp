@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "block.hpp"
+
+namespace moe::inline MOE_ABI::blocks {
+
+/// 32 integers of 4 bits, a scale and a minimum: weight i is q_i d + m. The product is exact, the sum rounds.
+///
+///     0   d, binary16
+///     2   m, binary16
+///     4   q, 16 bytes, see detail::nibble_at
+struct Q4_1 {
+    static constexpr std::string_view name = "Q4_1";
+    static constexpr std::uint32_t ggml_type = 3;
+    static constexpr std::size_t block_values = 32;
+    static constexpr std::size_t block_bytes = 20;
+
+    static void decode(std::span<const std::byte, block_bytes> block, std::span<float, block_values> values) noexcept {
+        const std::byte* const bytes = block.data();
+        const float scale = detail::half_at(bytes, 0);
+        const float minimum = detail::half_at(bytes, 2);
+        for (std::size_t i = 0; i < block_values; ++i) {
+            values[i] = static_cast<float>(detail::nibble_at(bytes + 4, i)) * scale + minimum;
+        }
+    }
+};
+
+}  // namespace moe::inline MOE_ABI::blocks

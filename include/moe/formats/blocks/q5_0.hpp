@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "block.hpp"
+
+namespace moe::inline MOE_ABI::blocks {
+
+/// 32 integers of 5 bits and a scale: weight i is (q_i - 16) d, exactly.
+///
+///     0   d, binary16
+///     2   fifth bits of q, weight i at bit i of 32
+///     6   the other four, 16 bytes, see detail::nibble_at
+struct Q5_0 {
+    static constexpr std::string_view name = "Q5_0";
+    static constexpr std::uint32_t ggml_type = 6;
+    static constexpr std::size_t block_values = 32;
+    static constexpr std::size_t block_bytes = 22;
+
+    static void decode(std::span<const std::byte, block_bytes> block, std::span<float, block_values> values) noexcept {
+        const std::byte* const bytes = block.data();
+        const float scale = detail::half_at(bytes, 0);
+        for (std::size_t i = 0; i < block_values; ++i) {
+            const unsigned code = detail::nibble_at(bytes + 6, i) | (detail::bit_at(bytes + 2, i) << 4U);
+            values[i] = static_cast<float>(static_cast<int>(code) - 16) * scale;
+        }
+    }
+};
+
+}  // namespace moe::inline MOE_ABI::blocks

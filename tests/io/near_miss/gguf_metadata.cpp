@@ -1,0 +1,11 @@
+// expect: temporary: give the file a name
+#include <moe/io/gguf_file.hpp>
+
+#ifdef MOE_MISTAKE
+auto use() { return moe::GgufFile::open("weights").metadata_at("k").count; }
+#else
+auto use() {
+    const auto file = moe::GgufFile::open("weights");
+    return file.metadata_at("k").count;
+}
+#endif
