@@ -5,7 +5,8 @@ include(${CMAKE_CURRENT_LIST_DIR}/../generate/model.cmake)
 add_library(demo_trainer STATIC EXCLUDE_FROM_ALL
             ${CMAKE_CURRENT_LIST_DIR}/attention.cpp ${CMAKE_CURRENT_LIST_DIR}/checkpoint.cpp
             ${CMAKE_CURRENT_LIST_DIR}/cross_entropy.cpp ${CMAKE_CURRENT_LIST_DIR}/data.cpp
-            ${CMAKE_CURRENT_LIST_DIR}/linear.cpp ${CMAKE_CURRENT_LIST_DIR}/model.cpp
+            ${CMAKE_CURRENT_LIST_DIR}/linear.cpp ${CMAKE_CURRENT_LIST_DIR}/lora.cpp
+            ${CMAKE_CURRENT_LIST_DIR}/model.cpp
             ${CMAKE_CURRENT_LIST_DIR}/norm.cpp ${CMAKE_CURRENT_LIST_DIR}/pass.cpp
             ${CMAKE_CURRENT_LIST_DIR}/run.cpp ${CMAKE_CURRENT_LIST_DIR}/trainer.cpp)
 target_link_libraries(demo_trainer PUBLIC moe_instantiated)
