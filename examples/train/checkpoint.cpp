@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <span>
 #include <utility>
@@ -11,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../command_line/values.hpp"
+#include "folder.hpp"
 
 namespace trainer {
 
@@ -36,33 +36,10 @@ std::vector<std::pair<std::string, std::span<T>>> arrays_of(const moe::Parameter
             {name + ".square", parameter.state().square}};
 }
 
-void create(const std::string& directory) {
-    std::error_code error;
-    std::filesystem::create_directories(directory, error);
-    moe::ensure(!error, moe::ErrorCode::file, "cannot create ", directory, ": ", error.message());
-}
-
 std::uint64_t steps_of(const moe::SafetensorsMetadata& metadata, const std::string& path) {
     const auto found = metadata.find(steps_key);
     moe::ensure(found != metadata.end(), moe::ErrorCode::missing, path, ": no \"", steps_key, "\" in its metadata");
     return command_line::parse_number<std::uint64_t>(path + ": " + steps_key, found->second, 0, UINT64_MAX);
-}
-
-/// A text file, all or nothing.
-void write_text_file(const std::string& path, const std::string& text) {
-    const std::string beside = path + ".part";
-    std::ofstream file(beside);
-    file << text;
-    file.close();
-    std::error_code error;
-    if (file) {
-        std::filesystem::rename(beside, path, error);
-    }
-    const bool written = file && !error;
-    if (!written) {
-        std::filesystem::remove(beside, error);
-    }
-    moe::ensure(written, moe::ErrorCode::file, "cannot write ", path);
 }
 
 std::string config_text(const Config& config) {
@@ -130,7 +107,7 @@ bool has_training(const std::string& directory) { return std::filesystem::exists
 
 template <class T>
 void save_training(const std::string& directory, const Model<T>& model, const Run& run, std::uint64_t steps_done) {
-    create(directory);
+    create_folder(directory);
     std::vector<moe::TensorToWrite> tensors;
     for (const moe::Parameter<T>& parameter : model.parameters().all()) {
         for (const auto& [name, values] : arrays_of(parameter)) {
@@ -169,7 +146,7 @@ std::uint64_t load_training(const std::string& directory, Model<T>& model) {
 }
 
 void save_model(const std::string& directory, const Model<float>& model) {
-    create(directory);
+    create_folder(directory);
     PublishedTensors tensors(model.n_weights());
     tensors.add(model.embedding());
     for (std::size_t i = 0; i < model.layers().size(); ++i) {
