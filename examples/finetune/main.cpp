@@ -8,7 +8,9 @@
 #include <exception>
 #include <filesystem>
 #include <limits>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../generate/text.hpp"

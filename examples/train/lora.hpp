@@ -12,11 +12,10 @@ namespace trainer {
 /// How a model is fine-tuned with LoRA.
 struct LoraSettings {
     std::size_t rank = 8;
-    double alpha = 16;  ///< what an adapter adds is scaled by alpha / rank
-    moe::Format base =
-        moe::Format::as_stored;  ///< what the frozen experts are packed in; as_stored: views of the model
-    bool router = false;         ///< whether the routers learn, too
-    bool through_router = true;  ///< whether x learns what the routers would have liked, whether or not they learn
+    double alpha = 16;                          ///< what an adapter adds is scaled by alpha / rank
+    moe::Format base = moe::Format::as_stored;  ///< of the frozen experts; as_stored: views of the model
+    bool router = false;                        ///< whether the routers learn, too
+    bool through_router = true;  ///< whether gradients reach x through the routers, be they frozen or not
     std::uint64_t seed = 1;      ///< of the first A
 };
 
