@@ -54,9 +54,8 @@ void describe(command_line::Parser& parser, Options& options) {
 
 constexpr const char* head =
     "usage: finetune_lora [options]\n"
-    "Fine-tunes the experts of a small Mixtral model on the bytes of another text, with LoRA over a quantised base, "
-    "and\n"
-    "shows what it learns and forgets.\n";
+    "Fine-tunes the experts of a small Mixtral model on the bytes of a text, with LoRA over a quantised base, and shows\n"
+    "what it learns and forgets.\n";
 
 }  // namespace
 
