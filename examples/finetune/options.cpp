@@ -44,7 +44,7 @@ void describe(command_line::Parser& parser, Options& options) {
                     "the same result for any number (default: one for each processor)");
     text("model", "DIR", options.model, "folder with config.json and model.safetensors (default: tiny-mixtral)");
     text("data", "FILE", options.data, "text to learn (default: Caesar's Gallic War, in this repository)");
-    text("known", "FILE", options.known, "text to look at what is forgotten (default: Shakespeare, held out)");
+    text("known", "FILE", options.known, "text that shows what is forgotten (default: Shakespeare, held out)");
     text("out", "DIR", options.out,
          "folder of the adapters, as PEFT has them, written every minute and at the end (default: finetuned-moe)");
     text("merged", "DIR", options.merged, "folder of a model with the adapters merged, for the demo");
@@ -54,8 +54,8 @@ void describe(command_line::Parser& parser, Options& options) {
 
 constexpr const char* head =
     "usage: finetune_lora [options]\n"
-    "Fine-tunes the experts of a small Mixtral model on the bytes of a text, with LoRA over a quantised base, and shows\n"
-    "what it learns and forgets.\n";
+    "Fine-tunes the experts of a small Mixtral model on the bytes of a text, with LoRA over a quantised base,\n"
+    "and shows what it learns and forgets.\n";
 
 }  // namespace
 
