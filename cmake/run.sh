@@ -7,6 +7,7 @@ usage() {
     cat >&2 <<'TEXT'
 usage: sh cmake/run.sh demo [options of examples/generate]   build for this processor and generate text
        sh cmake/run.sh train [options; --help lists them]    build for this processor and train a small model
+       sh cmake/run.sh finetune [options; --help lists them] build for this processor and fine-tune a model with LoRA
        sh cmake/run.sh test [options of ctest]               build everything and run the tests
        sh cmake/run.sh bench [options; --help lists them]    build for this processor and measure speed
        sh cmake/run.sh compare [options; --help lists them]  build for this processor and compare routing strategies
@@ -17,7 +18,7 @@ TEXT
 [ $# -gt 0 ] || usage
 command=$1
 shift
-case $command in demo | train | test | bench | compare) ;; *) usage ;; esac
+case $command in demo | train | finetune | test | bench | compare) ;; *) usage ;; esac
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
@@ -98,16 +99,27 @@ case $command in
         # threads that sleep while they wait: on a busy machine those that spin keep the others from their work
         OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} exec build/demo/examples/generate "$@"
         ;;
-    train)
+    train | finetune)
+        target=train
+        out=build/trained
+        if [ "$command" = finetune ]; then
+            target=finetune_lora
+            out=build/finetuned
+        fi
         cmake --preset release -B build/demo -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_BENCHMARKS=OFF >&2
-        cmake --build build/demo --target train -j "$jobs" >&2
-        own_out=no
+        cmake --build build/demo --target "$target" -j "$jobs" >&2
+        set_out=yes
+        overwrite=yes
         for argument; do
-            case $argument in --out | --out=*) own_out=yes ;; esac
+            case $argument in
+                --out | --out=*) set_out=no overwrite=no ;;
+                --merged | --merged=*) overwrite=no ;;
+            esac
         done
         # its own folder may be trained anew again and again, one of yours only if you say so
-        [ "$own_out" = yes ] || set -- --out build/trained --overwrite "$@"
-        OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} exec build/demo/examples/train "$@"
+        [ "$set_out" = no ] || set -- --out "$out" "$@"
+        [ "$overwrite" = no ] || set -- --overwrite "$@"
+        OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} exec "build/demo/examples/$target" "$@"
         ;;
     bench)
         cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2

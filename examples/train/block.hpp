@@ -52,20 +52,22 @@ template <class T, class MoE>
 class RoutedBlock final : public Block<T> {
 public:
     /// `gradients`: where those of its parameters are added; what is left out is not computed.
-    RoutedBlock(MoE moe, moe::LayerGradients<T> gradients) : moe_(std::move(moe)), gradients_(std::move(gradients)) {}
+    RoutedBlock(MoE moe, moe::LayerGradients<T> gradients, const moe::BackwardOptions& options = {})
+        : moe_(std::move(moe)), gradients_(std::move(gradients)), options_(options) {}
 
     void forward(moe::MatrixView<const T> x, moe::MatrixView<T> y, const BlockCall& call) override {
         moe::forward(moe_, x, y, tape_, call.workspace, call.threads,
                      {.accumulate = true, .token_ids = call.tokens, .first_position = call.first_position});
     }
     void backward(moe::MatrixView<const T> dy, moe::MatrixView<T> dx, const BlockCall& call) override {
-        moe::backward(moe_, tape_, dy, dx, gradients_, call.workspace, call.threads);
+        moe::backward(moe_, tape_, dy, dx, gradients_, call.workspace, call.threads, options_);
     }
     [[nodiscard]] moe::Tape<T>* tape() noexcept override { return &tape_; }
 
 private:
     MoE moe_;
     moe::LayerGradients<T> gradients_;
+    moe::BackwardOptions options_;
     moe::Tape<T> tape_;
 };
 

@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../command_line/values.hpp"
-#include "text_file.hpp"
+#include "folder.hpp"
 
 namespace trainer {
 
@@ -107,7 +107,7 @@ bool has_training(const std::string& directory) { return std::filesystem::exists
 
 template <class T>
 void save_training(const std::string& directory, const Model<T>& model, const Run& run, std::uint64_t steps_done) {
-    create_directory(directory);
+    create_folder(directory);
     std::vector<moe::TensorToWrite> tensors;
     for (const moe::Parameter<T>& parameter : model.parameters().all()) {
         for (const auto& [name, values] : arrays_of(parameter)) {
@@ -146,7 +146,7 @@ std::uint64_t load_training(const std::string& directory, Model<T>& model) {
 }
 
 void save_model(const std::string& directory, const Model<float>& model) {
-    create_directory(directory);
+    create_folder(directory);
     PublishedTensors tensors(model.n_weights());
     tensors.add(model.embedding());
     for (std::size_t i = 0; i < model.layers().size(); ++i) {

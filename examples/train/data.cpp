@@ -35,7 +35,7 @@ void draw(std::span<const std::int32_t> text, std::uint64_t seed, std::uint64_t 
 
 template <class T>
 double evaluate(Pass<T>& pass, std::span<const std::int32_t> text, std::size_t length, std::size_t n_sequences,
-                const moe::ExecutorRef& threads) {
+                const moe::ExecutorRef& threads, std::span<moe::RoutingCounts> counts) {
     const std::size_t stride = std::max<std::size_t>(length / 2, 1);
     const std::size_t last = text.size() - 1 - length;  // where the last sequence begins
     Sequences sequences(length);
@@ -49,6 +49,9 @@ double evaluate(Pass<T>& pass, std::span<const std::int32_t> text, std::size_t l
             first = std::min(first + stride, last);
         }
         pass.forward(sequences.batch(), threads);
+        for (std::size_t i = 0; i < counts.size(); ++i) {
+            counts[i].add(*pass.tapes()[i]);
+        }
         for (const double loss : pass.losses(threads)) {
             sum += loss;
         }
@@ -57,8 +60,8 @@ double evaluate(Pass<T>& pass, std::span<const std::int32_t> text, std::size_t l
 }
 
 template double evaluate<float>(Pass<float>&, std::span<const std::int32_t>, std::size_t, std::size_t,
-                                const moe::ExecutorRef&);
+                                const moe::ExecutorRef&, std::span<moe::RoutingCounts>);
 template double evaluate<double>(Pass<double>&, std::span<const std::int32_t>, std::size_t, std::size_t,
-                                 const moe::ExecutorRef&);
+                                 const moe::ExecutorRef&, std::span<moe::RoutingCounts>);
 
 }  // namespace trainer

@@ -16,6 +16,7 @@ public:
     /// Throws moe::Error: a file that cannot be read, or too short for one sequence of `length` tokens in either part.
     Text(const std::string& path, std::size_t length);
 
+    [[nodiscard]] std::span<const std::int32_t> all() const noexcept { return bytes_; }
     [[nodiscard]] std::span<const std::int32_t> training() const noexcept {
         return std::span<const std::int32_t>(bytes_).first(bytes_.size() - n_held_out());
     }
@@ -56,9 +57,11 @@ void draw(std::span<const std::int32_t> text, std::uint64_t seed, std::uint64_t 
           std::size_t length, Sequences& into);
 
 /// Mean loss of all bytes of a text but the first, nats. Each is predicted once, from at least the half of `length`
-/// bytes before it, where there are so many. At most `n_sequences` are computed at once.
+/// bytes before it, where there are so many. At most `n_sequences` are computed at once. Adds what each layer with a
+/// plan chose, of all that was computed, to `counts`, where there are such.
 template <class T>
 [[nodiscard]] double evaluate(Pass<T>& pass, std::span<const std::int32_t> text, std::size_t length,
-                              std::size_t n_sequences, const moe::ExecutorRef& threads);
+                              std::size_t n_sequences, const moe::ExecutorRef& threads,
+                              std::span<moe::RoutingCounts> counts = {});
 
 }  // namespace trainer

@@ -71,6 +71,7 @@ TEST_CASE("activations match their definitions", "[activation]") {
     check<moe::ReluSquared>("relu squared", [](long double x) { return x > 0 ? x * x : 0; });
     check<moe::SigmoidActivation>("sigmoid", [](long double x) { return 1 / (1 + std::exp(-x)); });
     check<moe::Silu>("silu", [](long double x) { return x / (1 + std::exp(-x)); });
+    check<moe::IdentityActivation>("identity", [](long double x) { return x; });
     check<moe::Gelu>("gelu", [](long double x) { return x / 2 * (1 + std::erf(x / std::sqrt(2.0L))); });
     check<moe::GeluTanh>("gelu, tanh", [](long double x) {
         const long double inner = std::sqrt(2 / std::numbers::pi_v<long double>) * (x + 0.044715L * x * x * x);
@@ -83,6 +84,7 @@ TEST_CASE("activations let NaN through", "[activation]") {
     check_nan<moe::ReluSquared>();
     check_nan<moe::SigmoidActivation>();
     check_nan<moe::Silu>();
+    check_nan<moe::IdentityActivation>();
     check_nan<moe::Gelu>();
     check_nan<moe::GeluTanh>();
 }

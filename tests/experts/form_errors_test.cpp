@@ -81,7 +81,7 @@ TEST_CASE("a limit counts only for the clamped forms, a kind must be one", "[for
     CHECK_NOTHROW(make_bank(AnyForm{}));
     CHECK_NOTHROW(make_bank(AnyForm{FormKind::geglu, not_a_number}));
     check_refused(AnyForm{FormKind::clamped_after}, "limit is 0");  // the default of AnyForm
-    check_refused(AnyForm{static_cast<FormKind>(13)}, "kind 13 is none");
+    check_refused(AnyForm{static_cast<FormKind>(14)}, "kind 14 is none");
     check_refused(AnyForm{static_cast<FormKind>(255)}, "kind 255 is none");
 }
 

@@ -48,6 +48,7 @@ void check_all() {
     check<W>(FormKind::gelu, moe::Plain<moe::Gelu>{});
     check<W>(FormKind::gelu_tanh, moe::Plain<moe::GeluTanh>{});
     check<W>(FormKind::silu, moe::Plain<moe::Silu>{});
+    check<W>(FormKind::identity, moe::Plain<moe::IdentityActivation>{});
     check<W>(FormKind::swiglu_oai, moe::SwiGLUOai{.limit = 0.75, .alpha = 1.5});
     check<W>(FormKind::clamped_before, moe::ClampedBefore<>{.limit = 0.75});
     check<W>(FormKind::clamped_after, moe::ClampedAfter<>{.limit = 0.75});

@@ -118,6 +118,7 @@ TEST_CASE("reference expert forms, gate log 3 and up 2 log 3", "[reference]") {
     CHECK(value(Form::relu) == u);
     CHECK(value(Form::relu_squared) == u * u);
     CHECK(std::abs(value(Form::silu) - 0.9 * u) < 1e-15);
+    CHECK(value(Form::identity) == u);
     CHECK(std::abs(value(Form::gelu_erf) - u * 0.5 * std::erfc(-u / std::sqrt(2.0))) < 1e-15);
     CHECK(std::abs(value(Form::gelu_tanh) - value(Form::gelu_erf)) < 2e-3);
     CHECK(reference::run(scalar_expert(Form::relu, 1), {-2})[0] == 0);

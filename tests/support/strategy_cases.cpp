@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <utility>
 
+#include "moe/gating/adaptors/annealed.hpp"
 #include "moe/gating/adaptors/capacity.hpp"
 #include "moe/gating/adaptors/capacity_presets.hpp"
 #include "moe/gating/adaptors/cosine.hpp"
 #include "moe/gating/adaptors/forced.hpp"
+#include "moe/gating/adaptors/sampled.hpp"
+#include "moe/gating/adaptors/straight_through.hpp"
 #include "moe/gating/archetype.hpp"
 #include "moe/gating/strategies/balanced_assignment.hpp"
 #include "moe/gating/strategies/expert_choice.hpp"
@@ -14,6 +17,7 @@
 #include "moe/gating/strategies/noisy_top_k.hpp"
 #include "moe/gating/strategies/product_keys.hpp"
 #include "moe/gating/strategies/random_choice.hpp"
+#include "moe/gating/strategies/reinmax.hpp"
 #include "moe/gating/strategies/replay.hpp"
 #include "moe/gating/strategies/round_robin.hpp"
 #include "moe/gating/strategies/sinkhorn.hpp"
@@ -56,6 +60,7 @@ StrategyCases::StrategyCases(Draw& draw, std::size_t n_experts, std::size_t n_to
     add({.name = "GateArchetype", .gate = moe::GateArchetype{}});
     add_other_logits();
     add_positioned();
+    add_trained();
     add_given(draw, std::max<std::size_t>(n_tokens, 1), first_position);
     add_expert_choices();
     add_capacity_orders();
@@ -128,6 +133,25 @@ void StrategyCases::add_positioned() {
                 moe::Masked<moe::GShardTop2>{
                     .gate = {.second = moe::SecondExpert::sampling}, .allowed = memory_->allowed, .renormalize = true});
     }
+}
+
+/// Gates that draw while they are trained, and what they are afterwards.
+void StrategyCases::add_trained() {
+    using Best = moe::TokenChoice<>;
+    const Best best{.top_k = k_, .normalize = true};
+    const auto add_both = [this](const char* name, auto gate) {
+        add({.name = std::string(name), .gate = gate, .hangs = Hangs::on_position});
+        gate.training = false;
+        add({.name = std::string(name).append(" in evaluation"), .gate = gate});
+    };
+    add_both("Sampled", moe::Sampled<Best>{.gate = best, .seed = 9, .step = 3});
+    add_both("Annealed", moe::Annealed<moe::Threshold<>>{
+                             .gate = {.threshold = 0.2, .keep_best = true}, .temperature = 1.5, .seed = 10});
+    add_both("ReinMax", moe::ReinMax{.seed = 11, .step = 1});
+    add({.name = "StraightThrough", .gate = moe::StraightThrough<Best>{.gate = best, .weight = 0.5}});
+    add({.name = "StraightThrough of Sampled",
+         .gate = moe::StraightThrough<moe::Sampled<Best>>{.gate = {.gate = best, .seed = 12}},
+         .hangs = Hangs::on_position});
 }
 
 /// Forced and Replay: up to k experts for each position, no two of them equal.

@@ -49,6 +49,7 @@ private:
     void add(Strategy strategy);
     void add_other_logits();
     void add_positioned();
+    void add_trained();
     void add_given(Draw& draw, std::size_t n_tokens, std::uint64_t first_position);
     void add_expert_choices();
     void add_capacity_orders();

@@ -166,7 +166,7 @@ TEST_CASE("right layers pass: random ones of every form, option and rule", "[che
         }
     }
     INFO(worst << ", " << checked << " differences, " << skipped << " skipped");
-    CHECK(worst <= 5e-7);  // where rounding is all there is, its bound is 1e-6
+    CHECK(worst <= 7.5e-7);  // where rounding is all there is, its bound is 1e-6
     CHECK(checked > 5000);
     CHECK(skipped < checked / 50);
 }

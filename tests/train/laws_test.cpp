@@ -109,12 +109,14 @@ TEMPLATE_TEST_CASE("gradients are linear in dy", "[gradients]", float, double) {
 }
 
 /// Central differences of sum of <dy, y> along a random direction of one parameter, or of x. Their error is the third
-/// derivative times h^2, far below 1e-7 of the gradient, and the rounding of the two sums over 2h.
+/// derivative times h^2, far below 1e-7 of the gradient, and the rounding of the two sums over 2h. Where they disagree
+/// a corner of a form may lie within h: h / 8 decides.
 TEST_CASE("the difference of y along a direction is the gradient along it: x and every parameter", "[gradients]") {
     constexpr double h = 1e-6;
     constexpr double epsilon = std::numeric_limits<double>::epsilon();
     std::size_t compared = 0;
     std::size_t skipped = 0;
+    std::size_t repeated = 0;
     for (std::uint64_t seed = 0; seed < 150; ++seed) {
         Case<double> c(seed, 12);
         const auto layer = c.layer();
@@ -141,23 +143,33 @@ TEST_CASE("the difference of y along a direction is the gradient along it: x and
                               workspace);
                 return dot(out, c.dy);
             };
-            const double difference = (sum(h) - sum(-h)) / (2 * h);
+            const double wanted = dot(gradient, direction);
+            const double slope = std::sqrt(dot(gradient, gradient) * dot(direction, direction));
+            double difference = 0;
+            double bound = 0;
+            for (const double step : {h, h / 8}) {
+                difference = (sum(step) - sum(-step)) / (2 * step);
+                bound = 1e-7 * slope + 64 * epsilon * magnitude / step;
+                if (std::abs(difference - wanted) <= bound) {
+                    break;
+                }
+                ++repeated;
+            }
             values = at;
             if (moved > 0) {
                 ++skipped;
                 return;
             }
             ++compared;
-            const double bound =
-                1e-7 * std::sqrt(dot(gradient, gradient) * dot(direction, direction)) + 64 * epsilon * magnitude / h;
-            INFO("seed " << seed << ", " << name << ": " << difference << " and " << dot(gradient, direction));
-            REQUIRE(std::abs(difference - dot(gradient, direction)) <= bound);
+            INFO("seed " << seed << ", " << name << ": " << difference << " and " << wanted);
+            REQUIRE(std::abs(difference - wanted) <= bound);
         };
         check("x", c.x, g.dx);
         c.open.for_each_parameter(g, check);
     }
     CHECK(compared > 1000);
     CHECK(skipped < compared / 50);
+    CHECK(repeated < compared / 100);
 }
 
 TEMPLATE_TEST_CASE("the gradients of a softmax's logits sum to 0, and a constant added to all changes nothing",

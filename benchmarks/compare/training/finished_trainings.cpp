@@ -9,7 +9,7 @@
 #include <moe/version.hpp>
 #include <nlohmann/json.hpp>
 
-#include "../../../examples/train/text_file.hpp"
+#include "../../../examples/train/folder.hpp"
 #include "figures.hpp"
 
 namespace compare {
@@ -87,7 +87,7 @@ Training from_json(const json& object, const TrainedStrategy& strategy, std::uin
 
 FinishedTrainings::FinishedTrainings(std::string directory) : directory_(std::move(directory)) {
     if (!directory_.empty()) {
-        trainer::create_directory(directory_);
+        trainer::create_folder(directory_);
     }
 }
 

@@ -71,6 +71,15 @@ struct GeluTanh {
     }
 };
 
+/// x: a plain expert is then the product of two matrices. With few hidden values routed experts of this kind are the
+/// adapters of a mixture of LoRA (Zadouri et al. 2023, 2309.05444), beside the network they adapt as a shared expert.
+struct IdentityActivation {
+    template <class V>
+    [[nodiscard]] V operator()(const V& x) const noexcept {
+        return x;
+    }
+};
+
 namespace detail {
 
 template <class Activation, class V>

@@ -19,6 +19,7 @@ enum class FormKind : unsigned char {
     gelu,
     gelu_tanh,
     silu,
+    identity,
     swiglu_oai,      ///< clamp A: SwiGLUOai
     clamped_before,  ///< clamp B: ClampedBefore<Silu>
     clamped_after,   ///< clamp C: ClampedAfter<Silu>
@@ -53,6 +54,7 @@ decltype(auto) visit_form(const AnyForm& any, Visitor&& visitor) {
         case FormKind::gelu: return visitor(Plain<Gelu>{});
         case FormKind::gelu_tanh: return visitor(Plain<GeluTanh>{});
         case FormKind::silu: return visitor(Plain<Silu>{});
+        case FormKind::identity: return visitor(Plain<IdentityActivation>{});
         case FormKind::swiglu_oai: return visitor(SwiGLUOai{.limit = any.limit, .alpha = any.alpha});
         case FormKind::clamped_before: return visitor(ClampedBefore<Silu>{.limit = any.limit});
         case FormKind::clamped_after: return visitor(ClampedAfter<Silu>{.limit = any.limit});

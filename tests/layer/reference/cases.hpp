@@ -40,9 +40,9 @@ reference::Vector to_vector(const moe::WeightStack<W>& stack, std::size_t e) {
 
 inline reference::Form reference_form(moe::FormKind kind) {
     using reference::Form;
-    constexpr std::array forms{Form::swiglu,  Form::geglu_erf,    Form::geglu_tanh, Form::reglu,     Form::sigmoid_glu,
-                               Form::relu,    Form::relu_squared, Form::gelu_erf,   Form::gelu_tanh, Form::silu,
-                               Form::clamp_a, Form::clamp_b,      Form::clamp_c};
+    constexpr std::array forms{Form::swiglu,   Form::geglu_erf,    Form::geglu_tanh, Form::reglu,     Form::sigmoid_glu,
+                               Form::relu,     Form::relu_squared, Form::gelu_erf,   Form::gelu_tanh, Form::silu,
+                               Form::identity, Form::clamp_a,      Form::clamp_b,    Form::clamp_c};
     return forms.at(static_cast<std::size_t>(kind));
 }
 

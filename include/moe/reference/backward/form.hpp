@@ -64,6 +64,7 @@ struct Slopes {
         case Form::gelu_erf: return {0, gelu_erf_slope(u)};
         case Form::gelu_tanh: return {0, gelu_tanh_slope(u)};
         case Form::silu: return {0, silu_slope(u)};
+        case Form::identity: return {0, 1};
     }
     return {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::quiet_NaN()};
 }

@@ -38,6 +38,7 @@ enum class Form {
     gelu_erf,
     gelu_tanh,
     silu,
+    identity,
 };
 
 [[nodiscard]] inline bool is_gated(Form form) { return form < Form::relu; }
@@ -87,6 +88,7 @@ struct Expert {
         case Form::gelu_erf: return gelu_erf(u);
         case Form::gelu_tanh: return gelu_tanh(u);
         case Form::silu: return silu(u);
+        case Form::identity: return u;
     }
     return std::numeric_limits<double>::quiet_NaN();
 }

@@ -44,6 +44,10 @@ template <class V>
     const V s = math::sigmoid(x);
     return s * (one<V>() + x * (one<V>() - s));
 }
+template <class V>
+[[nodiscard]] V derivative_of(const IdentityActivation&, const V&) {
+    return one<V>();
+}
 /// Phi(x) + x phi(x), the normal distribution and its density.
 template <class V>
 [[nodiscard]] V derivative_of(const Gelu&, const V& x) {

@@ -16,7 +16,8 @@ struct LoraPairGradients {
     MutableStack<T> b{};  ///< (n_experts, outputs, rank)
 };
 
-/// The same of LoraAdapters. Gate and up may have one memory for a: that of an A they share.
+/// The same of LoraAdapters. Gate and up may have one memory for a: that of an A they share, the rounding of whose sum
+/// then depends on how a batch is cut into calls.
 template <class T>
 struct LoraGradients {
     LoraPairGradients<T> gate{};

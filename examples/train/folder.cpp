@@ -1,4 +1,4 @@
-#include "text_file.hpp"
+#include "folder.hpp"
 
 #include <filesystem>
 #include <fstream>
@@ -8,10 +8,10 @@
 
 namespace trainer {
 
-void create_directory(const std::string& path) {
+void create_folder(const std::string& directory) {
     std::error_code error;
-    std::filesystem::create_directories(path, error);
-    moe::ensure(!error, moe::ErrorCode::file, "cannot create ", path, ": ", error.message());
+    std::filesystem::create_directories(directory, error);
+    moe::ensure(!error, moe::ErrorCode::file, "cannot create ", directory, ": ", error.message());
 }
 
 void write_text_file(const std::string& path, const std::string& text) {
