@@ -13,41 +13,14 @@
 #include "../../examples/train/checkpoint.hpp"
 #include "../../examples/train/data.hpp"
 #include "../../examples/train/published.hpp"
+#include "examples/small_training.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
 namespace moe_test::adapter_files_test {
 
 /// What fine-tuning reads and writes: a published model, and an adapter of PEFT.
-namespace {
-
-/// A folder of its own, away with it in the end.
-class Folder {
-public:
-    explicit Folder(const std::string& name) : path_(std::filesystem::temp_directory_path() / name) {
-        std::filesystem::remove_all(path_);
-    }
-    Folder(const Folder&) = delete;
-    Folder& operator=(const Folder&) = delete;
-    ~Folder() { std::filesystem::remove_all(path_); }
-    [[nodiscard]] std::string path() const { return path_.string(); }
-
-private:
-    std::filesystem::path path_;
-};
-
-trainer::Run small_run() {
-    trainer::Run run = trainer::default_run();
-    run.config.d_model = 12;
-    run.config.d_ff = 7;
-    run.config.n_layers = 2;
-    run.config.n_experts = 5;
-    run.settings.length = 20;
-    trainer::complete(run);
-    return run;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 TEST_CASE("a published model is read as it was saved", "[published]") {
     const Folder folder("moe_published_saved");

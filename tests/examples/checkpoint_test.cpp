@@ -10,6 +10,7 @@
 #include "../../examples/generate/model.hpp"
 #include "../../examples/train/checkpoint.hpp"
 #include "../../examples/train/data.hpp"
+#include "examples/small_training.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 
@@ -17,34 +18,6 @@ namespace moe_test::checkpoint_test {
 
 /// Files of a training, and the text it reads.
 namespace {
-
-/// A folder of its own, away with it in the end.
-class Folder {
-public:
-    explicit Folder(const std::string& name) : path_(std::filesystem::temp_directory_path() / name) {
-        std::filesystem::remove_all(path_);
-    }
-    Folder(const Folder&) = delete;
-    Folder& operator=(const Folder&) = delete;
-    ~Folder() { std::filesystem::remove_all(path_); }
-    [[nodiscard]] std::string path() const { return path_.string(); }
-
-private:
-    std::filesystem::path path_;
-};
-
-trainer::Run small_run() {
-    trainer::Run run = trainer::default_run();
-    run.config.d_model = 12;
-    run.config.d_ff = 7;
-    run.config.n_layers = 2;
-    run.config.n_experts = 5;
-    run.settings.length = 20;
-    run.settings.batch = 3;
-    run.settings.schedule = {.rate = 1e-2, .n_steps = 12};
-    trainer::complete(run);
-    return run;
-}
 
 std::vector<std::int32_t> some_text(std::size_t size) {
     std::vector<std::int32_t> text(size);

@@ -57,6 +57,18 @@ moe::GradientViews<float> gradients_of(const Model<float>& model, std::string_vi
     return views;
 }
 
+/// What both kinds of rows say of the routing.
+template <class Row>
+void describe(const Interval& interval, Row& row) {
+    row.max_violation = interval.max_violation();
+    row.entropy = interval.entropy();
+    row.dead = interval.dead();
+    row.dropped = interval.dropped();
+    row.experts_per_token = interval.experts_per_token();
+    row.router_norm = interval.router_norm();
+    row.expert_norm = interval.expert_norm();
+}
+
 /// One strategy, model and seed, from first weights to the last step.
 class TrainingRun {
 public:
@@ -149,13 +161,7 @@ private:
         row_.nll = measured ? trainer::evaluate(reader_, plan_.text->held_out(), run_.settings.length,
                                                 run_.settings.batch, moe::SerialExecutor{})
                             : unknown;
-        row_.max_violation = interval.max_violation();
-        row_.entropy = interval.entropy();
-        row_.dead = interval.dead();
-        row_.dropped = interval.dropped();
-        row_.experts_per_token = interval.experts_per_token();
-        row_.router_norm = interval.router_norm();
-        row_.expert_norm = interval.expert_norm();
+        describe(interval, row_);
         row_.load = interval.load();
         training_.curve.push_back(row_);
     }
@@ -179,13 +185,7 @@ private:
         for (TrainingRow& row : training_.curve) {
             row.seconds = median_seconds() * static_cast<double>(row.step);
         }
-        end.max_violation = last_tenth_.max_violation();
-        end.entropy = last_tenth_.entropy();
-        end.dead = last_tenth_.dead();
-        end.dropped = last_tenth_.dropped();
-        end.experts_per_token = last_tenth_.experts_per_token();
-        end.router_norm = last_tenth_.router_norm();
-        end.expert_norm = last_tenth_.expert_norm();
+        describe(last_tenth_, end);
     }
 
     const TrainingPlan& plan_;
