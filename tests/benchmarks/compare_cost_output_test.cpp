@@ -48,7 +48,7 @@ TEST_CASE("the JSON has the costs of the report") {
                                          {"bytes_int8", row.bytes_int8},
                                          {"bytes_int4", row.bytes_int4}}) {
             CAPTURE(i, key);
-            CHECK(same_bits(read[key].get<double>(), value));
+            CHECK(same_double(read[key].get<double>(), value));
         }
     }
     REQUIRE(json["cost"].size() == report.cost.size());
@@ -71,7 +71,7 @@ TEST_CASE("the JSON has the costs of the report") {
                                          {"speedup_active", row.speedup_active},
                                          {"speedup_total", row.speedup_total}}) {
             CAPTURE(i, key);
-            CHECK(same_bits(read[key].get<double>(), value));
+            CHECK(same_double(read[key].get<double>(), value));
         }
     }
 }

@@ -76,7 +76,7 @@ bool same(const std::string& cell, const Json& value) {
     if (value.is_number()) {
         char* end = nullptr;
         const double read = std::strtod(cell.c_str(), &end);
-        return !cell.empty() && *end == '\0' && same_bits(read, value.get<double>());
+        return !cell.empty() && *end == '\0' && same_double(read, value.get<double>());
     }
     if (value.is_array() && !value.empty()) {
         std::istringstream words(cell);
@@ -120,7 +120,7 @@ TEST_CASE("the JSON has every figure of the report, to the bit, in a fixed order
                                              {"load_median", row.load_median},
                                              {"load_max", row.load_max}}) {
                 CAPTURE(i, key);
-                CHECK(same_bits(read[key].get<double>(), value));
+                CHECK(same_double(read[key].get<double>(), value));
             }
         }
     }
@@ -147,7 +147,7 @@ TEST_CASE("the JSON has the balance, the quality and the collapse of the report"
                                              {"experts_per_token", row.experts_per_token},
                                              {"confidence", row.confidence}}) {
                 CAPTURE(i, key);
-                CHECK(same_bits(read[key].get<double>(), value));
+                CHECK(same_double(read[key].get<double>(), value));
             }
         }
         REQUIRE(json["quality"].size() == report.quality.size());

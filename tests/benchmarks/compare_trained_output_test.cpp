@@ -25,7 +25,7 @@ using Json = nlohmann::ordered_json;
 
 /// Whether `read` is `value`, or null where that is not finite.
 bool same_figure(const Json& read, double value) {
-    return std::isfinite(value) ? read.is_number() && same_bits(read.get<double>(), value) : read.is_null();
+    return std::isfinite(value) ? read.is_number() && same_double(read.get<double>(), value) : read.is_null();
 }
 
 /// What the table writes of nats.

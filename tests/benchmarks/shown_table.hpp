@@ -11,7 +11,7 @@
 /// What tests read in the table of a comparison.
 namespace shown {
 
-inline bool same_bits(double a, double b) { return a == b && std::signbit(a) == std::signbit(b); }
+inline bool same_double(double a, double b) { return a == b && std::signbit(a) == std::signbit(b); }
 
 /// The lines of the table from one that is `heading` to the next empty one.
 inline std::vector<std::string> block(const std::string& table, const std::string& heading) {

@@ -40,7 +40,7 @@ TEST_CASE("a published model is read as it was saved", "[published]") {
 
 TEST_CASE("the model of the demo predicts what was stored beside it", "[published]") {
     Eigen::setNbThreads(1);
-    const std::string directory = MOE_MODEL_DIR;
+    const std::string directory = MOE_TEST_EXAMPLES_DIR "/models/tiny-mixtral";
     const trainer::PublishedModel published(directory);
     trainer::Model<float> model(published.config(), 1);
     published.copy_to(model);
