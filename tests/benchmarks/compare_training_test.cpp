@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "../../benchmarks/compare/training/figures.hpp"
+#include "../../benchmarks/compare/figures.hpp"
 #include "../../benchmarks/compare/training/training.hpp"
 #include "io/support.hpp"
 #include "support/catch.hpp"
@@ -167,7 +167,7 @@ TEST_CASE("what is called causal reads no later token", "[compare][training]") {
         trainer::Run run = small_plan().run;
         const auto routing = strategy.make(run);
         const trainer::Model<float> model(run.config, 3, routing->more_parameters(run.config));
-        trainer::Pass<float> pass(model, length, routing->make_blocks(model, false));
+        trainer::Pass<float> pass(model, length, routing->blocks(model, false));
         std::vector<std::int32_t> tokens(text.training().begin(), text.training().begin() + 8 * length);
         const std::vector<std::int32_t> targets(tokens.size(), 'e');
         const auto losses = [&] {

@@ -2,8 +2,9 @@
 
 #include <concepts>
 #include <functional>
-#include <initializer_list>
 #include <utility>
+
+#include "../figures.hpp"
 
 namespace compare {
 
@@ -38,7 +39,7 @@ Column<SpeedRow> seconds(std::string name, double Spread::*member) {
 }
 
 template <class Row>
-Section section(std::string name, const std::vector<Row>& rows, std::initializer_list<Column<Row>> columns) {
+Section section(std::string name, const std::vector<Row>& rows, const std::vector<Column<Row>>& columns) {
     Section result{std::move(name), {}, {}};
     for (const auto& column : columns) {
         result.columns.push_back(column.name);
@@ -87,30 +88,27 @@ Section collapse_section(const std::vector<CollapseRow>& rows) {
          column("load", &CollapseRow::load)});
 }
 
+template <class Row, class Figures>
+void add_figures(const Figures& figures, std::vector<Column<Row>>& columns) {
+    for (const auto& [name, member] : figures) {
+        columns.push_back(column(name, member));
+    }
+}
+
 Section trained_section(const std::vector<TrainedRow>& rows) {
-    return section<TrainedRow>(
-        "trained", rows,
-        {column("strategy", &TrainedRow::strategy), column("causal", &TrainedRow::causal),
-         column("seeds", &TrainedRow::seeds), column("nll", &TrainedRow::nll),
-         column("nll_least", &TrainedRow::nll_least), column("nll_most", &TrainedRow::nll_most),
-         column("train_nll", &TrainedRow::train_nll), column("parameters", &TrainedRow::parameters),
-         column("active_parameters", &TrainedRow::active_parameters), column("operations", &TrainedRow::operations),
-         column("seconds", &TrainedRow::seconds), column("max_violation", &TrainedRow::max_violation),
-         column("entropy", &TrainedRow::entropy), column("dead", &TrainedRow::dead),
-         column("dropped", &TrainedRow::dropped), column("experts_per_token", &TrainedRow::experts_per_token),
-         column("router_norm", &TrainedRow::router_norm), column("expert_norm", &TrainedRow::expert_norm)});
+    std::vector columns{column("strategy", &TrainedRow::strategy), column("causal", &TrainedRow::causal),
+                        column("seeds", &TrainedRow::seeds), column("nll_least", &TrainedRow::nll_least),
+                        column("nll_most", &TrainedRow::nll_most)};
+    add_figures(trained_figures, columns);
+    return section("trained", rows, columns);
 }
 
 Section training_section(const std::vector<TrainingRow>& rows) {
-    return section<TrainingRow>(
-        "training", rows,
-        {column("strategy", &TrainingRow::strategy), column("seed", &TrainingRow::seed),
-         column("step", &TrainingRow::step), column("operations", &TrainingRow::operations),
-         column("seconds", &TrainingRow::seconds), column("loss", &TrainingRow::loss), column("nll", &TrainingRow::nll),
-         column("max_violation", &TrainingRow::max_violation), column("entropy", &TrainingRow::entropy),
-         column("dead", &TrainingRow::dead), column("dropped", &TrainingRow::dropped),
-         column("experts_per_token", &TrainingRow::experts_per_token), column("router_norm", &TrainingRow::router_norm),
-         column("expert_norm", &TrainingRow::expert_norm), column("load", &TrainingRow::load)});
+    std::vector columns{column("strategy", &TrainingRow::strategy), column("seed", &TrainingRow::seed),
+                        column("step", &TrainingRow::step)};
+    add_figures(training_figures, columns);
+    columns.push_back(column("load", &TrainingRow::load));
+    return section("training", rows, columns);
 }
 
 Section cost_machine_section(const std::vector<CostMachine>& rows) {

@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "../../../examples/train/folder.hpp"
-#include "figures.hpp"
+#include "../figures.hpp"
 
 namespace compare {
 

@@ -18,9 +18,9 @@ namespace compare {
 class TrainedRouting : public trainer::Routing<float> {
 public:
     /// The blocks of a layer, `learning` or reading.
-    [[nodiscard]] virtual trainer::Blocks<float> make_blocks(const trainer::Model<float>& model, bool learning) = 0;
+    [[nodiscard]] virtual trainer::Blocks<float> blocks(const trainer::Model<float>& model, bool learning) = 0;
     [[nodiscard]] trainer::Blocks<float> make_blocks(const trainer::Model<float>& model) final {
-        return make_blocks(model, true);
+        return blocks(model, true);
     }
     /// Parameters beside those of the model.
     [[nodiscard]] virtual std::vector<moe::ParameterInfo> more_parameters(const trainer::Config& /*config*/) const {
@@ -47,13 +47,13 @@ public:
     explicit GateRouting(MakeGate gate, std::uint64_t seed = 0, std::uint64_t n_steps = 1)
         : gate_(std::move(gate)), seed_(seed), n_steps_(n_steps) {}
 
-    [[nodiscard]] trainer::Blocks<float> make_blocks(const trainer::Model<float>& model, bool learning) override {
-        trainer::Blocks<float> blocks;
+    [[nodiscard]] trainer::Blocks<float> blocks(const trainer::Model<float>& model, bool learning) override {
+        trainer::Blocks<float> made;
         for (std::size_t i = 0; i < model.layers().size(); ++i) {
-            blocks.push_back(
+            made.push_back(
                 std::make_unique<ModelBlock>(model.layers()[i].moe, model.layers()[i].gradients, gate_of(i, learning)));
         }
-        return blocks;
+        return made;
     }
     void begin_step(std::uint64_t step) override { step_ = step; }
     /// Those without coefficients are left out: not every gate has logits.

@@ -40,7 +40,7 @@ public:
     [[nodiscard]] std::vector<moe::ParameterInfo> more_parameters(const trainer::Config& config) const override {
         return one_each(config, router, 2 * n_experts_);
     }
-    [[nodiscard]] trainer::Blocks<float> make_blocks(const trainer::Model<float>& model, bool learning) override {
+    [[nodiscard]] trainer::Blocks<float> blocks(const trainer::Model<float>& model, bool learning) override {
         if (layers_.empty()) {
             for (std::size_t i = 0; i < model.layers().size(); ++i) {
                 const moe::Parameter<float>& weights = model.parameters()[parameter_name(i, router)];
@@ -48,14 +48,14 @@ public:
                     std::make_unique<Noisy>(moe::Router{weights.stack(), gate_}, model.layers()[i].moe.experts()));
             }
         }
-        trainer::Blocks<float> blocks;
+        trainer::Blocks<float> made;
         for (std::size_t i = 0; i < model.layers().size(); ++i) {
             moe::LayerGradients<float> gradients = model.layers()[i].gradients;
             gradients.router = model.parameters()[parameter_name(i, router)].gradient_stack();
-            blocks.push_back(std::make_unique<GatedBlock<Noisy>>(
+            made.push_back(std::make_unique<GatedBlock<Noisy>>(
                 *layers_[i], gradients, [this, i, learning] { return moe::AnyGate(gate(i, learning)); }));
         }
-        return blocks;
+        return made;
     }
     void begin_step(std::uint64_t step) override { step_ = step; }
     void add_losses(const trainer::RoutedBatch<float>& batch, trainer::Step& step) override {
@@ -124,13 +124,13 @@ public:
           gate_(moe::TokenChoice<>{.top_k = static_cast<int>(config.top_k)}),
           means_(trainer::unsigned_size(config.n_layers), std::vector<float>(n_experts_ * d_model_)) {}
 
-    [[nodiscard]] trainer::Blocks<float> make_blocks(const trainer::Model<float>& model, bool learning) override {
-        trainer::Blocks<float> blocks;
+    [[nodiscard]] trainer::Blocks<float> blocks(const trainer::Model<float>& model, bool learning) override {
+        trainer::Blocks<float> made;
         for (std::size_t i = 0; i < model.layers().size(); ++i) {
-            blocks.push_back(std::make_unique<DefaultBlock>(
-                model.layers()[i], gate_, moe::view(means_[i].data(), n_experts_, d_model_), learning));
+            made.push_back(std::make_unique<DefaultBlock>(model.layers()[i], gate_,
+                                                          moe::view(means_[i].data(), n_experts_, d_model_), learning));
         }
-        return blocks;
+        return made;
     }
 
 private:
@@ -195,13 +195,13 @@ public:
     [[nodiscard]] std::vector<moe::ParameterInfo> more_parameters(const trainer::Config& config) const override {
         return one_each(config, slots, n_slots_);
     }
-    [[nodiscard]] trainer::Blocks<float> make_blocks(const trainer::Model<float>& model, bool /*learning*/) override {
-        trainer::Blocks<float> blocks;
+    [[nodiscard]] trainer::Blocks<float> blocks(const trainer::Model<float>& model, bool /*learning*/) override {
+        trainer::Blocks<float> made;
         for (std::size_t i = 0; i < model.layers().size(); ++i) {
-            blocks.push_back(
+            made.push_back(
                 std::make_unique<SoftBlock>(model.layers()[i], model.parameters()[parameter_name(i, slots)]));
         }
-        return blocks;
+        return made;
     }
     [[nodiscard]] double rows_per_token() const override { return top_k_; }
 

@@ -10,7 +10,7 @@
 #include <moe/parallel/executor.hpp>
 
 #include "../../../examples/train/trainer.hpp"
-#include "figures.hpp"
+#include "../figures.hpp"
 #include "interval.hpp"
 
 namespace compare {
@@ -29,7 +29,7 @@ public:
         : inner_(inner), look_(std::move(look)) {}
 
     [[nodiscard]] trainer::Blocks<float> make_blocks(const Model<float>& model) override {
-        return inner_.make_blocks(model, true);
+        return inner_.blocks(model, true);
     }
     void begin_step(std::uint64_t step) override { inner_.begin_step(step); }
     [[nodiscard]] bool needs_counts(const trainer::Settings& settings) const override {
@@ -79,7 +79,7 @@ public:
           model_(run_.config, seed, routing_->more_parameters(run_.config)),
           watched_(*routing_, [this](const auto& tapes) { watch(tapes); }),
           trainer_(model_, run_.settings, watched_),
-          reader_(model_, run_.settings.length, routing_->make_blocks(model_, false)),
+          reader_(model_, run_.settings.length, routing_->blocks(model_, false)),
           routers_(gradients_of(model_, "gate.weight")),
           experts_(gradients_of(model_, "mlp.experts")),
           sequences_(run_.settings.length) {

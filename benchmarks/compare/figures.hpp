@@ -3,7 +3,7 @@
 #include <array>
 #include <utility>
 
-#include "../report.hpp"
+#include "report.hpp"
 
 namespace compare {
 
