@@ -53,7 +53,7 @@ function drawFinal(box) {
         const height = area.bottom - area.top;
         area.root.append(svg("rect", { class: "band", x: from, y: area.top, width: to - from, height }));
     }
-    xAxis(area, x, linearTicks(low, high, area.width < 500 ? 2 : 6), "nats a byte of held-out text");
+    xAxis(area, x, linearTicks(low, high, area.width < 500 ? 4 : 6), "nats a byte of held-out text");
     const marks = learnt.map((row, i) => {
         const y = area.top + (i + 0.5) * tall;
         const name = text(area, area.left - 10, y + 4, "", { class: "name", "text-anchor": "end" });
