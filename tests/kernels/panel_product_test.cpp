@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "kernels/quantized_cases.hpp"
+#include "moe/kernels/gathered_product.hpp"
+#include "moe/kernels/quantized_product.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/layer_cases.hpp"

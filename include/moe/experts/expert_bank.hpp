@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include "../kernels/gathered_product.hpp"
 #include "panel_source.hpp"
 
 namespace moe::inline MOE_ABI {

@@ -6,6 +6,7 @@
 #include <limits>
 #include <span>
 
+#include "../core/function_ref.hpp"
 #include "panel_source.hpp"
 
 namespace moe::inline MOE_ABI {

@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "../core/error.hpp"
-#include "../kernels/panel_product.hpp"
+#include "../kernels/quantized_product.hpp"
 #include "../kernels/split_product.hpp"
 
 namespace moe::inline MOE_ABI {

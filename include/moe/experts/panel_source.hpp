@@ -8,6 +8,7 @@
 #include "../core/index.hpp"
 #include "../kernels/pack.hpp"
 #include "../kernels/panel_product.hpp"
+#include "../kernels/quantized_rows.hpp"
 #include "any_form.hpp"
 #include "weight_stack.hpp"
 

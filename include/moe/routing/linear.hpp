@@ -10,6 +10,7 @@
 #include "../core/alignment.hpp"
 #include "../core/borrowed.hpp"
 #include "../experts/product_tasks.hpp"
+#include "../kernels/gathered_product.hpp"
 
 namespace moe::inline MOE_ABI {
 
