@@ -10,15 +10,18 @@ namespace moe_test {
 /// The ways to compute that format F has on this machine.
 template <moe::PackedFormat F>
 std::vector<moe::Compute> computes() {
-    if constexpr (moe::QuantizedFormat<F>) {
-        return {moe::Compute::exact, moe::Compute::int8};
-    } else {
-        std::vector<moe::Compute> result{moe::Compute::exact};
-        if (std::is_same_v<F, moe::bfloat16> && moe::arch::MatrixUnit::request()) {
-            result.push_back(moe::Compute::bf16x3);
-        }
-        return result;
+    std::vector<moe::Compute> result{moe::Compute::exact};
+    if (moe::QuantizedFormat<F>) {
+        result.push_back(moe::Compute::int8);
     }
+    if (std::is_same_v<F, moe::bfloat16> && moe::arch::MatrixUnit::request()) {
+        result.push_back(moe::Compute::bf16x3);
+    }
+    if (moe::packs_bfloat16<F> && moe::resolve_compute<F>(moe::Compute::bf16) == moe::Compute::bf16 &&
+        (!moe::arch::MatrixUnit::present || moe::arch::MatrixUnit::request())) {
+        result.push_back(moe::Compute::bf16);
+    }
+    return result;
 }
 
 }  // namespace moe_test

@@ -64,13 +64,13 @@ private:
                 arena.take<std::byte>(checked_multiply(n_workers, measure.used())), measure.used()};
     }
 
-    void quantize() const {
+    void encode() const {
         if constexpr (std::is_same_v<T, float>) {
             TaskQueue queue;
             threads_.run([&](std::size_t, std::size_t) {
                 for (std::size_t t = queue.take(); t < x_.rows(); t = queue.take()) {
-                    quantize_row(QuantizedRows{x_.cols()}, x_.row(t), expert_.activations().zero_point,
-                                 memory_.inputs.data() + t * expert_.input_stride());
+                    expert_.activations().encode_row(x_.cols(), x_.row(t),
+                                                     memory_.inputs.data() + t * expert_.input_stride());
                 }
             });
         }
@@ -139,7 +139,7 @@ void ExpertCall<T>::run() const {
     const std::size_t input_stride = expert_.input_stride();
     const std::size_t hidden_stride = expert_.hidden_stride();
     if (input_stride > 0) {
-        quantize();
+        encode();
     }
     for_each_task(layout.hidden_panels(), [&](PanelRange panels, Tokens tokens, const PanelScratch<T>& scratch) {
         for (std::size_t r = 0; r < tokens.count; ++r) {

@@ -62,7 +62,7 @@ public:
     [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_; }
     [[nodiscard]] const PanelLayout<T>& layout() const noexcept { return layout_; }
     [[nodiscard]] const ActivationFormat<T>& activations() const noexcept { return activations_; }
-    /// Bytes of a row of hidden activations, and of quantised inputs (0: inputs are used as they are).
+    /// Bytes of a row of hidden activations, and of encoded inputs (0: inputs are used as they are).
     [[nodiscard]] std::size_t hidden_stride() const { return activations_.hidden_stride(layout_); }
     [[nodiscard]] std::size_t input_stride() const { return activations_.input_stride(layout_); }
 

@@ -40,11 +40,10 @@ void apply_form_to_rows(const Form& any_form, const PanelLayout<T>& layout, cons
         for (std::size_t r = 0; r < n_rows; ++r, sums += Panel<T>::width, hidden += stride) {
             const T scale = scales.empty() ? T(1) : scales[r];
             if constexpr (std::is_same_v<T, float>) {
-                if (format.quantized()) {
+                if (format.encoded()) {
                     std::array<float, Panel<float>::width> values;
                     detail::apply_form(form, columns, sums, scale, bias, values.data());
-                    quantize_columns(QuantizedRows{layout.d_ff}, first, columns, values.data(), format.zero_point,
-                                     hidden);
+                    format.encode_columns(layout.d_ff, first, columns, values.data(), hidden);
                     continue;
                 }
             }

@@ -22,15 +22,15 @@ public:
                       std::is_same_v<form_type, typename Second::form_type>,
                   "JoinedExperts: both banks must compute in the same type and have the same form");
 
-    /// Throws Error(shape) naming both sizes, Error(range) where one multiplies floats and the other integers.
+    /// Throws Error(shape) naming both sizes, Error(range) where they multiply rows of different forms.
     JoinedExperts(First first, Second second) : first_(std::move(first)), second_(std::move(second)) {
         const auto a = first_.layout();
         const auto b = second_.layout();
         ensure(a.d_model == b.d_model && a.d_ff == b.d_ff, ErrorCode::shape,
                "JoinedExperts: the first bank has d_model ", a.d_model, " and d_ff ", a.d_ff, ", the second ",
                b.d_model, " and ", b.d_ff);
-        ensure(first_.activations().zero_point == second_.activations().zero_point, ErrorCode::range,
-               "JoinedExperts: both banks must compute in the same way, exact or int8");
+        ensure(first_.activations() == second_.activations(), ErrorCode::range,
+               "JoinedExperts: both banks must compute in the same way, exact, int8 or bf16");
     }
 
     [[nodiscard]] const First& first() const noexcept { return first_; }

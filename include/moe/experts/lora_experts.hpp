@@ -42,11 +42,11 @@ public:
     static_assert(!detail::adapts<Base>, "LoraExperts: the base has adapters already: merge these, or add their ranks");
 
     /// Throws Error(shape, missing) naming both shapes where adapters do not fit the base, Error(range) for a scale
-    /// that is not finite, or a base that multiplies integers, whose rows an adapter cannot read.
+    /// that is not finite, or a base that multiplies integers or bfloat16, whose rows an adapter cannot read.
     LoraExperts(Base base, LoraAdapters<value_type> adapters)
         : base_(std::move(base)), adapters_(std::move(adapters)), layout_(base_.layout()) {
-        ensure(!base_.activations().quantized(), ErrorCode::range,
-               "LoraExperts: the base computes with Compute::int8, adapters need Compute::exact");
+        ensure(!base_.activations().encoded(), ErrorCode::range,
+               "LoraExperts: the base computes with Compute::int8 or bf16, adapters need Compute::exact");
         detail::check_adapters(adapters_, layout_, base_.n_experts());
     }
 

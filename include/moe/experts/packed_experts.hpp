@@ -139,22 +139,23 @@ public:
     /// Packs on the workers of `executor`. Large banks are put in huge pages where the system has them. Complexity:
     /// every weight read and written once. Throws std::bad_alloc, Error(range) for a compute the format has not.
     template <WeightElement W, Executor E = SerialExecutor>
-    explicit PackedExperts(const ExpertBank<W, Form>& bank, const E& executor = {}, Compute compute = Compute::exact)
+    explicit PackedExperts(const ExpertBank<W, Form>& bank, const E& executor = {},
+                           Compute compute = Compute::by_format)
         : PackedExperts(bank, AlignedBuffer(bytes_for(bank)), {}, ExecutorRef(executor), compute) {}
 
     /// The same into memory of the caller, at least bytes_for(bank) bytes aligned to buffer_alignment, which must
     /// outlive this object. Throws Error(capacity, alignment).
     template <WeightElement W, Executor E = SerialExecutor>
     PackedExperts(const ExpertBank<W, Form>& bank, std::span<std::byte> memory, const E& executor = {},
-                  Compute compute = Compute::exact)
+                  Compute compute = Compute::by_format)
         : PackedExperts(bank, AlignedBuffer(), memory, ExecutorRef(executor), compute) {}
 
     /// Experts packed before, in memory that must outlive this object (a mapped file): nothing is copied. Throws
     /// Error(capacity) when `packed` is shorter than the layout says, Error(alignment), Error(shape) when the layout is
     /// of gated experts and the form is not or the reverse, and whatever the form's own validation refuses.
     PackedExperts(Form form, const PackedLayout<F>& layout, Borrowed<const std::byte> packed,
-                  Compute compute = Compute::exact)
-        : form_(form), layout_(layout), compute_(compute), data_(packed.data()) {
+                  Compute compute = Compute::by_format)
+        : form_(form), layout_(layout), compute_(moe::resolve_compute<F>(compute)), data_(packed.data()) {
         moe::validate_form(form_);
         ensure(form_.gated() == this->layout().gated, ErrorCode::shape, "PackedExperts: the experts were packed as ",
                this->layout().gated ? "gated" : "plain", " ones, the form is ", form_.gated() ? "gated" : "plain");
@@ -167,7 +168,7 @@ public:
     [[nodiscard]] PackedExperts with_compute(Compute compute) const& { return {form_, layout_, data(), compute}; }
     [[nodiscard]] PackedExperts with_compute(Compute compute) && {
         (void)std::as_const(*this).with_compute(compute);  // throws before anything is handed over
-        compute_ = compute;
+        compute_ = moe::resolve_compute<F>(compute);
         return std::move(*this);
     }
 
@@ -215,10 +216,12 @@ public:
 
     [[nodiscard]] ActivationFormat<value_type> activations() const noexcept {
         if constexpr (QuantizedFormat<F>) {
-            return {compute_ == Compute::int8 ? F::zero_point : 0};
-        } else {
-            return {};
+            if (compute_ == Compute::int8) {
+                return ActivationFormat<value_type>::codes(F::zero_point);
+            }
         }
+        return MOE_BFLOAT16_PRODUCTS && compute_ == Compute::bf16 ? ActivationFormat<value_type>::bfloat16s()
+                                                                  : ActivationFormat<value_type>{};
     }
     void multiply_hidden(std::size_t e, PanelRange panels, RowPointers rows,
                          const PanelScratch<value_type>& scratch) const {
@@ -241,7 +244,10 @@ private:
     template <WeightElement W>
     PackedExperts(const ExpertBank<W, Form>& bank, AlignedBuffer owned, std::span<std::byte> memory,
                   const ExecutorRef& executor, Compute compute)
-        : form_(bank.form()), layout_(bank.layout(), bank.n_experts()), compute_(compute), owned_(std::move(owned)) {
+        : form_(bank.form()),
+          layout_(bank.layout(), bank.n_experts()),
+          compute_(moe::resolve_compute<F>(compute)),
+          owned_(std::move(owned)) {
         ensure(bank.n_experts() > 0, ErrorCode::state, "PackedExperts: the bank to be packed was moved from");
         static_assert(std::is_same_v<ComputeType<W>, value_type>,
                       "double weights can only be packed as double, all others as anything else");
@@ -256,13 +262,16 @@ private:
     void confirm() const {
         constexpr bool splits = std::is_same_v<F, bfloat16>;
         ensure(compute_ == Compute::exact || (compute_ == Compute::int8 && QuantizedFormat<F>) ||
-                   (compute_ == Compute::bf16x3 && splits),
+                   (compute_ == Compute::bf16x3 && splits) || (compute_ == Compute::bf16 && packs_bfloat16<F>),
                ErrorCode::range, "PackedExperts: compute ", static_cast<int>(compute_), " is not one this format has",
                QuantizedFormat<F> ? "" : "; only Int8 and Int4 have Compute::int8",
-               splits ? "" : "; only bfloat16 has Compute::bf16x3");
+               splits ? "" : "; only bfloat16 has Compute::bf16x3",
+               packs_bfloat16<F> ? "" : "; floats have Compute::bf16 when they are packed as bfloat16");
+        const bool on_unit = compute_ == Compute::bf16x3 || (compute_ == Compute::bf16 && arch::MatrixUnit::present);
         ensure(
-            compute_ != Compute::bf16x3 || arch::MatrixUnit::request(), ErrorCode::missing,
-            "PackedExperts: Compute::bf16x3 needs a matrix unit (AMX), which ",
+            !on_unit || arch::MatrixUnit::request(), ErrorCode::missing,
+            "PackedExperts: Compute::", compute_ == Compute::bf16 ? "bf16" : "bf16x3",
+            " needs a matrix unit (AMX), which ",
             arch::MatrixUnit::present ? "the system does not give this process" : "this program was not compiled for");
     }
     void check_memory(const std::byte* data, std::size_t size) const {

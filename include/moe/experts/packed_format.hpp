@@ -6,18 +6,11 @@
 #include <type_traits>
 
 #include "../core/error.hpp"
+#include "../kernels/bfloat16_product.hpp"
 #include "../kernels/quantized_product.hpp"
 #include "../kernels/split_product.hpp"
 
 namespace moe::inline MOE_ABI {
-
-/// How products with packed weights are computed.
-enum class Compute : unsigned char {
-    exact,   ///< weights dequantised, products in float32: float accuracy against the dequantised weights
-    int8,    ///< of Int8 and Int4: activations quantised to 8 bits in groups of 32, integer dot products
-    bf16x3,  ///< of bfloat16, on processors with a matrix unit (AMX): activations split into three bfloat16 whose sum
-             ///< they are, exact products summed in float32: float accuracy too, in other bits than `exact`
-};
 
 /// A format of weights in groups with a scale (formats/quantized.hpp).
 template <class F>
@@ -26,6 +19,23 @@ concept QuantizedFormat = std::same_as<F, Int8> || std::same_as<F, Int4>;
 /// A format packed weights may have: one of the storage types, Int8 or Int4.
 template <class F>
 concept PackedFormat = WeightElement<F> || QuantizedFormat<F>;
+
+/// How products with packed weights are computed. Errors are normalised mean squared ones of a layer against the exact
+/// products of the same weights, on normal inputs.
+enum class Compute : unsigned char {
+    exact,   ///< weights dequantised, products in float32: float accuracy against the dequantised weights
+    int8,    ///< of Int8 and Int4: activations quantised to 8 bits in groups of 32, integer dot products: 2e-4
+    bf16x3,  ///< of bfloat16, on processors with a matrix unit (AMX): activations split into three bfloat16 whose sum
+             ///< they are, exact products summed in float32: float accuracy too, in other bits than `exact`
+    bf16,    ///< of bfloat16, float16, Int8 and Int4: activations, and weights that are not bfloat16, rounded to it
+             ///< once, exact products summed in float32: 2e-5. Where a processor multiplies no bfloat16: `exact`
+    by_format,  ///< what pack() does unless told: `int8` of Int8 and Int4, `exact` of all others
+    fastest,    ///< the fastest of these for the format on this processor, with the error of the one it is
+};
+
+/// Formats that have Compute::bf16.
+template <class F>
+inline constexpr bool packs_bfloat16 = QuantizedFormat<F> || std::same_as<F, bfloat16> || std::same_as<F, float16>;
 
 /// What messages and descriptions call a format.
 template <PackedFormat F>
@@ -43,6 +53,21 @@ template <PackedFormat F>
     } else {
         return "Int4";
     }
+}
+
+/// The compute that a name for one of several stands for. It is the layer's, never a batch's or an expert's, so that
+/// the bits of a token do not depend on how many rows it comes with.
+template <PackedFormat F>
+[[nodiscard]] Compute resolve_compute(Compute compute) noexcept {
+    constexpr bool rounds = MOE_BFLOAT16_PRODUCTS != 0;
+    if (compute == Compute::by_format || (compute == Compute::fastest && QuantizedFormat<F>)) {
+        return QuantizedFormat<F> ? Compute::int8 : Compute::exact;
+    }
+    if (compute == Compute::fastest) {
+        const bool may = !arch::MatrixUnit::present || arch::MatrixUnit::request();
+        return rounds && sizeof(F) == sizeof(bfloat16) && may ? Compute::bf16 : Compute::exact;
+    }
+    return compute == Compute::bf16 && !rounds && packs_bfloat16<F> ? Compute::exact : compute;
 }
 
 /// What a bank of packed experts needs to know of its format.
@@ -63,6 +88,13 @@ struct PackedPanel {
 
     static void multiply(RowPointers rows, std::size_t k, const PackedPanels& panels,
                          const PanelScratch<value_type>& scratch, [[maybe_unused]] Compute compute) {
+#if MOE_BFLOAT16_PRODUCTS
+        if constexpr (sizeof(F) == sizeof(bfloat16)) {
+            if (compute == Compute::bf16) {
+                return multiply_bfloat16<F>(rows, k, panels, scratch);
+            }
+        }
+#endif
 #if MOE_MATRIX_UNIT
         if constexpr (std::is_same_v<F, bfloat16>) {
             if (compute == Compute::bf16x3) {
@@ -104,6 +136,11 @@ struct PackedPanel<F> {
 
     static void multiply(RowPointers rows, std::size_t k, const PackedPanels& panels,
                          const PanelScratch<float>& scratch, Compute compute) {
+#if MOE_BFLOAT16_PRODUCTS
+        if (compute == Compute::bf16) {
+            return multiply_bfloat16<F>(rows, k, panels, scratch);
+        }
+#endif
         if (compute == Compute::int8) {
             multiply_quantized<F>(rows, k, panels, scratch);
         } else {

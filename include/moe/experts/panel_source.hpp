@@ -8,49 +8,11 @@
 #include "../core/index.hpp"
 #include "../kernels/pack.hpp"
 #include "../kernels/panel_product.hpp"
-#include "../kernels/quantized_rows.hpp"
+#include "activation_format.hpp"
 #include "any_form.hpp"
 #include "weight_stack.hpp"
 
 namespace moe::inline MOE_ABI {
-
-/// How the outputs of an expert's two products are cut into panels. A panel of the hidden layer of a gated expert holds
-/// gate columns in its first half and the up columns of the same outputs in its second, so that one pass over the
-/// activations computes both and the form is applied while they are at hand.
-template <class T>
-struct PanelLayout {
-    std::size_t d_model = 0;
-    std::size_t d_ff = 0;
-    bool gated = false;
-
-    /// Hidden units a panel covers.
-    [[nodiscard]] constexpr std::size_t hidden_columns() const noexcept {
-        return gated ? Panel<T>::width / 2 : Panel<T>::width;
-    }
-    [[nodiscard]] constexpr std::size_t hidden_panels() const noexcept { return divide_up(d_ff, hidden_columns()); }
-    [[nodiscard]] constexpr std::size_t output_panels() const noexcept { return divide_up(d_model, Panel<T>::width); }
-    /// Products of a row with the input projections.
-    [[nodiscard]] constexpr std::size_t kept_values() const noexcept { return gated ? 2 * d_ff : d_ff; }
-};
-
-/// In what form an FFN takes the rows it multiplies: values of its compute type, or 8-bit codes in groups
-/// (QuantizedRows) made for weights with a given zero point.
-template <class T>
-struct ActivationFormat {
-    int zero_point = 0;  ///< 0: values
-
-    [[nodiscard]] constexpr bool quantized() const noexcept { return zero_point != 0; }
-
-    /// Bytes from row to row of k hidden activations, whole panels, so that they can be stored without a tail.
-    [[nodiscard]] constexpr std::size_t hidden_stride(const PanelLayout<T>& layout) const {
-        return quantized() ? QuantizedRows{layout.d_ff}.stride()
-                           : checked_multiply(layout.hidden_panels(), layout.hidden_columns() * sizeof(T));
-    }
-    /// Bytes from row to row of quantised inputs; 0 where the inputs are used as they are.
-    [[nodiscard]] constexpr std::size_t input_stride(const PanelLayout<T>& layout) const noexcept {
-        return quantized() ? QuantizedRows{layout.d_model}.stride() : 0;
-    }
-};
 
 /// Neighbouring panels of one expert, at most max_task_panels.
 struct PanelRange {

@@ -87,6 +87,17 @@ MOE_INSTANTIATE_QUANTIZED(Int8);
 MOE_INSTANTIATE_QUANTIZED(Int4);
 #undef MOE_INSTANTIATE_QUANTIZED
 
+#if MOE_BFLOAT16_PRODUCTS
+#define MOE_INSTANTIATE_BFLOAT16(F)                                                                                    \
+    MOE_INSTANTIATE void multiply_bfloat16<F>(RowPointers, std::size_t, const PackedPanels&, const PanelScratch<float>&)
+
+MOE_INSTANTIATE_BFLOAT16(bfloat16);
+MOE_INSTANTIATE_BFLOAT16(float16);
+MOE_INSTANTIATE_BFLOAT16(Int8);
+MOE_INSTANTIATE_BFLOAT16(Int4);
+#undef MOE_INSTANTIATE_BFLOAT16
+#endif
+
 // ---- layers whose gate, form and format are known when the program runs
 // ----------------------------------------------
 

@@ -94,7 +94,7 @@ public:
     /// them. Costs nothing. Throws Error(format) naming both formats, or both kinds of form; Error(range) for a form
     /// that cannot be and a compute the format has not; Error(alignment) for bytes of the caller that are not aligned.
     template <PackedFormat F, ExpertForm Form>
-    [[nodiscard]] PackedExperts<F, Form> experts(Form form, Compute compute = Compute::exact) const& {
+    [[nodiscard]] PackedExperts<F, Form> experts(Form form, Compute compute = Compute::by_format) const& {
         visit_stored_format(format(), [this]<class Stored>() {
             ensure(std::is_same_v<F, Stored>, ErrorCode::format, context_, ": it holds ", format_name<Stored>(),
                    " experts, asked for are ", format_name<F>());
@@ -105,7 +105,8 @@ public:
         return {std::move(form), detail::stored_layout<F>(header_), data_, compute};
     }
     template <PackedFormat F, ExpertForm Form>
-    PackedExperts<F, Form> experts(Form, Compute = Compute::exact) const&& = delete;  // temporary: give the file a name
+    PackedExperts<F, Form> experts(Form,
+                                   Compute = Compute::by_format) const&& = delete;  // temporary: give the file a name
 
 private:
     PackedFile(std::string context, std::span<const std::byte> bytes)

@@ -6,31 +6,13 @@
 #include <limits>
 
 #include "arch/matrix_unit.hpp"
-#include "panel_product.hpp"
+#include "unit_block.hpp"
 
 #if MOE_MATRIX_UNIT
 
 namespace moe::inline MOE_ABI {
 
 namespace detail {
-
-/// How the tiles of a block of a panel stand in scratch: step after step of 32 values of k.
-struct SplitBlock {
-    using Unit = arch::MatrixUnit;
-    static constexpr std::size_t parts = 3;
-    static constexpr std::size_t tile = Unit::rows * Unit::row_bytes;
-    static constexpr std::size_t depth = Panel<float>::depth;
-    static constexpr std::size_t row_step = parts * tile;                      ///< bytes of 16 rows of a step
-    static constexpr std::size_t rows_bytes = depth / Unit::depth * row_step;  ///< of 16 rows
-    static constexpr std::size_t weight_step = Unit::depth / 2 * Unit::pair_bytes;
-    static constexpr std::size_t weight_bytes = depth / Unit::depth * weight_step;
-    /// The unit adds the parts of columns 32 to 63 in the reverse order, so as to load a part less.
-    [[nodiscard]] static constexpr std::size_t part_order(std::size_t vector, std::size_t i) noexcept {
-        constexpr std::array<std::size_t, parts> reversed{2, 1, 0};
-        return vector < 2 ? i : reversed[i];
-    }
-    static_assert(rows_bytes == PanelScratch<float>::split_bytes(Unit::rows));
-};
 
 [[nodiscard]] MOE_ALWAYS_INLINE __m512i lane_numbers() noexcept {
     return _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -63,47 +45,51 @@ private:
     __mmask16 finite_;
 };
 
-/// Values [0, depth) of a row in three parts, as tiles of activations hold them; zero up to whole steps.
-inline void split_row(const float* x, std::size_t depth, std::byte* target) noexcept {
-    // the words 1, 3, 5, ... of two vectors
-    const __m512i odd = _mm512_add_epi32(_mm512_mullo_epi32(lane_numbers(), _mm512_set1_epi32(0x00040004)),
-                                         _mm512_set1_epi32(0x00030001));
-    for (std::size_t at = 0; at < depth; at += arch::MatrixUnit::depth, target += SplitBlock::row_step) {
-        SplitVector first(x, at, depth);
-        SplitVector second(x, at + 16, depth);
-        MOE_UNROLL
-        for (std::size_t part = 0; part < SplitBlock::parts; ++part) {
-            _mm512_storeu_si512(target + part * SplitBlock::tile,
-                                _mm512_permutex2var_epi16(first.next(), odd, second.next()));
-        }
-    }
-}
+/// Rows of floats for the matrix unit, as three bfloat16 a value.
+struct SplitRows {
+    static constexpr std::size_t parts = 3;
 
-/// The same parts as floats, `depth` values of a part after the other, SplitBlock::depth apart.
-inline void split_values(const float* x, std::size_t depth, float* target) noexcept {
-    for (std::size_t at = 0; at < depth; at += 16) {
-        SplitVector values(x, at, depth);
-        MOE_UNROLL
-        for (std::size_t part = 0; part < SplitBlock::parts; ++part) {
-            _mm512_storeu_si512(target + part * SplitBlock::depth + at, values.next());
-        }
+    /// The unit adds the parts of columns 32 to 63 in the reverse order, so as to load a part less.
+    [[nodiscard]] static constexpr std::size_t part_order(std::size_t vector, std::size_t i) noexcept {
+        constexpr std::array<std::size_t, parts> reversed{2, 1, 0};
+        return vector < 2 ? i : reversed[i];
     }
-}
 
-/// Values [first, first + depth) of all rows, `height` to a tile; rows that a tile lacks are zero.
-inline void split_rows(RowPointers rows, std::size_t height, std::size_t first, std::size_t depth,
-                       std::byte* target) noexcept {
-    for (std::size_t r = 0; r < round_up(rows.size(), height); ++r) {
-        std::byte* const row = target + r / height * SplitBlock::rows_bytes + r % height * arch::MatrixUnit::row_bytes;
-        if (r < rows.size()) {
-            split_row(reinterpret_cast<const float*>(rows[r]) + first, depth, row);
-        } else {
-            for (std::size_t i = 0; i < SplitBlock::rows_bytes; i += SplitBlock::tile) {
-                std::fill_n(row + i, arch::MatrixUnit::row_bytes, std::byte{0});
+    /// Values [first, first + depth) of a row in three parts, as tiles of activations hold them; zero up to whole
+    /// steps.
+    static void put_tiles(const std::byte* row, std::size_t first, std::size_t depth, std::byte* target) noexcept {
+        const float* const x = reinterpret_cast<const float*>(row) + first;
+        // the words 1, 3, 5, ... of two vectors
+        const __m512i odd = _mm512_add_epi32(_mm512_mullo_epi32(lane_numbers(), _mm512_set1_epi32(0x00040004)),
+                                             _mm512_set1_epi32(0x00030001));
+        for (std::size_t at = 0; at < depth; at += arch::MatrixUnit::depth, target += UnitBlock<parts>::row_step) {
+            SplitVector lower(x, at, depth);
+            SplitVector upper(x, at + 16, depth);
+            MOE_UNROLL
+            for (std::size_t part = 0; part < parts; ++part) {
+                _mm512_storeu_si512(target + part * UnitBlock<parts>::tile,
+                                    _mm512_permutex2var_epi16(lower.next(), odd, upper.next()));
             }
         }
     }
-}
+
+    /// The same parts as floats, `depth` values of a part after the other, UnitBlock::depth apart.
+    static void put_values(const std::byte* row, std::size_t first, std::size_t depth, float* target) noexcept {
+        const float* const x = reinterpret_cast<const float*>(row) + first;
+        for (std::size_t at = 0; at < depth; at += 16) {
+            SplitVector values(x, at, depth);
+            MOE_UNROLL
+            for (std::size_t part = 0; part < parts; ++part) {
+                _mm512_storeu_si512(target + part * UnitBlock<parts>::depth + at, values.next());
+            }
+        }
+    }
+
+    template <class Between>
+    static MOE_ALWAYS_INLINE void multiply(const std::byte* a, const std::byte* b, Between&& between) noexcept {
+        arch::MatrixUnit::multiply_three(a, b, between);
+    }
+};
 
 }  // namespace detail
 

@@ -63,7 +63,7 @@ public:
 
     /// What pack(layer, format) returns. Throws Error(missing) for a layer whose experts are no views.
     template <Executor E = SerialExecutor>
-    [[nodiscard]] AnyLayer packed(Format format, const E& executor = {}, Compute compute = Compute::exact) const {
+    [[nodiscard]] AnyLayer packed(Format format, const E& executor = {}, Compute compute = Compute::by_format) const {
         return held().packed(format, ExecutorRef(executor), compute);
     }
 
@@ -186,18 +186,19 @@ template <class R, class Experts, class Shared>
 template <class R, class Experts, class Shared, Executor E = SerialExecutor>
     requires requires(const Experts& experts) { experts.weights(); }
 [[nodiscard]] AnyLayer<typename Experts::value_type> pack(const MoELayer<R, Experts, Shared>& layer, Format format,
-                                                          const E& executor = {}, Compute compute = Compute::exact) {
+                                                          const E& executor = {},
+                                                          Compute compute = Compute::by_format) {
     return detail::pack_as(layer, format, ExecutorRef(executor), compute);
 }
 
 /// The same of a layer whose parts are not known when compiling.
 template <class T, Executor E = SerialExecutor>
 [[nodiscard]] AnyLayer<T> pack(const AnyLayer<T>& layer, Format format, const E& executor = {},
-                               Compute compute = Compute::exact) {
+                               Compute compute = Compute::by_format) {
     return layer.packed(format, executor, compute);
 }
 template <class T, Executor E = SerialExecutor>
-[[nodiscard]] AnyLayer<T> pack(const AnyLayer<T>& layer, const E& executor = {}, Compute compute = Compute::exact) {
+[[nodiscard]] AnyLayer<T> pack(const AnyLayer<T>& layer, const E& executor = {}, Compute compute = Compute::by_format) {
     return layer.packed(Format::as_stored, executor, compute);
 }
 

@@ -101,6 +101,22 @@ template <WeightElement W>
             arch::MatrixUnit::row_bytes / sizeof(float)};
 }
 
+/// Panels of F as bfloat16, times rows of bfloat16 (kernels/bfloat16_product.hpp).
+template <PackedFormat F>
+[[nodiscard]] ProductDescription bfloat16_product() {
+    ProductDescription result = split_product();
+    result.weights = std::string("packed ") + format_name<F>();
+    result.reason =
+        std::string("activations") + (std::is_same_v<F, bfloat16> ? "" : " and weights") + " are rounded to bfloat16";
+    if constexpr (!arch::MatrixUnit::present) {
+        result.kernel = "bfloat16 pair products, AVX512-BF16";
+        result.tile_rows = Panel<float>::tile_rows;
+        result.tile_vectors = Panel<float>::vectors;
+        result.lanes = lanes<float>;
+    }
+    return result;
+}
+
 /// Quantised panels and rows (kernels/quantized_tile.hpp).
 template <QuantizedFormat F>
 [[nodiscard]] ProductDescription integer_product() {
@@ -130,6 +146,9 @@ template <PanelSource Source>
                       source.compute();
                   }) {
         using F = typename Source::format_type;
+        if (source.compute() == Compute::bf16) {
+            return bfloat16_product<F>();
+        }
         if constexpr (QuantizedFormat<F>) {
             if (source.compute() == Compute::int8) {
                 return integer_product<F>();

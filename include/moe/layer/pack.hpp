@@ -47,7 +47,7 @@ template <class F, class R, class Experts, class Shared, Executor E>
 /// moe::Compute::int8)`. The weights of the experts are copied and need not outlive it.
 template <class F = detail::Same, class R, class Experts, class Shared, Executor E = SerialExecutor>
 [[nodiscard]] auto pack(const MoELayer<R, Experts, Shared>& layer, const E& executor = {},
-                        Compute compute = Compute::exact) {
+                        Compute compute = Compute::by_format) {
     constexpr bool is_format = std::is_same_v<F, detail::Same> || PackedFormat<F>;
     constexpr bool fits = !PackedFormat<F> || detail::packs<typename Experts::value_type, F>;
     static_assert(is_format,
@@ -61,7 +61,7 @@ template <class F = detail::Same, class R, class Experts, class Shared, Executor
 }
 template <class F = detail::Same, class R, class Experts, class Shared, class E>
     requires(!Executor<E> && std::is_class_v<E>)
-[[nodiscard]] auto pack(const MoELayer<R, Experts, Shared>& layer, const E&, Compute compute = Compute::exact) {
+[[nodiscard]] auto pack(const MoELayer<R, Experts, Shared>& layer, const E&, Compute compute = Compute::by_format) {
     detail::diagnose_executor<E>();
     return moe::pack<F>(layer, SerialExecutor{}, compute);
 }

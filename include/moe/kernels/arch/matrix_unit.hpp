@@ -19,7 +19,7 @@
 namespace moe::inline MOE_ABI::arch {
 
 /// The matrix unit of newer Xeons (AMX): products of tiles of bfloat16 summed in float32. See
-/// kernels/split_product.hpp.
+/// kernels/unit_product.hpp.
 struct MatrixUnit {
     static constexpr bool present = MOE_MATRIX_UNIT != 0;
     static constexpr std::size_t rows = 16;         ///< rows of a tile of activations, at most
@@ -73,14 +73,34 @@ struct MatrixUnit {
         _tile_zero(3);
     }
 
-    static constexpr std::size_t products = 12;  ///< of tiles in multiply()
+    /// Products of tiles in multiply_one() and multiply_three().
+    [[nodiscard]] static constexpr std::size_t products(std::size_t parts) noexcept { return 4 * parts; }
+
+    /// Adds a tile of activations at `a` (rows of 64 bytes) times 32 values of k of 64 outputs at `b` (pairs of k by
+    /// output). Calls between() after each product.
+    template <class Between>
+    static MOE_ALWAYS_INLINE void multiply_one(const std::byte* a, const std::byte* b, Between&& between) noexcept {
+        _tile_loadd(4, a, row_bytes);
+        _tile_loadd(6, b, pair_bytes);
+        _tile_loadd(7, b + row_bytes, pair_bytes);
+        _tile_dpbf16ps(0, 4, 6);
+        between();
+        _tile_loadd(6, b + 2 * row_bytes, pair_bytes);
+        _tile_dpbf16ps(1, 4, 7);
+        between();
+        _tile_loadd(7, b + 3 * row_bytes, pair_bytes);
+        _tile_dpbf16ps(2, 4, 6);
+        between();
+        _tile_dpbf16ps(3, 4, 7);
+        between();
+    }
 
     /// Adds three tiles of activations, which follow one another at `a` (rows of 64 bytes, 16 to a tile), times 32
     /// values of k of 64 outputs at `b` (pairs of k by output). Calls between() after each product. Two columns of
     /// tiles take turns: a sum is not ready to be added to at once. Tried: one column after the other (8 % slower),
     /// each activation with four columns, whose weights are then loaded three times (8 %).
     template <class Between>
-    static MOE_ALWAYS_INLINE void multiply(const std::byte* a, const std::byte* b, Between&& between) noexcept {
+    static MOE_ALWAYS_INLINE void multiply_three(const std::byte* a, const std::byte* b, Between&& between) noexcept {
         constexpr std::size_t tile = rows * row_bytes;
         _tile_loadd(4, a, row_bytes);
         _tile_loadd(5, a + tile, row_bytes);

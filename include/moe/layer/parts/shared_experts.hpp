@@ -100,8 +100,8 @@ private:
                    "SharedExperts: each must be a bank of one expert, not of ", expert.n_experts());
             ensure(expert.layout().d_model == d_model(), ErrorCode::shape, "SharedExperts: d_model ",
                    expert.layout().d_model, " of one differs from ", d_model(), " of the first");
-            ensure(expert.activations().zero_point == activations().zero_point, ErrorCode::range,
-                   "SharedExperts: all must compute in the same way, exact or int8");
+            ensure(expert.activations() == activations(), ErrorCode::range,
+                   "SharedExperts: all must compute in the same way, exact, int8 or bf16");
         }
         ensure(gate_.empty() == (mode_ != SharedMode::gated), ErrorCode::missing,
                mode_ == SharedMode::gated ? "SharedExperts: gated shared experts need gate weights"

@@ -100,7 +100,7 @@ private:
         }
     }
 
-    /// Row t of x, or of its quantised copy where there is one.
+    /// Row t of x, or of its encoded copy where there is one.
     [[nodiscard]] const std::byte* input(std::size_t t, std::span<const std::byte> quantized,
                                          std::size_t stride) const noexcept {
         return stride > 0 ? quantized.data() + t * stride : reinterpret_cast<const std::byte*>(pass_.x.row(t));

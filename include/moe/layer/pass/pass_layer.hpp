@@ -191,7 +191,7 @@ PassShape PassLayer<T>::shape(std::size_t n_tokens, std::size_t n_workers, const
     for (std::size_t s = 0; s < shared.size(); ++s) {
         result.shared_hidden = checked_add(result.shared_hidden, shared[s].hidden_stride());
     }
-    if (shared.size() > 0 && shared[0].activations().zero_point != experts.activations().zero_point) {
+    if (shared.size() > 0 && shared[0].activations() != experts.activations()) {
         result.shared_input_stride = shared[0].input_stride();
     }
     result.shared_gated = shared.gated();

@@ -26,7 +26,7 @@ struct PassShape {
     std::size_t router_blocks = 0;  ///< of k, whose sums are computed one by one for few tokens; 0: never
     std::size_t output_panels = 0;
     std::size_t hidden_stride = 0;        ///< bytes of a row of hidden activations
-    std::size_t input_stride = 0;         ///< bytes of a quantised row of x; 0 when x is used as it is
+    std::size_t input_stride = 0;         ///< bytes of an encoded row of x; 0 when x is used as it is
     std::size_t shared_input_stride = 0;  ///< the same for the shared experts, when they need other rows
     std::size_t n_shared = 0;
     std::size_t shared_hidden = 0;  ///< bytes: sum of the hidden strides of the shared experts

@@ -11,9 +11,9 @@
 namespace moe::inline MOE_ABI::detail {
 
 /// Tokens of one task that quantises inputs.
-inline constexpr std::size_t quantized_tokens = 16;
+inline constexpr std::size_t encoded_tokens = 16;
 
-/// Phase::logits: the products of the router and of the gates of shared experts; inputs quantised for experts that
+/// Phase::logits: the products of the router and of the gates of shared experts; inputs encoded for experts that
 /// multiply integers, which waits for nothing either.
 template <class T>
 class LogitsPhase {
@@ -62,18 +62,18 @@ private:
         }
     }
 
-    void quantize_tokens(std::size_t first) const {
+    void encode_tokens(std::size_t first) const {
         if constexpr (std::is_same_v<T, float>) {
-            const QuantizedRows rows{pass_.x.cols()};
-            const std::size_t end = (std::min)(first + quantized_tokens, shape_.n_tokens);
+            const std::size_t end = (std::min)(first + encoded_tokens, shape_.n_tokens);
             for (std::size_t t = first; t < end; ++t) {
                 if (shape_.input_stride > 0) {
-                    quantize_row(rows, pass_.x.row(t), pass_.layer.experts.activations().zero_point,
-                                 pass_.memory.inputs.data() + t * shape_.input_stride);
+                    pass_.layer.experts.activations().encode_row(pass_.x.cols(), pass_.x.row(t),
+                                                                 pass_.memory.inputs.data() + t * shape_.input_stride);
                 }
                 if (shape_.shared_input_stride > 0) {
-                    quantize_row(rows, pass_.x.row(t), pass_.layer.shared[0].activations().zero_point,
-                                 pass_.memory.shared_inputs.data() + t * shape_.shared_input_stride);
+                    pass_.layer.shared[0].activations().encode_row(
+                        pass_.x.cols(), pass_.x.row(t),
+                        pass_.memory.shared_inputs.data() + t * shape_.shared_input_stride);
                 }
             }
         }
@@ -93,14 +93,14 @@ void LogitsPhase<T>::work(std::size_t ith) const {
         shape_.cuts_router() ? shape_.router_panels * router_parts(shape_) : divide_up(shape_.router_panels, together);
     const std::size_t gates = shape_.shared_gated ? divide_up(pass_.layer.shared.gate().panels(), together) : 0;
     const std::size_t products = blocks * (router + gates);
-    const bool quantizes = shape_.input_stride + shape_.shared_input_stride > 0;
-    const std::size_t n_tasks = products + (quantizes ? divide_up(shape_.n_tokens, quantized_tokens) : 0);
+    const bool encodes = shape_.input_stride + shape_.shared_input_stride > 0;
+    const std::size_t n_tasks = products + (encodes ? divide_up(shape_.n_tokens, encoded_tokens) : 0);
     TaskQueue& queue = pass_.queue(Phase::logits);
     for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
         const std::size_t first = task % blocks * rows;
         const Tokens tokens{first, (std::min)(rows, shape_.n_tokens - (std::min)(first, shape_.n_tokens))};
         if (task >= products) {
-            quantize_tokens((task - products) * quantized_tokens);
+            encode_tokens((task - products) * encoded_tokens);
         } else if (task < router && shape_.cuts_router()) {
             multiply_part(task, scratch);
         } else if (task / blocks < router) {
