@@ -59,8 +59,8 @@ int main() {
     const char* const path = "quantized_experts.moe";
 
     // [readme]
-    const auto exact = moe::pack<moe::Int8>(layer);  // products in float32
-    const auto integer = moe::pack<moe::Int8>(layer, moe::SerialExecutor{}, moe::Compute::int8);
+    const auto integer = moe::pack<moe::Int8>(layer);
+    const auto exact = moe::pack<moe::Int8>(layer, moe::SerialExecutor{}, moe::Compute::exact);
     moe::write_packed(path, integer.experts());     // once
     const auto file = moe::PackedFile::open(path);  // at every start: mapped and checked, not copied
     const moe::MoELayer mapped{choose.packed(), file.experts<moe::Int8>(moe::Gated<moe::Silu>{}, moe::Compute::int8)};

@@ -96,7 +96,7 @@ std::unique_ptr<FrozenExperts<T>> freeze(const Layer<T>& layer, Format format) {
     using Form = typename Views::form_type;
     const auto packed = [&]<class F>(const F*) {
         using Bank = moe::PackedExperts<F, Form>;
-        return std::make_unique<FrozenBank<T, Bank>>(Bank(views));
+        return std::make_unique<FrozenBank<T, Bank>>(Bank(views, moe::SerialExecutor{}, moe::Compute::exact));
     };
     if (format == Format::as_stored) {
         return std::make_unique<FrozenBank<T, Views>>(views);

@@ -21,19 +21,16 @@ std::vector<T> run_all(const moe::ExpertsRef<T>& source, const std::vector<T>& x
     workspace.reserve(measure.used());
     moe::Arena arena = workspace.arena();
     const auto scratch = moe::PanelScratch<T>::take(arena);
-    std::vector<std::byte> quantized(n_rows * input_stride);
+    std::vector<std::byte> encoded(n_rows * input_stride);
     std::vector<std::byte> hidden(n_rows * hidden_stride);
     std::vector<T> y(source.n_experts() * n_rows * layout.d_model);
     std::vector<const std::byte*> inputs;
     std::vector<const std::byte*> hiddens;
     for (std::size_t r = 0; r < n_rows; ++r) {
         inputs.push_back(reinterpret_cast<const std::byte*>(&x[r * layout.d_model]));
-        if constexpr (std::is_same_v<T, float>) {
-            if (format.quantized()) {
-                moe::quantize_row({layout.d_model}, &x[r * layout.d_model], format.zero_point,
-                                  &quantized[r * input_stride]);
-                inputs.back() = &quantized[r * input_stride];
-            }
+        if (format.encoded()) {
+            format.encode_row(layout.d_model, &x[r * layout.d_model], &encoded[r * input_stride]);
+            inputs.back() = &encoded[r * input_stride];
         }
         hiddens.push_back(&hidden[r * hidden_stride]);
     }

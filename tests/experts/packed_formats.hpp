@@ -52,7 +52,7 @@ void check_format() {
             const BankWeights<float> kept = kept_weights<F>(weights);
             const auto expected = run_experts(moe::ExpertBank<float, moe::AnyForm>(form, kept.stacks()), x);
             const moe::PackedExperts<F, moe::AnyForm> packed(moe::ExpertBank<W, moe::AnyForm>(form, weights.stacks()),
-                                                             ReversedExecutor(3));
+                                                             ReversedExecutor(3), moe::Compute::exact);
             INFO("d_model " << d_model << ", d_ff " << d_ff);
             REQUIRE(same_bits(run_experts(packed, x), expected));
         }

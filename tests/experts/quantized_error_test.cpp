@@ -42,7 +42,8 @@ void check_errors(const Form& form, double format_error) {
             for (const bool biases : {false, true}) {
                 const NormalExperts<Form> experts(moe_test::Draw(d_model + d_ff), form, d_model, d_ff, biases);
                 const auto original = moe_test::run_experts(experts.bank, experts.x);
-                const auto exact = moe_test::run_experts(Packed(experts.bank), experts.x);
+                const auto exact =
+                    moe_test::run_experts(Packed(experts.bank, moe::SerialExecutor{}, Compute::exact), experts.x);
                 const auto integer =
                     moe_test::run_experts(Packed(experts.bank, moe::SerialExecutor{}, Compute::int8), experts.x);
                 INFO("d_model " << d_model << ", d_ff " << d_ff << ", biases " << biases);

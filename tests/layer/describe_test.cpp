@@ -115,7 +115,7 @@ void check_quantized(const std::string& name) {
     INFO(name);
     const moe_test::LayerCase<float> layer_case(shape_with_shared(), 1);
     const auto layer = simple_layer(layer_case);
-    const LayerDescription exact = moe::pack<F>(layer).describe();
+    const LayerDescription exact = moe::pack<F>(layer, moe::SerialExecutor{}, Compute::exact).describe();
     const LayerDescription integer = moe::pack<F>(layer, moe::SerialExecutor{}, Compute::int8).describe();
     for (const ProductDescription* product : {&exact.hidden, &exact.output, &exact.shared}) {
         check_float_tile<float>(*product);

@@ -7,6 +7,7 @@
 #include "moe/gating/strategies/token_choice.hpp"
 #include "moe/layer/moe_layer.hpp"
 #include "support/catch.hpp"
+#include "support/computes.hpp"
 #include "support/errors.hpp"
 #include "support/executors.hpp"
 
@@ -66,8 +67,8 @@ void check_mixed(Compute routed_compute, Compute shared_compute) {
 }  // namespace
 
 TEST_CASE("routed and shared experts may have different formats and computes", "[packed]") {
-    for (const Compute one : {Compute::exact, Compute::int8}) {
-        for (const Compute other : {Compute::exact, Compute::int8}) {
+    for (const Compute one : moe_test::computes<moe::Int8>()) {
+        for (const Compute other : moe_test::computes<moe::Int8>()) {
             check_mixed<moe::Int8, moe::Int8>(one, other);
             check_mixed<moe::Int8, moe::Int4>(one, other);
         }
@@ -83,7 +84,7 @@ TEST_CASE("shared experts that compute in two ways are an error", "[packed]") {
     shared.push_back(experts.packed<moe::Int8>(Compute::exact));
     const auto error = moe_test::error_of([&] { moe::SharedExperts both(std::move(shared)); });
     CHECK(error.code == moe::ErrorCode::range);
-    CHECK_THAT(error.text, moe_test::contains("exact or int8"));
+    CHECK_THAT(error.text, moe_test::contains("exact, int8 or bf16"));
 }
 
 }  // namespace moe_test::mixed_formats_test

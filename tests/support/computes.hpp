@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 #include <vector>
 
@@ -22,6 +23,12 @@ std::vector<moe::Compute> computes() {
         result.push_back(moe::Compute::bf16);
     }
     return result;
+}
+
+template <moe::PackedFormat F>
+bool has_compute(moe::Compute compute) {
+    const std::vector<moe::Compute> all = computes<F>();
+    return std::find(all.begin(), all.end(), compute) != all.end();
 }
 
 }  // namespace moe_test

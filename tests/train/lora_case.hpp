@@ -192,7 +192,9 @@ struct LoraCase {
     }
     template <class F>
     [[nodiscard]] auto packed() const {
-        return layer_over([](const Bank& bank) { return moe::PackedExperts<F, moe::AnyForm>(bank); });
+        return layer_over([](const Bank& bank) {
+            return moe::PackedExperts<F, moe::AnyForm>(bank, moe::SerialExecutor{}, moe::Compute::exact);
+        });
     }
     [[nodiscard]] auto base() const { return moe::MoELayer{c.router(gate), c.bank(), c.shared(), c.options()}; }
 

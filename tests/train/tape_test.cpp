@@ -99,7 +99,7 @@ TEST_CASE("products of integers are not kept: gradients are those of the exact p
     Draw draw(8);
     const LayerCase<float> c(shape_of(64), 9);
     const auto layer = c.layer(moe::TokenChoice<>{.top_k = 2, .normalize = true});
-    const auto exact = moe::pack<moe::Int8>(layer);
+    const auto exact = moe::pack<moe::Int8>(layer, moe::SerialExecutor{}, moe::Compute::exact);
     const auto quick = moe::pack<moe::Int8>(layer, moe::SerialExecutor{}, moe::Compute::int8);
     const auto x = random_elements<float>(draw, n * d, 1);
     std::vector<float> y(n * d), dy(n * d, 1.0F), dx(n * d), expected(n * d);

@@ -1,4 +1,5 @@
 #include "layer/reference/packed.hpp"
+#include "support/computes.hpp"
 
 namespace moe_test::reference_int4_test {
 
@@ -7,6 +8,11 @@ TEST_CASE("layers packed as Int4, exact, compute what the definition says of the
 }
 TEST_CASE("layers packed as Int4, with 8-bit activations, are within 2e-4 of the definition", "[reference]") {
     moe_test::check_packed_layers<moe::Int4>(5000, 700, moe::Compute::int8);
+}
+TEST_CASE("layers packed as Int4, in bfloat16, are within 2e-5 of the definition", "[reference]") {
+    if (moe_test::has_compute<moe::Int4>(moe::Compute::bf16)) {
+        moe_test::check_packed_layers<moe::Int4>(9000, 300, moe::Compute::bf16);
+    }
 }
 
 }  // namespace moe_test::reference_int4_test

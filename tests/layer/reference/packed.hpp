@@ -23,6 +23,18 @@ void keep_as(reference::Expert& expert) {
     keep(expert.down, expert.d_ff);
 }
 
+/// The error a compute promises, and whether it has one for sure.
+struct Promise {
+    double most;
+    bool rounds;
+
+    explicit Promise(moe::Compute compute)
+        : most(compute == moe::Compute::int8   ? 2e-4
+               : compute == moe::Compute::bf16 ? 2e-5
+                                               : 1e-12),
+          rounds(compute == moe::Compute::int8 || compute == moe::Compute::bf16) {}
+};
+
 /// One layer, several calls with several gates and one foreign plan.
 template <class F>
 void check_packed_layer(std::uint64_t seed, moe::Compute compute, Tally& tally) {
@@ -50,7 +62,7 @@ void check_packed_layer(std::uint64_t seed, moe::Compute compute, Tally& tally) 
         }
         const Outcome<float> outcome = foreign ? forward_with(layer, call, plan.view()) : forward(layer, call);
         ReferenceCheck<float> check(definition, call, outcome, tally,
-                                    compute == moe::Compute::int8 ? OutputIs::counted : OutputIs::bounded);
+                                    Promise(compute).rounds ? OutputIs::counted : OutputIs::bounded);
         tally.add(foreign ? check.run(choices) : check.run(gate),
                   "seed " + std::to_string(seed) + ", call " + std::to_string(i));
     }
@@ -66,10 +78,10 @@ void check_packed_layers(std::uint64_t first_seed, std::size_t n_layers, moe::Co
     CHECK(tally.failures == 0);
     CHECK(tally.cases == 3 * n_layers);
     CHECK(tally.whole * 3 > tally.cases);
-    const double promised = compute == moe::Compute::int8 ? 2e-4 : 1e-12;
-    CHECK(tally.error <= promised * tally.power);
-    CHECK(tally.whole_error <= promised * tally.whole_power);
-    if (compute == moe::Compute::int8) {  // the activations were quantised, or this has tested something else
+    const Promise promise(compute);
+    CHECK(tally.error <= promise.most * tally.power);
+    CHECK(tally.whole_error <= promise.most * tally.whole_power);
+    if (promise.rounds) {  // the activations were rounded, or this has tested something else
         CHECK(tally.error >= 1e-6 * tally.power);
     }
 }

@@ -9,4 +9,10 @@ TEST_CASE("float layers packed as bfloat16 compute what the definition says of t
     }
 }
 
+TEST_CASE("float layers packed as float16, in bfloat16, are within 2e-5 of the definition", "[reference]") {
+    if (moe_test::has_compute<moe::float16>(moe::Compute::bf16)) {
+        moe_test::check_packed_layers<moe::float16>(7000, 300, moe::Compute::bf16);
+    }
+}
+
 }  // namespace moe_test::reference_rounded_test
