@@ -167,6 +167,30 @@ TEST_CASE("a compute the format has not is an error", "[packed]") {
     CHECK(error.code == ErrorCode::range);
 }
 
+TEST_CASE("a name for one of several computes is resolved when experts are packed, by format and processor",
+          "[packed]") {
+    const Case c;
+    const auto compute_of = [&]<class F>(const F&, Compute compute) {
+        return moe::PackedExperts<F, Form>(c.bank, moe::SerialExecutor{}, compute).compute();
+    };
+    CHECK(compute_of(float{}, Compute::by_format) == Compute::exact);
+    CHECK(compute_of(moe::bfloat16{}, Compute::by_format) == Compute::exact);
+    CHECK(compute_of(moe::Int8{}, Compute::by_format) == Compute::int8);
+    CHECK(compute_of(moe::Int4{}, Compute::by_format) == Compute::int8);
+    CHECK(moe::PackedExperts<moe::Int4, Form>(c.bank).compute() == Compute::int8);
+    CHECK(compute_of(float{}, Compute::fastest) == Compute::exact);
+    CHECK(compute_of(moe::Int8{}, Compute::fastest) == Compute::int8);
+    const bool multiplies = moe_test::has_compute<moe::float16>(Compute::bf16);
+    CHECK(compute_of(moe::float16{}, Compute::fastest) == (multiplies ? Compute::bf16 : Compute::exact));
+    CHECK(compute_of(moe::bfloat16{}, Compute::fastest) == (multiplies ? Compute::bf16 : Compute::exact));
+    if (multiplies || !moe::arch::MatrixUnit::present) {
+        CHECK(compute_of(moe::Int4{}, Compute::bf16) == (multiplies ? Compute::bf16 : Compute::exact));
+    }
+    const auto error = moe_test::error_of([&] { (void)compute_of(float{}, Compute::bf16); });
+    CHECK(error.code == ErrorCode::range);
+    CHECK_THAT(error.text, contains("floats have Compute::bf16 when they are packed as bfloat16"));
+}
+
 TEST_CASE("packed experts seen with a form of the other kind, or one without its limit, are an error", "[packed]") {
     const Case c;
     using Any = moe::PackedExperts<moe::Int8, moe::AnyForm>;

@@ -10,6 +10,7 @@
 #include "moe/gating/strategies/token_choice.hpp"
 #include "moe/layer/pack.hpp"
 #include "support/catch.hpp"
+#include "support/computes.hpp"
 #include "support/layer_cases.hpp"
 
 namespace moe_test::describe_test {
@@ -145,6 +146,22 @@ TEST_CASE("a layer tells the kernel of each product in every storage type", "[de
 TEST_CASE("a layer tells the kernel of quantised experts in both ways to compute", "[describe]") {
     check_quantized<moe::Int8>("Int8");
     check_quantized<moe::Int4>("Int4");
+}
+
+TEST_CASE("a layer tells that it multiplies bfloat16", "[describe]") {
+    if (!moe_test::has_compute<moe::float16>(Compute::bf16)) {
+        return;
+    }
+    const moe_test::LayerCase<float> layer_case(shape_with_shared(), 1);
+    const auto packed = moe::pack<moe::float16>(simple_layer(layer_case), moe::SerialExecutor{}, Compute::bf16);
+    const LayerDescription description = packed.describe();
+    const bool on_unit = moe::arch::MatrixUnit::present;
+    for (const ProductDescription* product : {&description.hidden, &description.output, &description.shared}) {
+        CHECK(product->kernel == (on_unit ? "bfloat16 matrix unit (AMX)" : "bfloat16 pair products, AVX512-BF16"));
+        CHECK(product->weights == "packed float16");
+        CHECK(product->tile_vectors * product->lanes == moe::Panel<float>::width);
+        CHECK(product->reason == "activations and weights are rounded to bfloat16");
+    }
 }
 
 TEST_CASE("a layer tells that it uses the matrix unit", "[describe]") {
