@@ -45,6 +45,8 @@ std::optional<Bar> speed_bar(const Row& row, BarTable table) {
         bar = {Kind::read, row.fraction_of_read(), limits.one_token};
     } else if (row.tokens >= 8 && row.tokens <= 128) {
         bar = {Kind::roofline, row.fraction_of_roofline(), limits.roofline};
+    } else if (row.compute == Compute::bf16 && row.tokens >= 512) {
+        bar = {Kind::roofline, row.fraction_of_roofline(), row.tokens == 512 ? 0.62 : 0.55};
     } else if (row.tokens == 512 || row.tokens == 2048) {
         bar = {Kind::peak, row.fraction_of_peak(), row.tokens == 512 ? limits.peak_512 : limits.peak_2048};
     }

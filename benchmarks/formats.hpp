@@ -13,6 +13,7 @@ enum class Compute : unsigned char {
     exact,   ///< products in float32
     int8,    ///< activations quantised to 8 bits, integer dot products
     bf16x3,  ///< activations split into three bfloat16, products of the matrix unit
+    bf16,    ///< activations rounded to bfloat16, products of the matrix unit or of vectors of bfloat16
 };
 
 struct FormatInfo {
@@ -35,6 +36,7 @@ inline constexpr std::array all_computes{
     ComputeInfo{Compute::exact, "exact", 1.0},
     ComputeInfo{Compute::int8, "int8", 4.0},
     ComputeInfo{Compute::bf16x3, "bf16x3", 1.0},
+    ComputeInfo{Compute::bf16, "bf16", 2.0},
 };
 
 [[nodiscard]] constexpr const FormatInfo& info(Format format) noexcept {
@@ -47,32 +49,41 @@ inline constexpr std::array all_computes{
 [[nodiscard]] constexpr bool quantized(Format format) noexcept {
     return format == Format::int8 || format == Format::int4;
 }
-/// Whether the library can compute so with weights of this format, on a machine with or without a matrix unit; other
-/// combinations are left out.
-[[nodiscard]] constexpr bool supported(Format format, Compute compute, bool matrix_unit) noexcept {
+/// What of this program's processor decides which computes it has.
+struct Instructions {
+    bool matrix_unit = false;
+    bool bfloat16 = false;  ///< products of bfloat16, in vectors or on the unit
+};
+
+/// Whether the library can compute so with weights of this format, with these instructions; other combinations are left
+/// out.
+[[nodiscard]] constexpr bool supported(Format format, Compute compute, Instructions has) noexcept {
     switch (compute) {
         case Compute::exact: return true;
         case Compute::int8: return quantized(format);
-        case Compute::bf16x3: return format == Format::bf16 && matrix_unit;
+        case Compute::bf16x3: return format == Format::bf16 && has.matrix_unit;
+        case Compute::bf16: return format != Format::f32 && has.bfloat16;
     }
     return false;
 }
 
 /// What is measured where the command line names no compute: the fastest of a format for so many tokens.
-[[nodiscard]] constexpr Compute fastest_compute(Format format, std::size_t tokens, bool matrix_unit) noexcept {
+[[nodiscard]] constexpr Compute fastest_compute(Format format, std::size_t tokens, Instructions has) noexcept {
     constexpr std::size_t many_tokens = 512;
-    if (tokens >= many_tokens && supported(format, Compute::bf16x3, matrix_unit)) {
-        return Compute::bf16x3;
+    if (quantized(format)) {
+        return Compute::int8;
     }
-    return quantized(format) ? Compute::int8 : Compute::exact;
+    return tokens >= many_tokens && supported(format, Compute::bf16, has) ? Compute::bf16 : Compute::exact;
 }
 
 /// Largest normalised mean squared error of a result against the rounded weights' in double before it counts as wrong:
-/// for integers what the library promises for normal inputs, 2e-4, and four standard deviations above it, each sqrt(2 /
-/// values) of it for the mean of so many squares: one token of a small shape has few values. A mistake makes an error
-/// near 1.
+/// for integers and bfloat16 what the library promises for normal inputs, 2e-4 and 2e-5, and four standard deviations
+/// above it, each sqrt(2 / values) of it for the mean of so many squares: one token of a small shape has few values. A
+/// mistake makes an error near 1.
 [[nodiscard]] inline double tolerance(Compute compute, std::size_t values) noexcept {
-    return compute == Compute::int8 ? 2e-4 * (1 + 4 * std::sqrt(2 / static_cast<double>(values))) : 1e-10;
+    const double promised = compute == Compute::int8 ? 2e-4 : 2e-5;
+    const bool rounds = compute == Compute::int8 || compute == Compute::bf16;
+    return rounds ? promised * (1 + 4 * std::sqrt(2 / static_cast<double>(values))) : 1e-10;
 }
 
 }  // namespace bench

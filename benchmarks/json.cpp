@@ -21,6 +21,8 @@ Json to_json(const Row& row, const Options& options) {
         {"weight_gb_per_second", measured(row.wrong ? 0 : row.weight_bytes / seconds / 1e9)},
         {"fma_peak", measured(row.fma_peak / 1e9)},
         {"int8_peak", measured(row.int8_peak / 1e9)},
+        {"bfloat16_peak", measured(row.bfloat16_peak / 1e9)},
+        {"unit_int8_peak", measured(row.unit_int8_peak / 1e9)},
         {"read_bandwidth", measured(row.read_bandwidth / 1e9)},
         {"roofline_seconds", measured(row.wrong ? 0 : row.roofline_seconds())},
         {"fraction_of_roofline", measured(row.wrong ? 0 : row.fraction_of_roofline())},

@@ -34,15 +34,17 @@ struct RowKey {
 
 std::vector<RowKey> rows_of(const bench::Options& options) {
     const bool matrix_unit = moe::arch::MatrixUnit::request();
+    const bench::Instructions has{matrix_unit,
+                                  matrix_unit || (MOE_BFLOAT16_PRODUCTS && !moe::arch::MatrixUnit::present)};
     std::vector<RowKey> rows;
     for (const bench::Shape* shape : options.shapes) {
         for (const bench::Format format : options.formats) {
             for (const bench::ComputeInfo& info : bench::all_computes) {
                 for (const std::size_t tokens : options.tokens) {
                     const bool wanted = options.computes.empty()
-                                            ? info.compute == bench::fastest_compute(format, tokens, matrix_unit)
+                                            ? info.compute == bench::fastest_compute(format, tokens, has)
                                             : std::ranges::count(options.computes, info.compute) > 0;
-                    if (wanted && bench::supported(format, info.compute, matrix_unit)) {
+                    if (wanted && bench::supported(format, info.compute, has)) {
                         rows.push_back({shape, format, info.compute, tokens});
                     }
                 }

@@ -16,13 +16,15 @@ Statistics::Statistics(std::vector<double> values) : samples(values.size()) {
     p95 = values[static_cast<std::size_t>(std::ceil(0.95 * static_cast<double>(n))) - 1];
 }
 
-double Row::roofline_seconds() const {
-    return std::max(operations / (fma_peak * info(compute).peak), weight_bytes / read_bandwidth);
+double Row::peak() const {
+    return compute == Compute::bf16 && bfloat16_peak > 0 ? bfloat16_peak : fma_peak * info(compute).peak;
 }
+
+double Row::roofline_seconds() const { return std::max(operations / peak(), weight_bytes / read_bandwidth); }
 
 double Row::fraction_of_roofline() const { return roofline_seconds() / seconds.median; }
 
-double Row::fraction_of_peak() const { return operations / seconds.median / (fma_peak * info(compute).peak); }
+double Row::fraction_of_peak() const { return operations / seconds.median / peak(); }
 
 double Row::fraction_of_read() const { return weight_bytes / seconds.median / read_bandwidth; }
 

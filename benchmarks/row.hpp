@@ -37,6 +37,8 @@ struct Row {
     double distinct_experts = 0;  ///< mean
     double fma_peak = 0;          ///< operations a second, medians of the run
     double int8_peak = 0;
+    double bfloat16_peak = 0;
+    double unit_int8_peak = 0;                  ///< of the matrix unit
     double read_bandwidth = 0;                  ///< bytes a second
     std::map<Rival, Statistics> rival_seconds;  ///< those that were measured
     Statistics one_thread;                      ///< seconds
@@ -50,6 +52,8 @@ struct Row {
     std::string note;        ///< what makes the row mean less than it seems
     bool wrong = false;
 
+    /// Operations a second that the instructions of the compute could do: as measured, or a multiple of the FMA peak.
+    [[nodiscard]] double peak() const;
     [[nodiscard]] double roofline_seconds() const;
     [[nodiscard]] double fraction_of_roofline() const;
     /// Of the arithmetic peak of the compute.

@@ -8,6 +8,7 @@
 #include "input.hpp"
 #include "memory.hpp"
 #include "noise.hpp"
+#include "probes/bfloat16.hpp"
 #include "probes/clock.hpp"
 #include "probes/fma.hpp"
 #include "probes/int8.hpp"
@@ -19,6 +20,8 @@ struct Session::Samples {
     std::vector<double> library;
     std::vector<double> fma;
     std::vector<double> int8;
+    std::vector<double> bfloat16;
+    std::vector<double> unit_int8;
     std::vector<double> read;
     std::vector<double> route_share;
     const Batch* one_expert_batch = nullptr;  ///< null where scaling is not measured
@@ -175,6 +178,12 @@ void Session::one_round(const Batch& batch, moe::MatrixView<float> y, Samples& s
     if (const double peak = int8_peak(threads_); peak > 0) {
         samples.int8.push_back(peak);
     }
+    if (const double peak = bfloat16_peak(threads_); peak > 0) {
+        samples.bfloat16.push_back(peak);
+    }
+    if (const double peak = unit_int8_peak(threads_); peak > 0) {
+        samples.unit_int8.push_back(peak);
+    }
     // of the layer whose turn is last: what is read of it is out of the cache again when it is used
     const std::size_t n_layers = library_->layers();
     samples.read.push_back((*read_)(library_->weights((turn_ + n_layers - 1) % n_layers)));
@@ -270,6 +279,8 @@ Row Session::measure(std::size_t tokens, bool scaling) {
     row.seconds = Statistics(samples.library);
     row.fma_peak = Statistics(samples.fma).median;
     row.int8_peak = Statistics(samples.int8).median;
+    row.bfloat16_peak = Statistics(samples.bfloat16).median;
+    row.unit_int8_peak = Statistics(samples.unit_int8).median;
     row.read_bandwidth = Statistics(samples.read).median;
     row.one_thread = Statistics(samples.one_thread);
     row.one_expert = Statistics(samples.one_expert);

@@ -17,6 +17,7 @@ namespace bench {
         case Compute::exact: return moe::Compute::exact;
         case Compute::int8: return moe::Compute::int8;
         case Compute::bf16x3: return moe::Compute::bf16x3;
+        case Compute::bf16: return moe::Compute::bf16;
     }
     return {};
 }

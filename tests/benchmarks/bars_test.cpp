@@ -24,7 +24,7 @@ Row row_of(const char* shape, Format format, std::size_t tokens, double of_peak,
     row.shape = find_shape(shape);
     row.n_experts = row.shape->n_experts;
     row.format = format;
-    row.compute = fastest_compute(format, tokens, false);
+    row.compute = fastest_compute(format, tokens, {});
     row.tokens = tokens;
     row.threads = 4;
     row.seconds = Statistics({2.0});
