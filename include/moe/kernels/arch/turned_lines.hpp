@@ -57,9 +57,8 @@ MOE_ALWAYS_INLINE void place(const std::array<Bits, quads>& v, Bits* columns) no
 
 /// The first, then the second of all pairs.
 MOE_ALWAYS_INLINE void widen(Bits pairs, Vector<float>& first, Vector<float>& second) noexcept {
-    alignas(64) static constexpr std::array<short, 32> order{0, 2,  4,  6,  8,  10, 12, 14, 16, 18, 20,
-                                                             22, 24, 26, 28, 30, 1,  3,  5,  7,  9,  11,
-                                                             13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
+    alignas(64) static constexpr std::array<short, 32> order{0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30,
+                                                             1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
     const Bits apart = _mm512_permutexvar_epi16(_mm512_load_si512(order.data()), pairs);
     first = _mm512_cvtph_ps(_mm512_castsi512_si256(apart));
     second = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(apart, 1));
