@@ -134,7 +134,7 @@ void multiply_output(const ExpertWeights<W>& weights, std::size_t e, PanelRange 
 
 /// Experts of one form and one shape over the user's weights: expert e computes
 /// `down * form(gate * x + gate_bias, up * x + up_bias) + down_bias`, products in float (double for double weights).
-/// Panels are gathered from the user's layout each time they are used; PackedExperts does it once.
+/// Weights are turned over each time they are used, for a few rows in registers; PackedExperts does it once.
 template <WeightElement W, ExpertForm Form>
 class ExpertBank {
 public:
