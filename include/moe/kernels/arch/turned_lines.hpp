@@ -66,7 +66,7 @@ MOE_ALWAYS_INLINE void widen(Bits pairs, Vector<float>& first, Vector<float>& se
 
 }  // namespace turn
 
-#elif defined(__AVX2__) && defined(__F16C__)
+#elif defined(__AVX2__) && defined(__F16C__) && !defined(__AVX512F__)
 
 namespace turn {
 
