@@ -5,7 +5,7 @@
 #include <span>
 #include <utility>
 
-#include "../kernels/gathered_product.hpp"
+#include "../kernels/in_place_product.hpp"
 #include "panel_source.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -74,17 +74,6 @@ void gather_hidden(const ExpertWeights<W>& weights, std::size_t e, std::size_t p
     }
     pack_columns(weights.up, e, panel * columns, columns, first, depth, gated ? target + columns : target);
 }
-/// Where that reads.
-template <WeightElement W>
-[[nodiscard]] FarBlock locate_hidden(const ExpertWeights<W>& weights, std::size_t e, std::size_t panel,
-                                     std::size_t first, std::size_t depth) {
-    constexpr std::size_t width = Panel<ComputeType<W>>::width;
-    if (weights.gate.empty()) {
-        return {locate_columns(weights.up, e, panel * width, width, first, depth)};
-    }
-    return {locate_columns(weights.gate, e, panel * (width / 2), width / 2, first, depth),
-            locate_columns(weights.up, e, panel * (width / 2), width / 2, first, depth)};
-}
 template <WeightElement W, class Target>
 void gather_output(const ExpertWeights<W>& weights, std::size_t e, std::size_t panel, std::size_t first,
                    std::size_t depth, Target* target) {
@@ -116,38 +105,36 @@ void gather_output_bias(const ExpertWeights<W>& weights, std::size_t e, std::siz
     gather_bias(weights.down_bias, e, panel * columns, columns, row);
 }
 
-/// scratch.sums = rows (n_rows, d_model or d_ff) times panels gathered at this use.
+/// scratch.sums = rows (n_rows, d_model or d_ff) times panels that are used where they lie.
 template <WeightElement W>
 void multiply_hidden(const ExpertWeights<W>& weights, std::size_t e, PanelRange panels, RowPointers rows,
                      const PanelScratch<ComputeType<W>>& scratch) {
-    using T = ComputeType<W>;
-    const auto gather = [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
-        gather_hidden(weights, e, panels.first + i, first, depth, block);
+    constexpr std::size_t width = Panel<ComputeType<W>>::width;
+    const auto panel = [&](std::size_t i) {
+        if (weights.gate.empty()) {
+            return PanelView<W>{view_columns(weights.up, e, (panels.first + i) * width, width)};
+        }
+        const std::size_t first = (panels.first + i) * (width / 2);
+        return PanelView<W>{view_columns(weights.gate, e, first, width / 2),
+                            view_columns(weights.up, e, first, width / 2)};
     };
-    const auto locate = [&](std::size_t i, std::size_t first, std::size_t depth) {
-        return locate_hidden(weights, e, panels.first + i, first, depth);
-    };
-    multiply_gathered<T>(rows, weights.up.inputs(), panels.count, scratch, {gather, locate});
+    multiply_views<W>(rows, weights.up.inputs(), panels.count, scratch, panel);
 }
 template <WeightElement W>
 void multiply_output(const ExpertWeights<W>& weights, std::size_t e, PanelRange panels, RowPointers rows,
                      const PanelScratch<ComputeType<W>>& scratch) {
-    using T = ComputeType<W>;
-    const auto gather = [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
-        gather_output(weights, e, panels.first + i, first, depth, block);
+    constexpr std::size_t width = Panel<ComputeType<W>>::width;
+    const auto panel = [&](std::size_t i) {
+        return PanelView<W>{view_columns(weights.down, e, (panels.first + i) * width, width)};
     };
-    const auto locate = [&](std::size_t i, std::size_t first, std::size_t depth) {
-        constexpr std::size_t width = Panel<T>::width;
-        return FarBlock{locate_columns(weights.down, e, (panels.first + i) * width, width, first, depth)};
-    };
-    multiply_gathered<T>(rows, weights.down.inputs(), panels.count, scratch, {gather, locate});
+    multiply_views<W>(rows, weights.down.inputs(), panels.count, scratch, panel);
 }
 
 }  // namespace detail
 
 /// Experts of one form and one shape over the user's weights: expert e computes
 /// `down * form(gate * x + gate_bias, up * x + up_bias) + down_bias`, products in float (double for double weights).
-/// Panels are gathered from the user's layout each time they are used; PackedExperts does it once.
+/// Weights are turned over each time they are used, for a few rows in registers; PackedExperts does it once.
 template <WeightElement W, ExpertForm Form>
 class ExpertBank {
 public:

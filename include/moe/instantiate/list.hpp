@@ -38,6 +38,8 @@ MOE_INSTANTIATE_COMPUTE(double);
 #define MOE_INSTANTIATE_STORAGE(W)                                                                                     \
     MOE_INSTANTIATE void multiply_packed<W>(RowPointers, std::size_t, const PackedPanels&,                             \
                                             const PanelScratch<ComputeType<W>>&);                                      \
+    MOE_INSTANTIATE void multiply_views<W>(RowPointers, std::size_t, std::size_t, const PanelScratch<ComputeType<W>>&, \
+                                           FunctionRef<PanelView<W>(std::size_t)>);                                    \
     MOE_INSTANTIATE void detail::pack_columns<W, ComputeType<W>>(                                                      \
         const WeightStack<W>&, std::size_t, std::size_t, std::size_t, std::size_t, std::size_t, ComputeType<W>*);      \
     MOE_INSTANTIATE PanelLayout<ComputeType<W>> detail::check_weights<W>(bool, const ExpertWeights<W>&);               \

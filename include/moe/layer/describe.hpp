@@ -70,11 +70,11 @@ template <class T>
             tile_vectors<T>(rows), lanes<T>};
 }
 
-/// Panels gathered from the user's memory (multiply_gathered).
+/// Panels in the user's memory (multiply_views).
 template <WeightElement W>
 [[nodiscard]] ProductDescription gathered_product() {
     return float_product<ComputeType<W>>(std::string(format_name<W>()) + " views",
-                                         "views are gathered at every use: pack the layer");
+                                         "views are turned over at every use: pack the layer");
 }
 
 /// Panels packed in their storage type (multiply_packed).
