@@ -133,7 +133,7 @@ TEST_CASE("make_layer takes encoded experts", "[encoded]") {
     const Case c(draw, {"IQ4_NL", "Q4_1", "Q8_0"}, 96, 64);
     moe::MoEConfig config;
     config.n_experts = 5;
-    config.experts_per_token = 2;
+    config.routing.top_k = 2;
     config.d_model = 96;
     config.d_ff = 64;
     config.shared_d_ff = 64;
