@@ -147,7 +147,7 @@ inline EncodedMatrix<enc::Mxfp4Matrix> random_mxfp4(Draw& draw, std::size_t outp
     FileTensor scales(outputs * inputs / 32);
     std::vector<float> values;
     for (std::size_t g = 0; g < outputs * inputs / 32; ++g) {
-        const std::size_t exponent = draw.size(0, 19) == 0 ? draw.size(0, 200) : draw.size(118, 124);
+        const std::size_t exponent = draw.size(0, 19) == 0 ? draw.size(0, 117) : draw.size(118, 124);
         scales.put(g, static_cast<unsigned char>(exponent));
         for (std::size_t i = 0; i < 32; ++i) {
             const auto code = static_cast<unsigned>(draw.size(0, 15));
