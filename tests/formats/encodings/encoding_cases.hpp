@@ -93,7 +93,7 @@ auto encoded_matrix(std::vector<FileTensor> memory, std::vector<float> values, M
     auto matrix = make(memory);
     return EncodedMatrix<decltype(matrix)>{std::move(memory), std::move(matrix), std::move(values)};
 }
-using Memory = std::vector<FileTensor>;
+using FileTensors = std::vector<FileTensor>;
 
 inline std::size_t up_to(std::size_t count, std::size_t multiple) { return (count + multiple - 1) / multiple; }
 
@@ -136,7 +136,7 @@ inline EncodedMatrix<enc::Fp8Matrix> random_fp8(Draw& draw, enc::Float8 type, st
         const float scale = scales.values[i / inputs / block_outputs * columns + i % inputs / block_inputs];
         values.push_back(static_cast<float>(float8_value(type, code)) * scale);
     }
-    return encoded_matrix({weight, scales.tensor}, std::move(values), [&](const Memory& m) {
+    return encoded_matrix({weight, scales.tensor}, std::move(values), [&](const FileTensors& m) {
         return enc::Fp8Matrix(type, m[0].bytes(), {m[1].bytes(), scales.type}, outputs, inputs, block_outputs,
                               block_inputs);
     });
@@ -155,7 +155,7 @@ inline EncodedMatrix<enc::Mxfp4Matrix> random_mxfp4(Draw& draw, std::size_t outp
             values.push_back(static_cast<float>(std::ldexp(float4_value(code), static_cast<int>(exponent) - 127)));
         }
     }
-    return encoded_matrix({blocks, scales}, std::move(values), [&](const Memory& m) {
+    return encoded_matrix({blocks, scales}, std::move(values), [&](const FileTensors& m) {
         return enc::Mxfp4Matrix(m[0].bytes(), m[1].bytes(), outputs, inputs);
     });
 }
@@ -178,7 +178,7 @@ inline EncodedMatrix<enc::Nvfp4Matrix> random_nvfp4(Draw& draw, enc::GlobalScale
             values.push_back(static_cast<float>(float4_value(code)) * both);
         }
     }
-    return encoded_matrix({weight, scales}, std::move(values), [&](const Memory& m) {
+    return encoded_matrix({weight, scales}, std::move(values), [&](const FileTensors& m) {
         return enc::Nvfp4Matrix(m[0].bytes(), m[1].bytes(), global, does, outputs, inputs);
     });
 }
@@ -250,7 +250,7 @@ inline EncodedMatrix<enc::GptqMatrix> random_gptq(Draw& draw, enc::GptqZeros zer
     std::vector<float> values =
         numbers.values([&](std::size_t g, std::size_t o) { return numbers.zeros[g * outputs + o] + added; },
                        [&](std::size_t g, std::size_t o) { return scales.values[g * outputs + o]; });
-    return encoded_matrix({qweight, qzeros, scales.tensor, g_idx}, std::move(values), [&](const Memory& m) {
+    return encoded_matrix({qweight, qzeros, scales.tensor, g_idx}, std::move(values), [&](const FileTensors& m) {
         return enc::GptqMatrix({m[0].bytes(), m[1].bytes(), {m[2].bytes(), scales.type}, m[3].bytes()}, outputs, inputs,
                                group_size, zeros);
     });
@@ -277,7 +277,7 @@ inline EncodedMatrix<enc::AwqMatrix> random_awq(Draw& draw, std::size_t outputs,
     std::vector<float> values =
         numbers.values([&](std::size_t g, std::size_t o) { return numbers.zeros[g * outputs + o]; },
                        [&](std::size_t g, std::size_t o) { return scales.values[g * outputs + o]; });
-    return encoded_matrix({qweight, qzeros, scales.tensor}, std::move(values), [&](const Memory& m) {
+    return encoded_matrix({qweight, qzeros, scales.tensor}, std::move(values), [&](const FileTensors& m) {
         return enc::AwqMatrix({m[0].bytes(), m[1].bytes(), {m[2].bytes(), scales.type}}, outputs, inputs, group_size);
     });
 }
@@ -305,7 +305,7 @@ inline EncodedMatrix<enc::CompressedInt4Matrix> random_compressed(Draw& draw, bo
     std::vector<float> values =
         numbers.values([&](std::size_t g, std::size_t o) { return with_zeros ? numbers.zeros[g * outputs + o] : 8U; },
                        [&](std::size_t g, std::size_t o) { return scales.values[o * numbers.n_groups + g]; });
-    return encoded_matrix({packed, scales.tensor, zeros, g_idx}, std::move(values), [&](const Memory& m) {
+    return encoded_matrix({packed, scales.tensor, zeros, g_idx}, std::move(values), [&](const FileTensors& m) {
         return enc::CompressedInt4Matrix({m[0].bytes(), {m[1].bytes(), scales.type}, m[2].bytes(), m[3].bytes()},
                                          outputs, inputs, group_size);
     });
