@@ -13,6 +13,8 @@ namespace moe::inline MOE_ABI {
 /// The matrices of a bank of experts. Plain forms leave `gate` empty; biases are optional stacks with one column.
 template <WeightElement W>
 struct ExpertWeights {
+    using element_type = W;
+
     WeightStack<W> gate{};       ///< (n_experts, d_ff, d_model), empty for plain forms
     WeightStack<W> up{};         ///< (n_experts, d_ff, d_model)
     WeightStack<W> down{};       ///< (n_experts, d_model, d_ff)
@@ -24,20 +26,20 @@ struct ExpertWeights {
 /// The weights of a bank as panels, whatever the form: what is compiled once for a storage type.
 namespace detail {
 
-/// The sizes that the weights have. Throws Error as the constructor of ExpertBank does.
-template <WeightElement W>
-[[nodiscard]] PanelLayout<ComputeType<W>> check_weights(bool gated, const ExpertWeights<W>& weights) {
-    const WeightStack<W>& up = weights.up;
-    ensure(!up.empty(), ErrorCode::missing, "ExpertBank: the up projection is missing");
-    ensure(!weights.down.empty(), ErrorCode::missing, "ExpertBank: the down projection is missing");
-    ensure(gated != weights.gate.empty(), ErrorCode::missing,
-           gated ? "ExpertBank: a gated form needs a gate projection, which is missing"
-                 : "ExpertBank: a plain form has no gate projection, but one was given");
-    const PanelLayout<ComputeType<W>> layout{up.inputs(), up.outputs(), gated};
-    const auto confirm = [&](const char* name, const WeightStack<W>& stack, std::size_t outputs, std::size_t inputs) {
+/// The sizes that the weights of a `bank`, which is its name, have. Throws Error as the constructor of ExpertBank does.
+template <class T, class Weights>
+[[nodiscard]] PanelLayout<T> check_bank(const char* bank, bool gated, const Weights& weights) {
+    const auto& up = weights.up;
+    ensure(!up.empty(), ErrorCode::missing, bank, ": the up projection is missing");
+    ensure(!weights.down.empty(), ErrorCode::missing, bank, ": the down projection is missing");
+    ensure(gated != weights.gate.empty(), ErrorCode::missing, bank,
+           gated ? ": a gated form needs a gate projection, which is missing"
+                 : ": a plain form has no gate projection, but one was given");
+    const PanelLayout<T> layout{up.inputs(), up.outputs(), gated};
+    const auto confirm = [&](const char* name, const auto& stack, std::size_t outputs, std::size_t inputs) {
         ensure(stack.empty() ||
                    (stack.n_experts() == up.n_experts() && stack.outputs() == outputs && stack.inputs() == inputs),
-               ErrorCode::shape, "ExpertBank: ", name, " is ", stack.n_experts(), " x ", stack.outputs(), " x ",
+               ErrorCode::shape, bank, ": ", name, " is ", stack.n_experts(), " x ", stack.outputs(), " x ",
                stack.inputs(), " but up is ", up.n_experts(), " x ", layout.d_ff, " x ", layout.d_model, ", so ", name,
                " must be ", up.n_experts(), " x ", outputs, " x ", inputs);
     };
@@ -46,12 +48,16 @@ template <WeightElement W>
     confirm("gate bias", weights.gate_bias, layout.d_ff, 1);
     confirm("up bias", weights.up_bias, layout.d_ff, 1);
     confirm("down bias", weights.down_bias, layout.d_model, 1);
-    ensure(gated || weights.gate_bias.empty(), ErrorCode::missing, "ExpertBank: a gate bias was given to a plain form");
+    ensure(gated || weights.gate_bias.empty(), ErrorCode::missing, bank, ": a gate bias was given to a plain form");
     return layout;
 }
-
 template <WeightElement W>
-[[nodiscard]] const char* overlapped_weights(const ExpertWeights<W>& weights, const ByteView& memory) {
+[[nodiscard]] PanelLayout<ComputeType<W>> check_weights(bool gated, const ExpertWeights<W>& weights) {
+    return check_bank<ComputeType<W>>("ExpertBank", gated, weights);
+}
+
+template <class Weights>
+[[nodiscard]] const char* overlapped_weights(const Weights& weights, const ByteView& memory) {
     return weights.gate.overlaps(memory)        ? "the gate projections"
            : weights.up.overlaps(memory)        ? "the up projections"
            : weights.down.overlaps(memory)      ? "the down projections"

@@ -61,8 +61,8 @@ MOE_INSTANTIATE_STORAGE(float16);
 
 // packing into a format from a storage type
 #define MOE_INSTANTIATE_PACK(F, W)                                                                                     \
-    MOE_INSTANTIATE void detail::pack_experts<F, W>(const ExpertWeights<W>&, const PackedLayout<F>&, std::byte*,       \
-                                                    const ExecutorRef&)
+    MOE_INSTANTIATE void detail::pack_experts<F, ExpertWeights<W>>(const ExpertWeights<W>&, const PackedLayout<F>&,    \
+                                                                   std::byte*, const ExecutorRef&)
 
 MOE_INSTANTIATE_PACK(float, float);
 MOE_INSTANTIATE_PACK(bfloat16, float);

@@ -77,6 +77,19 @@ template <WeightElement W>
                                          "views are turned over at every use: pack the layer");
 }
 
+/// Panels decoded from the user's memory, each encoding named once.
+[[nodiscard]] inline ProductDescription encoded_product(std::string_view gate, std::string_view up,
+                                                        std::string_view down) {
+    std::string weights(up);
+    if (!gate.empty() && gate != up) {
+        weights += ", " + std::string(gate);
+    }
+    if (down != up && down != gate) {
+        weights += ", " + std::string(down);
+    }
+    return float_product<float>(weights + " views", "views are decoded at every use: pack the layer");
+}
+
 /// Panels packed in their storage type (multiply_packed).
 template <WeightElement W>
 [[nodiscard]] ProductDescription packed_product() {
@@ -162,6 +175,9 @@ template <PanelSource Source>
         ProductDescription result = detail::expert_product(source.base());
         result.weights += " with LoRA adapters";
         return result;
+    } else if constexpr (requires { source.weights().up.encoding(); }) {
+        return encoded_product(source.weights().gate.encoding(), source.weights().up.encoding(),
+                               source.weights().down.encoding());
     } else if constexpr (requires {
                              source.weights();
                              typename Source::element_type;
