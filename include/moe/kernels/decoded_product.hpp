@@ -21,12 +21,21 @@ template <std::size_t Rows>
     return vectors;
 }
 
+/// Asks for the lines of `Bytes` bytes.
+template <std::size_t Bytes>
+MOE_ALWAYS_INLINE void ask_for(const std::byte* memory) noexcept {
+    MOE_UNROLL
+    for (std::size_t i = 0; i < Bytes; i += Prefetch::line) {
+        prefetch_part<Prefetch::line, 1>(memory + i, 0);
+    }
+}
+
 /// sums (Rows, 64), of `Vectors` vectors from `first` on, = or += x (Rows, 32) * one group. Asks for the lines of
 /// `other`, as much of another panel as is read of this one.
 template <PanelKind kind, std::size_t Rows, std::size_t Vectors>
 MOE_ALWAYS_INLINE void multiply_group(const PanelDecoder<kind>& decoder, const std::array<const float*, Rows>& x,
-                                      const std::byte* group, std::size_t first, float* MOE_RESTRICT sums, bool add,
-                                      const std::byte* other) noexcept {
+                                      const std::byte* factors, const std::byte* group, std::size_t first,
+                                      float* MOE_RESTRICT sums, bool add, const std::byte* other) noexcept {
     using D = PanelDecoder<kind>;
     std::array<std::array<Vector<float>, Vectors>, Rows> sum;
     MOE_UNROLL
@@ -37,11 +46,15 @@ MOE_ALWAYS_INLINE void multiply_group(const PanelDecoder<kind>& decoder, const s
         }
     }
     std::array<Vector<float>, Vectors> scale;
-    MOE_UNROLL
-    for (std::size_t v = 0; v < Vectors; ++v) {
-        scale[v] = D::scale(group, first + v);
-    }
+    std::array<Vector<float>, Vectors> minimum;
     const auto pass = [&]<std::size_t Pass>() MOE_INLINE_CALL {
+        if constexpr (Pass == 0 || kind.shared == 16) {
+            MOE_UNROLL
+            for (std::size_t v = 0; v < Vectors; ++v) {
+                scale[v] = D::template scale<Pass>(factors, group, first + v);
+                minimum[v] = D::template minimum<Pass>(factors, group, first + v);
+            }
+        }
         for (std::size_t j = 0; j < D::steps; ++j) {
             const std::size_t at = D::template codes_at<Pass>(j) + first * 4 * lanes<float>;
             if (kind.bits == 8 || Pass == 0) {
@@ -56,7 +69,7 @@ MOE_ALWAYS_INLINE void multiply_group(const PanelDecoder<kind>& decoder, const s
                 std::array<Vector<float>, Vectors> weight;
                 MOE_UNROLL
                 for (std::size_t v = 0; v < Vectors; ++v) {
-                    weight[v] = decoder.template weight<Pass, B>(codes[v], scale[v]);
+                    weight[v] = decoder.template weight<Pass, B>(codes[v], scale[v], minimum[v]);
                 }
                 MOE_UNROLL
                 for (std::size_t r = 0; r < Rows; ++r) {
@@ -86,10 +99,10 @@ MOE_ALWAYS_INLINE void multiply_group(const PanelDecoder<kind>& decoder, const s
 
 /// The same of the last group of a panel, of which `depth` inputs exist.
 template <PanelKind kind, std::size_t Rows>
-MOE_NOINLINE void multiply_last_group(const std::array<const float*, Rows>& x, const std::byte* group,
-                                      std::size_t depth, float* sums, bool add) noexcept {
+MOE_NOINLINE void multiply_last_group(const std::array<const float*, Rows>& x, const std::byte* factors,
+                                      const std::byte* group, std::size_t depth, float* sums, bool add) noexcept {
     std::array<float, quantization_group * Panel<float>::width> weights;
-    decode_panel_group<kind>(group, weights.data());
+    decode_panel_group<kind>(factors, group, weights.data());
     for (std::size_t r = 0; r < Rows; ++r) {
         multiply_row_step(x[r], weights.data(), weights.data(), depth, sums + r * Panel<float>::width, add);
     }
@@ -112,19 +125,22 @@ MOE_NOINLINE void multiply_decoded_rows(const std::byte* const* rows, std::size_
         const std::size_t end = (std::min)(block + Panel<float>::depth, k);
         for (std::size_t at = block; at < end; at += quantization_group) {
             const std::size_t group = kind.group_at(at / quantization_group);
+            const std::size_t factors_at = kind.factors_at(at / quantization_group);
             for (std::size_t r = 0; r < Rows; ++r) {
                 x[r] = reinterpret_cast<const float*>(rows[r]) + at;
             }
             for (std::size_t p = 0; p < count; ++p) {
                 const std::byte* const from = panels[first_panel + p] + group;
+                const std::byte* const factors = panels[first_panel + p] + factors_at;
                 if (end - at < quantization_group) {
-                    multiply_last_group<kind, Rows>(x, from, end - at, sums[p].data(), at != block);
+                    multiply_last_group<kind, Rows>(x, factors, from, end - at, sums[p].data(), at != block);
                     continue;
                 }
                 const std::byte* const other = panels[first_panel + (p + count / 2) % count] + group + ahead;
-                prefetch_part<kind.codes_at(), 1>(other, 0);
+                ask_for<kind.codes_at()>(other);
                 for (std::size_t v = 0; v < Panel<float>::vectors; v += vectors) {
-                    multiply_group<kind, Rows, vectors>(decoder, x, from, v, sums[p].data(), at != block, other);
+                    multiply_group<kind, Rows, vectors>(decoder, x, factors, from, v, sums[p].data(), at != block,
+                                                        other);
                 }
             }
         }
@@ -163,20 +179,24 @@ void multiply_decoded(RowPointers rows, std::size_t k, const PackedPanels& panel
         return;
     }
     constexpr std::size_t groups = Panel<float>::depth / quantization_group;
-    constexpr std::size_t block_bytes = groups * kind.group_bytes();
+    constexpr std::size_t block_bytes = kind.group_at(groups) - kind.group_at(0);
     const detail::BlockPrefetch prefetch(block_bytes, detail::n_tiles(rows.size()),
                                          Panel<float>::depth / Prefetch::interval);
+    const std::size_t n_blocks = divide_up(k, Panel<float>::depth);
     detail::for_each_block(
-        panels, divide_up(k, Panel<float>::depth), block_bytes,
-        [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {
+        panels, n_blocks, 0, [&](std::size_t i, std::size_t b, const std::byte* panel, const std::byte* next_panel) {
             const std::size_t first = b * Panel<float>::depth;
             const std::size_t depth = (std::min)(Panel<float>::depth, k - first);
             for (std::size_t g = 0; g * quantization_group < depth; ++g) {
-                decode_panel_group<kind>(at + g * kind.group_bytes(),
+                const std::size_t group = b * groups + g;
+                decode_panel_group<kind>(panel + kind.factors_at(group), panel + kind.group_at(group),
                                          scratch.block.data() + g * quantization_group * Panel<float>::width);
             }
+            // what follows is the same block of the next panel, or the next one of the first
+            const bool last = i + 1 == panels.count;
+            const std::size_t block = last ? (b + 1 < n_blocks ? b + 1 : 0) : b;
             detail::multiply_block<float>(rows, first, scratch.block.data(), depth, scratch.sums_of(i, rows.size()),
-                                          prefetch.from(next), i == 0);
+                                          prefetch.from(next_panel + kind.group_at(block * groups)), i == 0);
         });
 }
 

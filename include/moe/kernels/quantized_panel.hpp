@@ -72,7 +72,7 @@ inline void expand_codes(const std::byte* group, std::byte* target) noexcept {
 /// The weights of one group as floats, (32, 64) at `target`: exact.
 template <class Format>
 inline void decode_group(const std::byte* group, float* target) noexcept {
-    moe::decode_panel_group<kind_of<Format>>(group, target);
+    moe::decode_panel_group<kind_of<Format>>(group, group, target);
 }
 
 }  // namespace moe::inline MOE_ABI
