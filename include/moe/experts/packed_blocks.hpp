@@ -217,6 +217,15 @@ public:
         : PackedBlocks(form, weights, BlockLayout(form.gated(), weights), memory, false, ExecutorRef(executor),
                        compute) {}
 
+    /// The same experts in the same memory, which this object or the caller keeps, computed in another way. A temporary
+    /// hands its memory over. Throws Error(range) as the constructors do.
+    [[nodiscard]] PackedBlocks with_compute(Compute compute) const& { return {*this, compute}; }
+    [[nodiscard]] PackedBlocks with_compute(Compute compute) && {
+        confirm(compute);
+        compute_ = compute;
+        return std::move(*this);
+    }
+
     [[nodiscard]] std::size_t n_experts() const noexcept { return layout_.n_experts(); }
     [[nodiscard]] std::size_t d_model() const noexcept { return layout().d_model; }
     [[nodiscard]] std::size_t d_ff() const noexcept { return layout().d_ff; }
@@ -235,16 +244,14 @@ public:
 
     // PanelSource.
 
-    [[nodiscard]] ActivationFormat<float> activations() const noexcept { return {}; }
+    [[nodiscard]] ActivationFormat<float> activations() const noexcept { return {compute_ == Compute::int8 ? 1 : 0}; }
     void multiply_hidden(std::size_t e, PanelRange panels, RowPointers rows, const PanelScratch<float>& scratch) const {
-        layout_.hidden().multiply(
-            rows, d_model(),
-            {data_.get() + layout_.hidden_panel(e, panels.first), panels.count, layout_.hidden_bytes()}, scratch);
+        multiply(layout_.hidden(), rows, d_model(),
+                 {data_.get() + layout_.hidden_panel(e, panels.first), panels.count, layout_.hidden_bytes()}, scratch);
     }
     void multiply_output(std::size_t e, PanelRange panels, RowPointers rows, const PanelScratch<float>& scratch) const {
-        layout_.output().multiply(
-            rows, d_ff(), {data_.get() + layout_.output_panel(e, panels.first), panels.count, layout_.output_bytes()},
-            scratch);
+        multiply(layout_.output(), rows, d_ff(),
+                 {data_.get() + layout_.output_panel(e, panels.first), panels.count, layout_.output_bytes()}, scratch);
     }
     void hidden_bias(std::size_t e, std::size_t panel, float* row) const noexcept {
         copy_bias(layout_.hidden_bias(e, panel), row);
@@ -258,8 +265,7 @@ private:
                  bool own, const ExecutorRef& executor, Compute compute)
         : form_(form), layout_(layout), compute_(compute) {
         moe::validate_form(form_);
-        ensure(compute == Compute::exact, ErrorCode::range, "PackedBlocks: compute ", static_cast<int>(compute),
-               " is not one that panels of blocks have");
+        confirm(compute);
         if (form.gated()) {
             detail::confirm_blocks("gate", weights.gate, executor);
         }
@@ -275,6 +281,28 @@ private:
                "PackedBlocks: the memory must be aligned to ", buffer_alignment, " bytes");
         data_ = Emptied<const std::byte*>(memory.data());
         detail::pack_blocks(weights, layout_, memory.data(), executor);
+    }
+
+    /// Experts packed before, in memory that somebody else keeps.
+    PackedBlocks(const PackedBlocks& other, Compute compute)
+        : form_(other.form_), layout_(other.layout_), compute_(compute), data_(other.data_) {
+        confirm(compute);
+    }
+
+    void confirm(Compute compute) const {
+        const bool has_codes = layout_.hidden().has_codes() && layout_.output().has_codes();
+        ensure(compute == Compute::exact || (compute == Compute::int8 && has_codes), ErrorCode::range,
+               "PackedBlocks: compute ", static_cast<int>(compute), " is not one these blocks have",
+               has_codes ? "" : "; Compute::int8 needs codes in all projections, and gate and up of one format");
+    }
+
+    void multiply(const BlockPanels& form, RowPointers rows, std::size_t k, const PackedPanels& panels,
+                  const PanelScratch<float>& scratch) const {
+        if (compute_ == Compute::int8) {
+            form.multiply_integers(rows, k, panels, scratch);
+        } else {
+            form.multiply(rows, k, panels, scratch);
+        }
     }
 
     void copy_bias(std::size_t offset, float* row) const noexcept {

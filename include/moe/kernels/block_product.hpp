@@ -7,6 +7,7 @@
 
 #include "../core/index.hpp"
 #include "block_panel.hpp"
+#include "coded_product.hpp"
 #include "decoded_product.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -73,6 +74,18 @@ public:
             case blocks::BF16::ggml_type: return multiply_packed<bfloat16>(rows, k, panels, scratch);
             default: return multiply_packed<float>(rows, k, panels, scratch);
         }
+    }
+
+    /// Whether the weights are integers with scales, which multiply_integers needs.
+    [[nodiscard]] bool has_codes() const {
+        return with_coded_block(number_, []<class>() {});
+    }
+
+    /// The same with quantised rows and integer dot products: see multiply_coded.
+    void multiply_integers(RowPointers rows, std::size_t k, const PackedPanels& panels,
+                           const PanelScratch<float>& scratch) const {
+        with_coded_block(number_,
+                         [&]<class Block>() { multiply_coded<BlockPanel<Block>::kind>(rows, k, panels, scratch); });
     }
 
 private:

@@ -80,7 +80,8 @@ template <class Function>
     return each_byte(source, [](std::uint8_t byte) { return moe::detail::power_of_two(byte); });
 }
 [[nodiscard]] MOE_ALWAYS_INLINE Vector<float> load_half_e4m3(const std::byte* source) noexcept {
-    return each_byte(source, [](std::uint8_t byte) { return moe::detail::half_of_e4m3(byte); });
+    // with a sign, which does not count, no bits are a NaN
+    return each_byte(source, [](std::uint8_t byte) { return moe::detail::half_of_e4m3(byte | 0x80U); });
 }
 
 #endif
