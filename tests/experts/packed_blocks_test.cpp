@@ -294,8 +294,13 @@ TEST_CASE("a layer of block panels is a layer like any other", "[quantized]") {
         layer.forward(moe::view(x.data(), 9, 256), moe::view(y.data(), 9, 256), workspace);
         return y;
     };
-    const auto routing = [&] { return moe::Router(moe::view(router.data(), 4, 256), moe::TokenChoice{.top_k = 2}); };
-    const std::vector<float> y = forward(moe::MoELayer(routing(), moe::PackedBlocks<Form>(Form{}, bank.blocks)));
+    const auto routing = [&] {
+        return moe::Router(moe::view(router.data(), 4, 256), moe::TokenChoice<moe::Softmax>{.top_k = 2});
+    };
+    moe::MoELayer layer(routing(), moe::PackedBlocks<Form>(Form{}, bank.blocks));
+    const std::string told = layer.describe().text();
+    CHECK_THAT(told, contains("packed blocks of Q4_K and Q6_K"));
+    const std::vector<float> y = forward(std::move(layer));
     REQUIRE(moe_test::all_finite(y));
     CHECK(moe_test::same_bits(y, forward(moe::MoELayer(routing(), moe::ExpertBank<float, Form>(Form{}, bank.floats)))));
 }

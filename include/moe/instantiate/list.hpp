@@ -87,6 +87,11 @@ MOE_INSTANTIATE_QUANTIZED(Int8);
 MOE_INSTANTIATE_QUANTIZED(Int4);
 #undef MOE_INSTANTIATE_QUANTIZED
 
+MOE_INSTANTIATE void BlockPanels::multiply<void>(RowPointers, std::size_t, const PackedPanels&,
+                                                 const PanelScratch<float>&) const;
+MOE_INSTANTIATE void BlockPanels::multiply_integers<void>(RowPointers, std::size_t, const PackedPanels&,
+                                                          const PanelScratch<float>&) const;
+
 // ---- layers whose gate, form and format are known when the program runs
 // ----------------------------------------------
 

@@ -63,6 +63,8 @@ public:
     }
 
     /// multiply_packed with these panels: float accuracy against the floats that the format decodes to.
+    /// A template, as the next, so that only programs which use it compile its kernels.
+    template <class T = void>
     void multiply(RowPointers rows, std::size_t k, const PackedPanels& panels,
                   const PanelScratch<float>& scratch) const {
         if (with_coded_block(
@@ -82,6 +84,7 @@ public:
     }
 
     /// The same with quantised rows and integer dot products: see multiply_coded.
+    template <class T = void>
     void multiply_integers(RowPointers rows, std::size_t k, const PackedPanels& panels,
                            const PanelScratch<float>& scratch) const {
         with_coded_block(number_,
