@@ -16,6 +16,7 @@
 #include "experts/expert_bank.hpp"
 #include "experts/form.hpp"
 #include "experts/joined_experts.hpp"
+#include "experts/packed_blocks.hpp"
 #include "experts/packed_experts.hpp"
 #include "experts/weight_stack.hpp"
 #include "formats/encodings/awq.hpp"

@@ -100,6 +100,11 @@ MOE_INSTANTIATE_BFLOAT16(Int4);
 #undef MOE_INSTANTIATE_BFLOAT16
 #endif
 
+MOE_INSTANTIATE void BlockPanels::multiply<void>(RowPointers, std::size_t, const PackedPanels&,
+                                                 const PanelScratch<float>&) const;
+MOE_INSTANTIATE void BlockPanels::multiply_integers<void>(RowPointers, std::size_t, const PackedPanels&,
+                                                          const PanelScratch<float>&) const;
+
 // ---- layers whose gate, form and format are known when the program runs
 // ----------------------------------------------
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "../config.hpp"
+#include "../experts/packed_blocks.hpp"
 #include "../experts/packed_format.hpp"
 #include "../routing/router.hpp"
 
@@ -151,6 +152,25 @@ template <QuantizedFormat F>
             L::size};
 }
 
+/// Panels of block formats (kernels/block_product.hpp).
+[[nodiscard]] inline ProductDescription block_product(const BlockLayout& layout, Compute compute) {
+    const auto name = [](const BlockPanels& panels) {
+        return std::string(moe::find_block_type(panels.number())->name);
+    };
+    std::string weights = "packed blocks of " + name(layout.hidden());
+    if (layout.output().number() != layout.hidden().number()) {
+        weights += " and " + name(layout.output());
+    }
+    if (compute == Compute::int8) {
+        ProductDescription result = detail::integer_product<Int8>();
+        result.weights = std::move(weights) + ", codes";
+        return result;
+    }
+    return float_product<float>(std::move(weights), "decoded to float32, in registers up to " +
+                                                        std::to_string(Panel<float>::tile_rows) +
+                                                        " rows, once per block beyond");
+}
+
 /// Both products of a bank: packed, views, or a source of somebody else's.
 template <PanelSource Source>
 [[nodiscard]] ProductDescription expert_product(const Source& source) {
@@ -167,10 +187,14 @@ template <PanelSource Source>
                 return integer_product<F>();
             }
             const std::string name = format_name<F>();
-            return float_product<float>("packed " + name, name + " dequantised to float32, once per block");
+            return float_product<float>("packed " + name, name + " dequantised to float32, in registers up to " +
+                                                              std::to_string(Panel<float>::tile_rows) +
+                                                              " rows, once per block beyond");
         } else {
             return source.compute() == Compute::bf16x3 ? split_product() : packed_product<F>();
         }
+    } else if constexpr (requires { source.block_layout(); }) {
+        return detail::block_product(source.block_layout(), source.compute());
     } else if constexpr (requires { source.base().layout(), source.adapters(); }) {
         ProductDescription result = detail::expert_product(source.base());
         result.weights += " with LoRA adapters";
