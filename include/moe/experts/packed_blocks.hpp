@@ -206,14 +206,14 @@ public:
     /// Error(missing, shape) where matrices are missing or do not fit, Error(range) naming expert, projection, row and
     /// block of a scale that is no finite number, or for a compute it has not; std::bad_alloc.
     template <Executor E = SerialExecutor>
-    PackedBlocks(Form form, const BlockWeights& weights, const E& executor = {}, Compute compute = Compute::exact)
+    PackedBlocks(Form form, const BlockWeights& weights, const E& executor = {}, Compute compute = Compute::by_format)
         : PackedBlocks(form, weights, BlockLayout(form.gated(), weights), {}, true, ExecutorRef(executor), compute) {}
 
     /// The same into memory of the caller, at least bytes_for() bytes aligned to buffer_alignment, which must outlive
     /// this object. Throws Error(capacity, alignment).
     template <Executor E = SerialExecutor>
     PackedBlocks(Form form, const BlockWeights& weights, std::span<std::byte> memory, const E& executor = {},
-                 Compute compute = Compute::exact)
+                 Compute compute = Compute::by_format)
         : PackedBlocks(form, weights, BlockLayout(form.gated(), weights), memory, false, ExecutorRef(executor),
                        compute) {}
 
@@ -221,8 +221,8 @@ public:
     /// hands its memory over. Throws Error(range) as the constructors do.
     [[nodiscard]] PackedBlocks with_compute(Compute compute) const& { return {*this, compute}; }
     [[nodiscard]] PackedBlocks with_compute(Compute compute) && {
-        confirm(compute);
-        compute_ = compute;
+        confirm(resolved(compute));
+        compute_ = resolved(compute);
         return std::move(*this);
     }
 
@@ -244,7 +244,11 @@ public:
 
     // PanelSource.
 
-    [[nodiscard]] ActivationFormat<float> activations() const noexcept { return {compute_ == Compute::int8 ? 1 : 0}; }
+    [[nodiscard]] ActivationFormat<float> activations() const noexcept {
+        return compute_ == Compute::int8   ? ActivationFormat<float>::codes(1)
+               : compute_ == Compute::bf16 ? ActivationFormat<float>::bfloat16s()
+                                           : ActivationFormat<float>{};
+    }
     void multiply_hidden(std::size_t e, PanelRange panels, RowPointers rows, const PanelScratch<float>& scratch) const {
         multiply(layout_.hidden(), rows, d_model(),
                  {data_.get() + layout_.hidden_panel(e, panels.first), panels.count, layout_.hidden_bytes()}, scratch);
@@ -263,9 +267,9 @@ public:
 private:
     PackedBlocks(Form form, const BlockWeights& weights, const BlockLayout& layout, std::span<std::byte> memory,
                  bool own, const ExecutorRef& executor, Compute compute)
-        : form_(form), layout_(layout), compute_(compute) {
+        : form_(form), layout_(layout), compute_(resolved(compute)) {
         moe::validate_form(form_);
-        confirm(compute);
+        confirm(compute_);
         if (form.gated()) {
             detail::confirm_blocks("gate", weights.gate, executor);
         }
@@ -285,20 +289,37 @@ private:
 
     /// Experts packed before, in memory that somebody else keeps.
     PackedBlocks(const PackedBlocks& other, Compute compute)
-        : form_(other.form_), layout_(other.layout_), compute_(compute), data_(other.data_) {
-        confirm(compute);
+        : form_(other.form_), layout_(other.layout_), compute_(resolved(compute)), data_(other.data_) {
+        confirm(compute_);
+    }
+
+    [[nodiscard]] bool has_codes() const noexcept {
+        return layout_.hidden().has_codes() && layout_.output().has_codes();
+    }
+
+    /// The compute that `compute` stands for: integers where there are codes, unless told; bfloat16 only where the
+    /// processor multiplies it.
+    [[nodiscard]] Compute resolved(Compute compute) const noexcept {
+        if (compute == Compute::by_format || compute == Compute::fastest) {
+            return has_codes() ? Compute::int8 : Compute::exact;
+        }
+        return compute == Compute::bf16 ? moe::resolve_compute<bfloat16>(compute) : compute;
     }
 
     void confirm(Compute compute) const {
-        const bool has_codes = layout_.hidden().has_codes() && layout_.output().has_codes();
-        ensure(compute == Compute::exact || (compute == Compute::int8 && has_codes), ErrorCode::range,
-               "PackedBlocks: compute ", static_cast<int>(compute), " is not one these blocks have",
-               has_codes ? "" : "; Compute::int8 needs codes in all projections, and gate and up of one format");
+        ensure(compute == Compute::exact || compute == Compute::bf16 || (compute == Compute::int8 && has_codes()),
+               ErrorCode::range, "PackedBlocks: compute ", static_cast<int>(compute), " is not one these blocks have",
+               has_codes() ? "" : "; Compute::int8 needs codes in all projections, and gate and up of one format");
+        ensure(compute != Compute::bf16 || !arch::MatrixUnit::present || arch::MatrixUnit::request(),
+               ErrorCode::missing,
+               "PackedBlocks: Compute::bf16 needs a matrix unit (AMX), which the system does not give this process");
     }
 
     void multiply(const BlockPanels& form, RowPointers rows, std::size_t k, const PackedPanels& panels,
                   const PanelScratch<float>& scratch) const {
-        if (compute_ == Compute::int8) {
+        if (compute_ == Compute::bf16) {
+            form.multiply_rounded(rows, k, panels, scratch);
+        } else if (compute_ == Compute::int8) {
             form.multiply_integers(rows, k, panels, scratch);
         } else {
             form.multiply(rows, k, panels, scratch);

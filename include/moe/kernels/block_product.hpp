@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "../core/index.hpp"
+#include "bfloat16_product.hpp"
 #include "block_panel.hpp"
 #include "coded_product.hpp"
 #include "decoded_product.hpp"
@@ -89,6 +90,25 @@ public:
                            const PanelScratch<float>& scratch) const {
         with_coded_block(number_,
                          [&]<class Block>() { multiply_coded<BlockPanel<Block>::kind>(rows, k, panels, scratch); });
+    }
+
+    /// The same with rows of bfloat16, weights rounded to it: see multiply_bfloat16.
+    template <class T = void>
+    void multiply_rounded([[maybe_unused]] RowPointers rows, [[maybe_unused]] std::size_t k,
+                          [[maybe_unused]] const PackedPanels& panels,
+                          [[maybe_unused]] const PanelScratch<float>& scratch) const {
+#if MOE_BFLOAT16_PRODUCTS
+        if (with_coded_block(number_, [&]<class Block>() {
+                multiply_bfloat16<detail::CodedWeights<BlockPanel<Block>::kind>>(rows, k, panels, scratch);
+            })) {
+            return;
+        }
+        switch (number_) {
+            case blocks::F16::ggml_type: return multiply_bfloat16<float16>(rows, k, panels, scratch);
+            case blocks::BF16::ggml_type: return multiply_bfloat16<bfloat16>(rows, k, panels, scratch);
+            default: return multiply_bfloat16<float>(rows, k, panels, scratch);
+        }
+#endif
     }
 
 private:
