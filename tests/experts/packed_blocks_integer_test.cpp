@@ -10,6 +10,7 @@
 #include "experts/block_cases.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/computes.hpp"
 #include "support/errors.hpp"
 
 namespace moe_test::packed_blocks_integer_test {
@@ -59,7 +60,21 @@ std::vector<double> plain_experts(const moe_test::BlockBank& bank, const std::ve
 
 }  // namespace
 
-TEST_CASE("products of blocks against double, exact and of integers, for any number of rows", "[quantized]") {
+/// `all` is what `bank` makes of x (70 rows): each row as it is in any smaller batch.
+void check_any_number_of_rows(const moe::PackedBlocks<Form>& bank, const std::vector<float>& x,
+                              const std::vector<float>& all) {
+    const std::size_t d = bank.d_model();
+    for (std::size_t n = 1; n < 70; n += n < 9 ? 1 : 12) {
+        const std::vector<float> some(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(n * d));
+        const std::vector<float> y = moe_test::run_experts(bank, some);
+        for (std::size_t e = 0; e < 2; ++e) {
+            REQUIRE(
+                moe_test::same_bits(std::span(y).subspan(e * n * d, n * d), std::span(all).subspan(e * 70 * d, n * d)));
+        }
+    }
+}
+
+TEST_CASE("products of blocks against double, exact and rounded, for any number of rows", "[quantized]") {
     std::uint64_t seed = 60;
     for (const std::string& name : moe_test::block_names()) {
         const moe::BlockType& type = moe_test::block_type(name);
@@ -71,7 +86,7 @@ TEST_CASE("products of blocks against double, exact and of integers, for any num
         const std::size_t unit = std::max<std::size_t>(type.block_values, 32);
         const moe_test::BlockBank bank(draw, "", name, name, 2, unit == 256 ? 256 : 7 * unit,
                                        unit == 256 ? 512 : 5 * unit);
-        const moe::PackedBlocks<Form> exact(Form{}, bank.blocks);
+        const moe::PackedBlocks<Form> exact(Form{}, bank.blocks, moe::SerialExecutor{}, Compute::exact);
         const std::vector<float> x = moe_test::random_elements<float>(draw, 70 * bank.d_model, 1);
         const std::vector<double> expected = plain_experts(bank, x);
         CHECK(error_of_product(moe_test::run_experts(exact, x), expected) <= 1e-12);
@@ -84,13 +99,15 @@ TEST_CASE("products of blocks against double, exact and of integers, for any num
         const double error = error_of_product(all, expected);
         CHECK(error <= 2e-4);
         CHECK(error >= 1e-7);  // or the floats were multiplied after all
-        for (std::size_t n = 1; n < 70; n += n < 9 ? 1 : 12) {
-            const std::vector<float> some(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(n * bank.d_model));
-            const std::vector<float> y = moe_test::run_experts(integers, some);
-            for (std::size_t e = 0; e < 2; ++e) {
-                REQUIRE(moe_test::same_bits(std::span(y).subspan(e * n * bank.d_model, n * bank.d_model),
-                                            std::span(all).subspan(e * 70 * bank.d_model, n * bank.d_model)));
-            }
+        check_any_number_of_rows(integers, x, all);
+
+        if (moe_test::has_compute<moe::bfloat16>(Compute::bf16)) {
+            const moe::PackedBlocks<Form> rounded = exact.with_compute(Compute::bf16);
+            CHECK(rounded.compute() == Compute::bf16);
+            const std::vector<float> y = moe_test::run_experts(rounded, x);
+            CHECK(error_of_product(y, expected) <= 2e-5);
+            CHECK(error_of_product(y, expected) >= 1e-7);
+            check_any_number_of_rows(rounded, x, y);
         }
     }
 }
@@ -124,10 +141,27 @@ TEST_CASE("Q8_0 and Q4_0 have the integer products of Int8 and Int4", "[quantize
     CHECK(moe_test::same_bits(mine, std::span<const float>(scratch.sums.data(), mine.size())));
 }
 
+TEST_CASE("blocks without codes are multiplied in bfloat16, too", "[quantized]") {
+    if (!moe_test::has_compute<moe::bfloat16>(Compute::bf16)) {
+        return;
+    }
+    for (const std::string name : {"BF16", "F16", "F32"}) {
+        INFO(name);
+        moe_test::Draw draw(9);
+        const moe_test::BlockBank bank(draw, "", name, name, 2, 45, 70);
+        const moe::PackedBlocks<Form> rounded(Form{}, bank.blocks, moe::SerialExecutor{}, Compute::bf16);
+        const std::vector<float> x = moe_test::random_elements<float>(draw, 70 * bank.d_model, 1);
+        const std::vector<float> y = moe_test::run_experts(rounded, x);
+        CHECK(error_of_product(y, plain_experts(bank, x)) <= 2e-5);
+        check_any_number_of_rows(rounded, x, y);
+    }
+}
+
 TEST_CASE("integer products need codes in all projections", "[quantized]") {
     moe_test::Draw draw(2);
     const moe_test::BlockBank bank(draw, "", "Q8_0", "BF16", 1, 32, 64);
     const moe::PackedBlocks<Form> packed(Form{}, bank.blocks);
+    CHECK(packed.compute() == Compute::exact);
     CHECK(moe_test::error_of([&] { (void)packed.with_compute(Compute::int8); }).code == moe::ErrorCode::range);
     CHECK(moe_test::error_of([&] {
               moe::PackedBlocks<Form>(Form{}, bank.blocks, moe::SerialExecutor{}, Compute::int8);

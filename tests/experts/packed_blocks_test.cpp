@@ -119,7 +119,7 @@ TEST_CASE("experts packed from blocks have the bits of float32 experts of the de
         const std::size_t unit = std::max<std::size_t>(type.block_values, 32);
         const moe_test::BlockBank bank(draw, name, name, name, 2, unit == 256 ? 256 : 3 * unit,
                                        unit * (unit < 64 ? 5 : 2));
-        const moe::PackedBlocks<Form> packed(Form{}, bank.blocks);
+        const moe::PackedBlocks<Form> packed(Form{}, bank.blocks, moe::SerialExecutor{}, moe::Compute::exact);
         CHECK(packed.bytes() == moe::PackedBlocks<Form>::bytes_for(Form{}, bank.blocks));
         const moe::ExpertBank<float, Form> floats(Form{}, bank.floats);
         const std::vector<float> x = moe_test::random_elements<float>(draw, 70 * bank.d_model, 1);
@@ -154,7 +154,7 @@ TEST_CASE("gate, up and down may have three formats, biases and any executor", "
         bank.floats.gate_bias = bank.blocks.gate_bias = moe::stacked(gate_bias.data(), 3, 256, 1);
         bank.floats.up_bias = bank.blocks.up_bias = moe::stacked(up_bias.data(), 3, 256, 1);
         bank.floats.down_bias = bank.blocks.down_bias = moe::stacked(down_bias.data(), 3, 512, 1);
-        const moe::PackedBlocks<Form> packed(Form{}, bank.blocks);
+        const moe::PackedBlocks<Form> packed(Form{}, bank.blocks, moe::SerialExecutor{}, moe::Compute::exact);
         const std::vector<float> x = moe_test::random_elements<float>(draw, 5 * 512, 1);
         CHECK(moe_test::same_bits(run(packed, x),
                                   moe_test::run_experts(moe::ExpertBank<float, Form>(Form{}, bank.floats), x)));
@@ -163,7 +163,7 @@ TEST_CASE("gate, up and down may have three formats, biases and any executor", "
         const moe_test::Guarded<std::byte> memory(std::vector<std::byte>(packed.bytes(), std::byte{0xEE}),
                                                   moe_test::Side::end);
         const moe::PackedBlocks<Form> given(Form{}, bank.blocks, std::span(memory.data(), memory.size()),
-                                            moe_test::ThreadExecutor(3));
+                                            moe_test::ThreadExecutor(3), moe::Compute::exact);
         CHECK(std::equal(given.data().begin(), given.data().end(), packed.data().begin()));
         CHECK(moe_test::same_bits(run(given, x), run(packed, x)));
     }
@@ -172,7 +172,7 @@ TEST_CASE("gate, up and down may have three formats, biases and any executor", "
 TEST_CASE("outputs that fill no panel, plain experts, a tensor of gate and up, experts apart", "[quantized]") {
     moe_test::Draw draw(5);
     const moe_test::BlockBank bank(draw, "", "Q5_K", "Q4_0", 2, 32 * 3, 256);
-    const moe::PackedBlocks<PlainForm> packed(PlainForm{}, bank.blocks);
+    const moe::PackedBlocks<PlainForm> packed(PlainForm{}, bank.blocks, moe::SerialExecutor{}, moe::Compute::exact);
     const std::vector<float> x = moe_test::random_elements<float>(draw, 3 * 256, 1);
     CHECK(moe_test::same_bits(run(packed, x),
                               moe_test::run_experts(moe::ExpertBank<float, PlainForm>(PlainForm{}, bank.floats), x)));
@@ -201,7 +201,8 @@ TEST_CASE("outputs that fill no panel, plain experts, a tensor of gate and up, e
                                              .up = all.outputs_slice(37, 1, 37),
                                              .down = moe::stacked(down_values.data(), 2, 256, 37)};
     const moe::PackedBlocks<Form> halves(
-        Form{}, {.gate = gate, .up = both.rows(37, 37), .down = moe::BlockStack(floats, 2, 256, 37, down)});
+        Form{}, {.gate = gate, .up = both.rows(37, 37), .down = moe::BlockStack(floats, 2, 256, 37, down)},
+        moe::SerialExecutor{}, moe::Compute::exact);
     CHECK(
         moe_test::same_bits(run(halves, x), moe_test::run_experts(moe::ExpertBank<float, Form>(Form{}, expected), x)));
 }
@@ -297,7 +298,8 @@ TEST_CASE("a layer of block panels is a layer like any other", "[quantized]") {
     const auto routing = [&] {
         return moe::Router(moe::view(router.data(), 4, 256), moe::TokenChoice<moe::Softmax>{.top_k = 2});
     };
-    moe::MoELayer layer(routing(), moe::PackedBlocks<Form>(Form{}, bank.blocks));
+    moe::MoELayer layer(routing(),
+                        moe::PackedBlocks<Form>(Form{}, bank.blocks, moe::SerialExecutor{}, moe::Compute::exact));
     const std::string told = layer.describe().text();
     CHECK_THAT(told, contains("packed blocks of Q4_K and Q6_K"));
     const std::vector<float> y = forward(std::move(layer));

@@ -115,13 +115,11 @@ template <WeightElement W>
             arch::MatrixUnit::row_bytes / sizeof(float)};
 }
 
-/// Panels of F as bfloat16, times rows of bfloat16 (kernels/bfloat16_product.hpp).
-template <PackedFormat F>
-[[nodiscard]] ProductDescription bfloat16_product() {
+/// Panels as bfloat16, times rows of bfloat16 (kernels/bfloat16_product.hpp).
+[[nodiscard]] inline ProductDescription bfloat16_product(std::string weights, bool rounded) {
     ProductDescription result = split_product();
-    result.weights = std::string("packed ") + format_name<F>();
-    result.reason =
-        std::string("activations") + (std::is_same_v<F, bfloat16> ? "" : " and weights") + " are rounded to bfloat16";
+    result.weights = std::move(weights);
+    result.reason = rounded ? "activations and weights are rounded to bfloat16" : "activations are rounded to bfloat16";
     if constexpr (!arch::MatrixUnit::present) {
         result.kernel = "bfloat16 pair products, AVX512-BF16";
         result.tile_rows = Panel<float>::tile_rows;
@@ -161,6 +159,9 @@ template <QuantizedFormat F>
     if (layout.output().number() != layout.hidden().number()) {
         weights += " and " + name(layout.output());
     }
+    if (compute == Compute::bf16) {
+        return bfloat16_product(std::move(weights), true);
+    }
     if (compute == Compute::int8) {
         ProductDescription result = detail::integer_product<Int8>();
         result.weights = std::move(weights) + ", codes";
@@ -180,7 +181,7 @@ template <PanelSource Source>
                   }) {
         using F = typename Source::format_type;
         if (source.compute() == Compute::bf16) {
-            return bfloat16_product<F>();
+            return bfloat16_product(std::string("packed ") + format_name<F>(), !std::is_same_v<F, bfloat16>);
         }
         if constexpr (QuantizedFormat<F>) {
             if (source.compute() == Compute::int8) {
