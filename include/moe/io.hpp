@@ -1,6 +1,7 @@
 #pragma once
 
-/// The door of io/: reading and writing files of tensors and of packed experts, and layers of published models. Needs POSIX and nlohmann-json.
+/// The door of io/: reading and writing files of tensors and of packed experts, and layers of published models. Needs
+/// POSIX and nlohmann-json.
 
 #include "io/checkpoint/checkpoint.hpp"
 #include "io/dtype.hpp"

@@ -12,9 +12,9 @@ namespace moe::inline MOE_ABI::detail {
 struct HuggingFaceArchitecture {
     const char* name;
     MoEConfig (*preset)();
-    bool plain_width = false;    ///< the width of its experts is intermediate_size
-    bool fixed_norm = false;     ///< its code does not look at norm_topk_prob
-    bool scale_of_sum = false;   ///< routed_scaling_factor multiplies the routed sum
+    bool plain_width = false;   ///< the width of its experts is intermediate_size
+    bool fixed_norm = false;    ///< its code does not look at norm_topk_prob
+    bool scale_of_sum = false;  ///< routed_scaling_factor multiplies the routed sum
 };
 
 inline constexpr HuggingFaceArchitecture hugging_face_architectures[] = {
@@ -85,8 +85,8 @@ inline constexpr HuggingFaceArchitecture hugging_face_architectures[] = {
     {"laguna", presets::laguna, false, false, true},
 };
 
-/// The first of `names` that is known. Throws Error(range) naming the first of all and those nearest to it, Error(missing)
-/// where there are no names.
+/// The first of `names` that is known. Throws Error(range) naming the first of all and those nearest to it,
+/// Error(missing) where there are no names.
 [[nodiscard]] inline const HuggingFaceArchitecture& find_architecture(const std::vector<std::string_view>& names,
                                                                       std::string_view context) {
     ensure(!names.empty(), ErrorCode::missing, context, ": it names no architecture: no key model_type, architectures");

@@ -23,8 +23,9 @@ namespace moe::inline MOE_ABI {
 ///     const moe::AnyLayer<float> layer = checkpoint.layer(0);
 ///
 /// What the architecture is, how its tensors are called, in which order and in how many files they are stored, is found
-/// out: the architectures of `presets`, and those of llama.cpp in io/checkpoint/gguf_config.hpp. A GGUF file is computed
-/// as llama.cpp does it. Weights in F32, BF16, F16 and all types of ggml that are decoded here are used where they lie.
+/// out: the architectures of `presets`, and those of llama.cpp in io/checkpoint/gguf_config.hpp. A GGUF file is
+/// computed as llama.cpp does it. Weights in F32, BF16, F16 and all types of ggml that are decoded here are used where
+/// they lie.
 ///
 /// | ErrorCode    | the checkpoint                                                                                 |
 /// |--------------|------------------------------------------------------------------------------------------------|
@@ -48,8 +49,8 @@ public:
         if (detail::is_folder(path)) {
             result.open_folder(path, strictness);
         } else {
-            result.tensors_ = std::make_shared<const detail::StoredTensors>(
-                GgufShards::open(path, ReadMode::map, strictness));
+            result.tensors_ =
+                std::make_shared<const detail::StoredTensors>(GgufShards::open(path, ReadMode::map, strictness));
             result.model_ = detail::GgufConfig(*result.tensors_).describe();
         }
         return result;
@@ -120,9 +121,9 @@ private:
         const std::optional<MoEConfig>& known = described(layer);
         ensure(known.has_value(), ErrorCode::range, "checkpoint: layer ", layer, " has no experts, it is dense");
         MoEConfig config = *known;
-        detail::StoredLayer stored =
-            tensors_->shards() ? detail::find_gguf_layer(*tensors_, config, layer)
-                               : detail::HuggingFaceNames(*tensors_, config, model_, layer).find();
+        detail::StoredLayer stored = tensors_->shards()
+                                         ? detail::find_gguf_layer(*tensors_, config, layer)
+                                         : detail::HuggingFaceNames(*tensors_, config, model_, layer).find();
         if (!tensors_->shards()) {
             stored.experts.storage = detail::storage_of(stored.experts, config);
         }

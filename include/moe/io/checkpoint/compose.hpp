@@ -10,8 +10,8 @@
 
 #include "../../layer/any_layer.hpp"
 #include "../../model/make_layer.hpp"
-#include "expert_stacks.hpp"
 #include "../gguf_value.hpp"
+#include "expert_stacks.hpp"
 #include "stored_tensors.hpp"
 
 namespace moe::inline MOE_ABI::detail {
@@ -106,13 +106,13 @@ template <class Bank>
 template <class Bank, class Take>
 [[nodiscard]] AnyLayer<float> compose_banks(const StoredLayer& stored, const MoEConfig& config,
                                             const SmallTensors& small, const Take& take) {
-    Bank bank(config.form, experts_of(stored.experts,
-                                      {config.n_experts, config.d_model, config.d_ff, config.form.gated()}, take));
+    Bank bank(config.form,
+              experts_of(stored.experts, {config.n_experts, config.d_model, config.d_ff, config.form.gated()}, take));
     std::vector<Bank> shared;
     if (config.shared_d_ff > 0) {
-        shared.emplace_back(config.form_of_shared(),
-                            experts_of(stored.shared,
-                                       {1, config.d_model, config.shared_d_ff, config.form_of_shared().gated()}, take));
+        shared.emplace_back(
+            config.form_of_shared(),
+            experts_of(stored.shared, {1, config.d_model, config.shared_d_ff, config.form_of_shared().gated()}, take));
     }
     return compose(config, small, std::move(bank), std::move(shared));
 }

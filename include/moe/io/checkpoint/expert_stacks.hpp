@@ -104,7 +104,8 @@ struct FloatTake {
         const WeightStack<W> stack = float_stack<W>(projection, sizes.n_experts, rows, columns);
         return input_major ? transpose(stack) : stack;
     }
-    [[nodiscard]] WeightStack<W> biases(const Projection& projection, const ExpertSizes& sizes, std::size_t outputs) const {
+    [[nodiscard]] WeightStack<W> biases(const Projection& projection, const ExpertSizes& sizes,
+                                        std::size_t outputs) const {
         confirm_projection(projection, sizes, outputs, 1);
         return float_stack<W>(projection, sizes.n_experts, outputs, 1);
     }
@@ -134,8 +135,7 @@ struct EncodedTake {
         ensure(!input_major, ErrorCode::layout, "checkpoint: tensor ", in_quotes(front.name), " of ", front.type_name,
                " is stored (input, output), which blocks cannot be");
         if (projection.tensors.size() == 1) {
-            return EncodedStack(
-                encodings::block_matrices(*front.type, front.bytes, sizes.n_experts, outputs, inputs));
+            return EncodedStack(encodings::block_matrices(*front.type, front.bytes, sizes.n_experts, outputs, inputs));
         }
         std::vector<encodings::BlockMatrix> experts;
         for (const StoredTensor* const tensor : projection.tensors) {
@@ -157,7 +157,8 @@ struct EncodedTake {
 
 /// The weights of a bank out of the tensors of a checkpoint.
 template <class Take>
-[[nodiscard]] typename Take::Weights experts_of(const StoredExperts& stored, const ExpertSizes& sizes, const Take& take) {
+[[nodiscard]] typename Take::Weights experts_of(const StoredExperts& stored, const ExpertSizes& sizes,
+                                                const Take& take) {
     const auto [n, d_model, d_ff, gated] = sizes;
     const StorageOrder& order = stored.storage;
     const std::size_t both = checked_multiply(2, d_ff);

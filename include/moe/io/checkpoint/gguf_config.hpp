@@ -121,8 +121,8 @@ private:
     [[nodiscard]] std::optional<std::size_t> number(std::string_view key, std::size_t layer) const {
         constexpr std::size_t most = std::size_t{1} << 31U;
         const std::optional<std::size_t> result = read<std::size_t>(key, layer);
-        ensure(result.value_or(0) <= most, ErrorCode::range, "metadata ", prefix_, ".", key, " is ",
-               result.value_or(0), ", more than ", most);
+        ensure(result.value_or(0) <= most, ErrorCode::range, "metadata ", prefix_, ".", key, " is ", result.value_or(0),
+               ", more than ", most);
         return result;
     }
     [[nodiscard]] std::size_t needed(std::string_view key, std::size_t layer) const {
@@ -226,7 +226,8 @@ private:
         const AnyForm usual = config.form;
         config.form = clamped("swiglu_clamp_exp", usual);
         if (config.shared_d_ff > 0 && (config.shared_form.own || value("swiglu_clamp_shexp") != nullptr)) {
-            config.shared_form = clamped("swiglu_clamp_shexp", config.shared_form.own ? config.shared_form.form : usual);
+            config.shared_form =
+                clamped("swiglu_clamp_shexp", config.shared_form.own ? config.shared_form.form : usual);
         }
     }
 

@@ -9,8 +9,8 @@
 
 namespace moe::inline MOE_ABI::detail {
 
-/// Finds the tensors of block `layer`. Throws Error(not_found) naming one that is missing, Error(unknown_type) for scales
-/// of experts, which are not read.
+/// Finds the tensors of block `layer`. Throws Error(not_found) naming one that is missing, Error(unknown_type) for
+/// scales of experts, which are not read.
 [[nodiscard]] inline StoredLayer find_gguf_layer(const StoredTensors& tensors, const MoEConfig& config,
                                                  std::size_t layer) {
     const std::string begin = std::string("blk.").append(std::to_string(layer)).append(".");

@@ -81,8 +81,8 @@ private:
         const auto width = keys_.natural({"shared_expert_intermediate_size", "moe_shared_expert_intermediate_size",
                                           "shared_intermediate_size", "share_expert_dim"},
                                          i);
-        const auto count = keys_.natural(
-            {"n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts"}, i);
+        const auto count =
+            keys_.natural({"n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts"}, i);
         if (config.name == "llama4") {
             config.shared_d_ff = config.d_ff;
         } else {
@@ -117,7 +117,8 @@ private:
             groups.n_groups = groups.kept = 1;
         }
         if (config.selection_bias) {
-            config.selection_bias = keys_.boolean({"use_expert_bias", "use_routing_bias", "moe_use_aux_free"}).value_or(true);
+            config.selection_bias =
+                keys_.boolean({"use_expert_bias", "use_routing_bias", "moe_use_aux_free"}).value_or(true);
         }
     }
 
@@ -198,14 +199,13 @@ private:
         }
     }
 
-    static constexpr std::array<std::string_view, 4> experts_names{"num_local_experts", "num_experts", "n_routed_experts",
-                                                     "moe_num_experts"};
-    static constexpr std::array<std::string_view, 8> chosen_names{"num_experts_per_tok", "num_experts_per_token",
-                                                    "experts_per_token",   "moe_k",
-                                                    "moe_topk",            "moe_top_k",
-                                                    "top_k_experts",       "num_selected_experts"};
+    static constexpr std::array<std::string_view, 4> experts_names{"num_local_experts", "num_experts",
+                                                                   "n_routed_experts", "moe_num_experts"};
+    static constexpr std::array<std::string_view, 8> chosen_names{
+        "num_experts_per_tok", "num_experts_per_token", "experts_per_token",   "moe_k", "moe_topk",
+        "moe_top_k",           "top_k_experts",         "num_selected_experts"};
     static constexpr std::array<std::string_view, 3> width_names{"moe_intermediate_size", "expert_ffn_hidden_size",
-                                                   "moe_ffn_hidden_size"};
+                                                                 "moe_ffn_hidden_size"};
 
     const ConfigKeys& keys_;
     const HuggingFaceArchitecture& architecture_;

@@ -70,14 +70,14 @@ private:
             prefixes.push_back(std::string(encoder ? "encoder" : "decoder").append(".block.").append(number) +
                                (encoder ? ".layer.1." : ".layer.2."));
         }
-        for (const char* const begin :
-             {"model.layers.", "model.language_model.layers.", "language_model.model.layers.", "thinker.model.layers.",
-              "layers.", "backbone.layers.", "model.backbone.layers.", "transformer.blocks.", "model.decoder.layers."}) {
+        for (const char* const begin : {"model.layers.", "model.language_model.layers.", "language_model.model.layers.",
+                                        "thinker.model.layers.", "layers.", "backbone.layers.",
+                                        "model.backbone.layers.", "transformer.blocks.", "model.decoder.layers."}) {
             prefixes.push_back(std::string(begin).append(number).append("."));
         }
         for (const std::string& prefix : prefixes) {
-            for (const char* const room : {"mlp.", "block_sparse_moe.", "feed_forward.", "mixer.", "ffn.", "moe.",
-                                           "moe_block.", ""}) {
+            for (const char* const room :
+                 {"mlp.", "block_sparse_moe.", "feed_forward.", "mixer.", "ffn.", "moe.", "moe_block.", ""}) {
                 for (const char* const router :
                      {"gate.weight", "router.weight", "gate.wg.weight", "router.layer.weight", "router.gate.weight",
                       "router.classifier.weight", "router.proj.weight"}) {
@@ -166,11 +166,11 @@ private:
             return found;
         }
         const bool gated = config_.form.gated();
-        for (const auto& [gate_up, down, bias] : std::initializer_list<Three>{
-                 {"experts.gate_up_proj", "experts.down_proj", "_bias"},
-                 {"experts.gate_up_proj.weight", "experts.down_proj.weight", ""},
-                 {"input_linear.weight", "output_linear.weight", ""},
-                 {"experts.fc1.weight", "experts.fc2.weight", ""}}) {
+        for (const auto& [gate_up, down, bias] :
+             std::initializer_list<Three>{{"experts.gate_up_proj", "experts.down_proj", "_bias"},
+                                          {"experts.gate_up_proj.weight", "experts.down_proj.weight", ""},
+                                          {"input_linear.weight", "output_linear.weight", ""},
+                                          {"experts.fc1.weight", "experts.fc2.weight", ""}}) {
             const StoredTensor* const tensor = at(room_, gate_up);
             if (tensor != nullptr && gated) {
                 found.gate_up.tensors = {tensor};
@@ -214,7 +214,8 @@ private:
                     }
                 }
                 for (const auto& [gate_up, down] : std::initializer_list<std::pair<std::string_view, std::string_view>>{
-                         {"input_linear.weight", "output_linear.weight"}, {"gate_up_proj.weight", "down_proj.weight"}}) {
+                         {"input_linear.weight", "output_linear.weight"},
+                         {"gate_up_proj.weight", "down_proj.weight"}}) {
                     if (const StoredTensor* const tensor = at(start, gate_up)) {
                         found.gate_up.tensors = {tensor};
                         found.down.tensors = {needed(std::string(start).append(down))};

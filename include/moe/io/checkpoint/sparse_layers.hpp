@@ -64,8 +64,8 @@ private:
     }
 
     void confirm_length(std::size_t size, std::string_view name) const {
-        ensure(size >= sparse_.size(), ErrorCode::layout, keys_.context(), ": ", name, " has ", size,
-               " entries for ", sparse_.size(), " layers");
+        ensure(size >= sparse_.size(), ErrorCode::layout, keys_.context(), ": ", name, " has ", size, " entries for ",
+               sparse_.size(), " layers");
     }
 
     [[nodiscard]] std::size_t step(ConfigKeys::Names names) const {

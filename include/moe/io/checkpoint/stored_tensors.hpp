@@ -68,16 +68,16 @@ public:
     }
 
     [[nodiscard]] const StoredTensor* find(std::string_view name) const noexcept {
-        const auto found = std::lower_bound(
-            by_name_.begin(), by_name_.end(), name,
-            [](const StoredTensor& tensor, std::string_view wanted) { return tensor.name < wanted; });
+        const auto found =
+            std::lower_bound(by_name_.begin(), by_name_.end(), name,
+                             [](const StoredTensor& tensor, std::string_view wanted) { return tensor.name < wanted; });
         return found == by_name_.end() || found->name != name ? nullptr : &*found;
     }
     /// Whether any name begins so.
     [[nodiscard]] bool any_with(std::string_view prefix) const noexcept {
-        const auto found = std::lower_bound(
-            by_name_.begin(), by_name_.end(), prefix,
-            [](const StoredTensor& tensor, std::string_view wanted) { return tensor.name < wanted; });
+        const auto found =
+            std::lower_bound(by_name_.begin(), by_name_.end(), prefix,
+                             [](const StoredTensor& tensor, std::string_view wanted) { return tensor.name < wanted; });
         return found != by_name_.end() && found->name.starts_with(prefix);
     }
     [[nodiscard]] const std::optional<GgufShards>& shards() const noexcept { return shards_; }
@@ -135,9 +135,9 @@ struct StoredLayer {
             }
         }
         for (const StoredExperts* const part : {&experts, &shared}) {
-            for (const Projection* const projection : {&part->gate, &part->up, &part->gate_up, &part->down,
-                                                       &part->gate_bias, &part->up_bias, &part->gate_up_bias,
-                                                       &part->down_bias}) {
+            for (const Projection* const projection :
+                 {&part->gate, &part->up, &part->gate_up, &part->down, &part->gate_bias, &part->up_bias,
+                  &part->gate_up_bias, &part->down_bias}) {
                 for (const StoredTensor* const one : projection->tensors) {
                     result.emplace_back(one->name);
                 }

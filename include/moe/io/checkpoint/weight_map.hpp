@@ -72,8 +72,8 @@ private:
             // what a model was downloaded with shall not say which files of the user are read
             ensure(!name.empty() && name.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos &&
                        name != "." && name != "..",
-                   ErrorCode::range, context, ": the file of ", in_quotes(tree.key_of(*entry)), " is ",
-                   in_quotes(name), ", which is no name of a file in the folder");
+                   ErrorCode::range, context, ": the file of ", in_quotes(tree.key_of(*entry)), " is ", in_quotes(name),
+                   ", which is no name of a file in the folder");
             if (numbers.find(name) == numbers.end()) {
                 numbers.emplace(name, names.size());
                 names.push_back(name);
@@ -82,8 +82,8 @@ private:
         }
         std::size_t n_stored = 0;
         for (const std::string_view name : names) {
-            files.push_back(SafetensorsFile::open(std::string(folder_).append("/").append(name), ReadMode::map,
-                                                  strictness_));
+            files.push_back(
+                SafetensorsFile::open(std::string(folder_).append("/").append(name), ReadMode::map, strictness_));
             n_stored += files.back().tensors().size();
         }
         for (const JsonNode* entry = tree.first_of(*map); entry != nullptr; entry = tree.next_of(*entry)) {
