@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -126,6 +127,11 @@ concept PackableBank = std::same_as<typename B::form_type, Form> && requires(con
     requires WeightElement<typename std::remove_cvref_t<decltype(bank.weights())>::element_type>;
     { bank.layout() } -> std::convertible_to<PanelLayout<typename B::value_type>>;
 };
+template <class B>
+concept AnyPackableBank = requires {
+    typename B::form_type;
+}
+&&PackableBank<B, typename B::form_type>;
 
 /// A bank of experts copied once into panels of format F: float, double, bfloat16, float16, Int8 or Int4. Experts of
 /// the format of their source have, with Compute::exact, the bits of the bank they were made from; wider sources are
@@ -301,11 +307,9 @@ private:
 };
 
 // In the storage type of the bank, encoded ones in float, unless another format is named.
-template <class Bank>
-    requires PackableBank<Bank, typename Bank::form_type> PackedExperts(const Bank&)
-->PackedExperts<typename Bank::element_type, typename Bank::form_type>;
-template <class Bank, class E>
-    requires PackableBank<Bank, typename Bank::form_type> PackedExperts(const Bank&, const E&)
-->PackedExperts<typename Bank::element_type, typename Bank::form_type>;
+template <AnyPackableBank Bank>
+PackedExperts(const Bank&) -> PackedExperts<typename Bank::element_type, typename Bank::form_type>;
+template <AnyPackableBank Bank, class E>
+PackedExperts(const Bank&, const E&) -> PackedExperts<typename Bank::element_type, typename Bank::form_type>;
 
 }  // namespace moe::inline MOE_ABI
