@@ -68,7 +68,16 @@ public:
     [[nodiscard]] MoEConfig config(std::size_t layer) const { return find(layer).second; }
 
     /// The names of all tensors that the layer is made of.
-    [[nodiscard]] std::vector<std::string> tensors(std::size_t layer) const { return find(layer).first.names(); }
+    [[nodiscard]] std::vector<std::string> tensors(std::size_t layer) const {
+        std::vector<std::string> names = find(layer).first.names();
+        for (std::size_t i = 0, n = tensors_->shards() ? 0 : names.size(); i < n; ++i) {
+            for (const detail::StoredTensor* const one :
+                 detail::EncodedTensors::beside(*tensors_, *tensors_->find(names[i]))) {
+                names.emplace_back(one->name);
+            }
+        }
+        return names;
+    }
 
     /// The layer over the memory of the files, which it keeps mapped; what is small (router, biases) is copied to
     /// floats. It does not need this object. Bits: those of the same weights as floats.
@@ -76,7 +85,7 @@ public:
     [[nodiscard]] AnyLayer<float> layer(std::size_t layer) const {
         const auto [stored, config] = find(layer);
         auto kept = std::make_shared<Kept>(Kept{tensors_, detail::small_tensors(stored, config)});
-        return detail::layer_of(stored, config, kept->small).keeping(kept);
+        return detail::layer_of(*tensors_, stored, config, kept->small).keeping(kept);
     }
 
     /// The layer packed, see moe::pack(layer, format): it does not need the files.
@@ -85,7 +94,7 @@ public:
                                        Compute compute = Compute::exact) const {
         const auto [stored, config] = find(layer);
         auto small = std::make_shared<detail::SmallTensors>(detail::small_tensors(stored, config));
-        return moe::pack(detail::layer_of(stored, config, *small), format, executor, compute).keeping(small);
+        return moe::pack(detail::layer_of(*tensors_, stored, config, *small), format, executor, compute).keeping(small);
     }
 
 private:
@@ -108,7 +117,15 @@ private:
             names.push_back(name);
         }
         model_ = detail::HuggingFaceConfig(keys, detail::find_architecture(names, context)).describe();
-        tensors_ = std::make_shared<const detail::StoredTensors>(detail::WeightMap(path, strictness).open());
+        tensors_ = std::make_shared<const detail::StoredTensors>(detail::WeightMap(path, strictness).open(),
+                                                                 gptq_zeros_as_they_are(tree));
+    }
+
+    [[nodiscard]] static bool gptq_zeros_as_they_are(const detail::JsonTree& tree) {
+        const detail::JsonNode* const quantized = tree.find(tree.root(), "quantization_config");
+        const detail::JsonNode* const format =
+            quantized == nullptr ? nullptr : tree.find(*quantized, "checkpoint_format");
+        return format != nullptr && tree.text_of(*format) == "gptq_v2";
     }
 
     [[nodiscard]] const std::optional<MoEConfig>& described(std::size_t layer) const {

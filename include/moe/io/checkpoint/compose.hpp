@@ -119,7 +119,8 @@ template <class Bank, class Take>
 
 /// The layer over the memory of the files and of `small`, which must outlive it.
 template <class = void>
-[[nodiscard]] AnyLayer<float> layer_of(const StoredLayer& stored, const MoEConfig& config, SmallTensors& small) {
+[[nodiscard]] AnyLayer<float> layer_of(const StoredTensors& files, const StoredLayer& stored, const MoEConfig& config,
+                                       SmallTensors& small) {
     const auto all = [&]<class W>(W) { return holds<W>(stored.experts) && holds<W>(stored.shared); };
     if (all(float{})) {
         return compose_banks<ExpertBank<float, AnyForm>>(stored, config, small, FloatTake<float>{});
@@ -130,7 +131,7 @@ template <class = void>
     if (all(float16{})) {
         return compose_banks<ExpertBank<float16, AnyForm>>(stored, config, small, FloatTake<float16>{});
     }
-    return compose_banks<EncodedBank<AnyForm>>(stored, config, small, EncodedTake{&small.biases});
+    return compose_banks<EncodedBank<AnyForm>>(stored, config, small, EncodedTake{&files, &small.biases});
 }
 
 }  // namespace moe::inline MOE_ABI::detail

@@ -10,6 +10,7 @@
 #include "../../experts/encoded_bank.hpp"
 #include "../../formats/encodings/block_matrix.hpp"
 #include "../../model/moe_config.hpp"
+#include "encoded_tensors.hpp"
 #include "stored_tensors.hpp"
 
 namespace moe::inline MOE_ABI::detail {
@@ -115,6 +116,7 @@ struct FloatTake {
 struct EncodedTake {
     using Weights = EncodedWeights;
 
+    const StoredTensors* files;
     std::vector<std::vector<float>>* copies;
 
     [[nodiscard]] EncodedStack matrices(const Projection& projection, const ExpertSizes& sizes, std::size_t outputs,
@@ -128,12 +130,21 @@ struct EncodedTake {
         if (holds<float16>(projection)) {
             return FloatTake<float16>{}.matrices(projection, sizes, outputs, inputs, input_major);
         }
-        confirm_projection(projection, sizes, input_major ? inputs : outputs, input_major ? outputs : inputs);
         const StoredTensor& front = *projection.tensors.front();
+        ensure(!input_major, ErrorCode::layout, "checkpoint: tensor ", in_quotes(front.name), " of ", front.type_name,
+               " is stored (input, output), which codes cannot be");
+        if (!files->shards()) {
+            for (const StoredTensor* const tensor : projection.tensors) {
+                ensure(tensor->type_name == front.type_name &&
+                           EncodedTensors::base_of(tensor->name).second == EncodedTensors::base_of(front.name).second,
+                       ErrorCode::layout, "checkpoint: tensor ", in_quotes(tensor->name), " holds ", tensor->type_name,
+                       ", but ", in_quotes(front.name), " ", front.type_name);
+            }
+            return EncodedTensors(*files, projection, sizes.n_experts, outputs, inputs).stack();
+        }
+        confirm_projection(projection, sizes, outputs, inputs);
         ensure(front.type != nullptr && front.type->decode != nullptr, ErrorCode::unknown_type, "checkpoint: tensor ",
                in_quotes(front.name), " holds ", front.type_name, ", an encoding that is not read here");
-        ensure(!input_major, ErrorCode::layout, "checkpoint: tensor ", in_quotes(front.name), " of ", front.type_name,
-               " is stored (input, output), which blocks cannot be");
         if (projection.tensors.size() == 1) {
             return EncodedStack(encodings::block_matrices(*front.type, front.bytes, sizes.n_experts, outputs, inputs));
         }
@@ -215,6 +226,9 @@ template <class Take>
         for (const bool down : {up, !up}) {
             orders.push_back({joined, up, down});
         }
+    }
+    if (stored.gate_up.tensors.front()->name.ends_with("_blocks")) {
+        return {joined, false, false};  // codes run along the inputs
     }
     for (const StorageOrder& order : orders) {
         if (fits(stored.gate_up, 2 * config.d_ff, config.d_model, order.up_input_major) &&

@@ -140,7 +140,12 @@ private:
 
     void three(StoredExperts& found, const std::string& begin, const Three& names, bool gated, bool bias) const {
         const auto take = [&](Projection& projection, Projection& its_bias, std::string_view name) {
-            projection.tensors.push_back(needed(std::string(begin).append(name).append(".weight")));
+            const std::string start = std::string(begin).append(name);
+            const StoredTensor* tensor = nullptr;
+            for (const char* const suffix : {".weight_packed", ".qweight"}) {
+                tensor = tensor == nullptr ? at(start, suffix) : tensor;
+            }
+            projection.tensors.push_back(tensor == nullptr ? needed(std::string(start).append(".weight")) : tensor);
             if (bias) {
                 its_bias.tensors.push_back(needed(std::string(begin).append(name).append(".bias")));
             }
@@ -166,6 +171,15 @@ private:
             return found;
         }
         const bool gated = config_.form.gated();
+        if (const StoredTensor* const blocks = at(room_, "experts.gate_up_proj_blocks")) {  // GPT-OSS in MXFP4
+            found.gate_up.tensors = {blocks};
+            found.down.tensors = {needed(std::string(room_).append("experts.down_proj_blocks"))};
+            if (config_.expert_bias) {
+                found.gate_up_bias.tensors = {needed(std::string(room_).append("experts.gate_up_proj_bias"))};
+                found.down_bias.tensors = {needed(std::string(room_).append("experts.down_proj_bias"))};
+            }
+            return found;
+        }
         for (const auto& [gate_up, down, bias] :
              std::initializer_list<Three>{{"experts.gate_up_proj", "experts.down_proj", "_bias"},
                                           {"experts.gate_up_proj.weight", "experts.down_proj.weight", ""},
@@ -208,7 +222,7 @@ private:
             for (const char* const room : {"shared_expert.", "shared_experts.", "shared_mlp.", "share_expert."}) {
                 const std::string start = begin + room;
                 for (const Three& names : {Three{"gate_proj", "up_proj", "down_proj"}, Three{"w1", "w3", "w2"}}) {
-                    if (at(start, std::string(names[1]).append(".weight")) != nullptr) {
+                    if (tensors_.any_with(std::string(start).append(names[1]).append("."))) {
                         three(found, start, names, gated, config_.shared_bias);
                         return found;
                     }

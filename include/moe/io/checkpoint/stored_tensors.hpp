@@ -44,7 +44,9 @@ struct StoredTensor {
 /// The tensors of all files of a checkpoint, by name; keeps the files mapped.
 class StoredTensors {
 public:
-    explicit StoredTensors(std::vector<SafetensorsFile> files) : files_(std::move(files)) {
+    /// `gptq_zeros`: whether zero points of GPTQ are stored as they are, which their format does not say itself.
+    explicit StoredTensors(std::vector<SafetensorsFile> files, bool gptq_zeros = false)
+        : files_(std::move(files)), gptq_zeros_(gptq_zeros) {
         for (const SafetensorsFile& file : files_) {
             for (const TensorView& tensor : file.tensors()) {
                 const BlockType* const type = tensor.dtype == DType::f32    ? find_block_type("F32")
@@ -80,6 +82,7 @@ public:
                              [](const StoredTensor& tensor, std::string_view wanted) { return tensor.name < wanted; });
         return found != by_name_.end() && found->name.starts_with(prefix);
     }
+    [[nodiscard]] bool gptq_zeros_as_they_are() const noexcept { return gptq_zeros_; }
     [[nodiscard]] const std::optional<GgufShards>& shards() const noexcept { return shards_; }
 
 private:
@@ -94,6 +97,7 @@ private:
     }
 
     std::vector<SafetensorsFile> files_;
+    bool gptq_zeros_ = false;
     std::optional<GgufShards> shards_;
     std::vector<StoredTensor> by_name_;
 };
