@@ -238,6 +238,13 @@ std::vector<Case> cases() {
          "experts.1.up_proj.weight"},
     };
     result.back().text = "BF16";
+    result.push_back({"many keys", ErrorCode::range,
+                      [](Parts& parts) {
+                          for (int i = 0; i < 1025; ++i) {
+                              parts.config["key" + std::to_string(i)] = "0";
+                          }
+                      },
+                      "keys, more than 1024"});
     for (Case& one : result) {
         if (one.name == "experts.2.up_proj.weight") {
             one.text = "expert 2";
@@ -329,6 +336,7 @@ TEST_CASE("what is wrong with a GGUF file of a model is named", "[io][checkpoint
         {set(2, std::uint32_t{5}), "", ErrorCode::shape, "2 x 5"},
         {drop(3), "", ErrorCode::missing, "feed_forward_length"},
         {set(3, std::vector<std::uint32_t>{}), "", ErrorCode::layout, "feed_forward_length"},
+        {set(3, std::vector<std::string>{"3"}), "", ErrorCode::unknown_type, "feed_forward_length"},
         {set(4, std::uint32_t{0}), "", ErrorCode::missing, "expert_count"},
         {set(4, std::uint32_t{3}), "", ErrorCode::shape, "3 x 4"},
         {set(5, std::uint32_t{3}), "", ErrorCode::range, "top_k"},

@@ -4,7 +4,9 @@
 #include <string_view>
 #include <vector>
 
+#include "../../core/error.hpp"
 #include "../../model/presets.hpp"
+#include "../text.hpp"
 
 namespace moe::inline MOE_ABI::detail {
 

@@ -48,6 +48,14 @@ public:
             enter(outer);
         }
         enter("ffn_config");
+        constexpr std::size_t most = 1024;  // looked through for each layer
+        for (const JsonNode* const scope : scopes_) {
+            std::size_t count = 0;
+            for (const JsonNode* key = tree.first_of(*scope); key != nullptr; key = tree.next_of(*key)) {
+                ++count;
+            }
+            ensure(count <= most, ErrorCode::range, context, ": an object has ", count, " keys, more than ", most);
+        }
     }
 
     /// What each of the scopes says, the innermost first.

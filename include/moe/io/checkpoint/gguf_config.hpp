@@ -116,7 +116,14 @@ private:
         }
         ensure(layer < found->count, ErrorCode::layout, "metadata ", in_quotes(found->key), " has ", found->count,
                " elements, none for layer ", layer);
-        return found->to_vector<T>()[layer];
+        GgufValue one = *found;  // by itself: the others of a long array are not converted for each layer again
+        one.is_array = false;
+        if (one.type != GgufType::string) {
+            const std::size_t size = facts_of(one.type).size;
+            one.bytes = found->bytes.subspan(layer * size, size);
+        }
+        one.count = 1;
+        return one.as<T>();
     }
     [[nodiscard]] std::optional<std::size_t> number(std::string_view key, std::size_t layer) const {
         constexpr std::size_t most = std::size_t{1} << 31U;

@@ -113,11 +113,13 @@ private:
 
     /// Of each expert its own tensors.
     [[nodiscard]] bool separate(StoredExperts& found) const {
-        for (const auto& [begin, names] : std::initializer_list<std::pair<std::string_view, Three>>{
+        for (const auto& begin_and_names : std::initializer_list<std::pair<std::string_view, Three>>{
                  {"experts.", {"gate_proj", "up_proj", "down_proj"}},
                  {"experts.", {"w1", "w3", "w2"}},
                  {"experts.", {"linear", "linear_v", "linear_1"}},
                  {"experts.expert_", {"", "wi", "wo"}}}) {
+            const std::string_view begin = begin_and_names.first;
+            const Three& names = begin_and_names.second;  // (clang 14 captures no structured bindings)
             const std::string start = std::string(room_).append(begin);
             const auto any_of = [&](std::size_t e) {
                 const std::string expert = std::string(start).append(std::to_string(e)).append(".");

@@ -12,6 +12,7 @@
 
 #include "../../core/error.hpp"
 #include "../../formats/block_type.hpp"
+#include "../../model/storage_order.hpp"
 #include "../gguf_shards.hpp"
 #include "../safetensors.hpp"
 #include "../text.hpp"

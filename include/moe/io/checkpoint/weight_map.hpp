@@ -1,6 +1,6 @@
 #pragma once
 
-#include <cerrno>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
