@@ -482,6 +482,43 @@ TEST_CASE("a layer keeps the files of its checkpoint, a packed one does not need
     }
 }
 
+TEST_CASE("shards with an index are the layer of one file", "[io][checkpoint]") {
+    Draw draw(20);
+    const Made made(rows().front(), DType::f32, draw);
+    const std::vector<float> x = values(draw, 3 * d_model);
+    const moe_test::TemporaryDirectory folder;
+    write_text(folder.file("config.json"), made.config_text());
+    std::vector<moe::TensorToWrite> shards[2];
+    std::string index = R"({"metadata":{"total_size":1},"weight_map":{)";
+    for (std::size_t i = 0; i < made.tensors().size(); ++i) {
+        shards[i % 2].push_back(made.tensors()[i]);
+        index += (i > 0 ? ",\"" : "\"") + made.tensors()[i].name + "\":\"" + std::to_string(i % 2) + ".safetensors\"";
+    }
+    write_text(folder.file("model.safetensors.index.json"), index + "}}");
+    for (std::size_t i = 0; i < 2; ++i) {
+        moe::write_safetensors(folder.file(std::to_string(i) + ".safetensors"), shards[i]);
+    }
+    const std::vector<float> wanted = outputs_of(made.layer(), x);
+    CHECK(moe_test::same_bits(outputs_of(moe::Checkpoint::open(folder.file("")).layer(1), x), wanted));
+
+    shards[1].push_back(shards[0].back());  // in both
+    moe::write_safetensors(folder.file("1.safetensors"), shards[1]);
+    const auto open = [&](moe::Strictness strictness) {
+        return moe_test::caught([&] { (void)moe::Checkpoint::open(folder.file(""), strictness); });
+    };
+    for (const moe::Strictness strictness : {moe::Strictness::strict, moe::Strictness::lenient}) {
+        const auto error = open(strictness);
+        REQUIRE(error.has_value());
+        CHECK(error->code == moe::ErrorCode::duplicate);
+    }
+    shards[1].back().name = "other";  // which the index does not name
+    moe::write_safetensors(folder.file("1.safetensors"), shards[1]);
+    const auto error = open(moe::Strictness::strict);
+    REQUIRE(error.has_value());
+    CHECK(error->code == moe::ErrorCode::layout);
+    CHECK_FALSE(open(moe::Strictness::lenient).has_value());
+}
+
 TEST_CASE("the demo model is read in one way by hand and by its folder", "[io][checkpoint]") {
     const std::string path = std::string(MOE_TEST_EXAMPLES_DIR) + "/models/tiny-mixtral";
     const auto checkpoint = moe::Checkpoint::open(path);
