@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
     // [readme]
     const auto checkpoint = moe::Checkpoint::open(path);          // "Qwen3-30B-A3B", "gpt-oss-20b-mxfp4.gguf"
     const moe::AnyLayer<float> layer = checkpoint.layer(number);  // over the memory of the files
-    const moe::AnyLayer<float> packed = checkpoint.pack(number, moe::Format::int8);  // or copied, for speed
+    const moe::AnyLayer<float> packed = checkpoint.pack(number);  // or packed as it is stored, for speed
     // [/readme]
 
     std::printf("%s: %zu layers\n", checkpoint.architecture().c_str(), checkpoint.n_layers());
@@ -44,7 +44,6 @@ int main(int argc, char** argv) {
         size += std::pow(static_cast<double>(y[i]), 2);
     }
     const bool ok = size > 0 && difference <= 1e-3 * size;  // false for NaN too
-    std::printf("packed as int8, squared error %.1e of the squared outputs: %s\n", difference / size,
-                ok ? "ok" : "WRONG");
+    std::printf("packed, squared error %.1e of the squared outputs: %s\n", difference / size, ok ? "ok" : "WRONG");
     return ok ? 0 : 1;
 }

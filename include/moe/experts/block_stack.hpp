@@ -82,4 +82,18 @@ private:
     std::size_t first_ = 0;  ///< output
 };
 
+/// The two input projections of a gated expert, each its own stack over the memory of both.
+struct BlockGateUp {
+    BlockStack gate;
+    BlockStack up;
+};
+
+/// Gate and up in one matrix of 2 * d_ff outputs: first all of gate, then all of up. Throws Error(shape).
+[[nodiscard]] inline BlockGateUp concatenated(const BlockStack& stack) {
+    ensure(stack.outputs() % 2 == 0, ErrorCode::shape, "concatenated: ", stack.outputs(),
+           " outputs cannot be a gate half and an up half");
+    const std::size_t half = stack.outputs() / 2;
+    return {stack.rows(0, half), stack.rows(half, half)};
+}
+
 }  // namespace moe::inline MOE_ABI

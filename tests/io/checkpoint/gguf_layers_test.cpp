@@ -18,6 +18,7 @@
 #include "io/gguf_support.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/executors.hpp"
 
 /// GGUF files as checkpoints: those that ggml has written, and one made up for each architecture.
 namespace moe_test::checkpoint_gguf_test {
@@ -281,6 +282,9 @@ TEST_CASE("a GGUF file of each architecture is the layer that its weights compos
             const std::vector<float> x = values(draw, 5 * d_model);
             const std::vector<float> wanted = outputs_of(made.layer(), x);
             CHECK(moe_test::same_bits(outputs_of(checkpoint.layer(1), x), wanted));
+            const auto packed =
+                checkpoint.pack(1, moe::Format::as_stored, moe_test::ThreadExecutor(2), moe::Compute::exact);
+            CHECK(moe_test::same_bits(outputs_of(packed, x), wanted));
             CHECK(checkpoint.tensors(1).size() == made.n_tensors());
         }
     }
@@ -300,6 +304,15 @@ TEST_CASE("layers that ggml has written are those of its values, in place and pa
             const moe::AnyLayer<float> layer = checkpoint.layer(i);
             CHECK(moe_test::nmse(outputs_of(layer, x), wanted) <= 1e-12);
             CHECK(moe_test::nmse(outputs_of(checkpoint.pack(i, moe::Format::float32), x), wanted) <= 1e-12);
+            const auto as_stored = [&](moe::Compute compute) {
+                return outputs_of(checkpoint.pack(i, moe::Format::as_stored, moe::SerialExecutor{}, compute), x);
+            };
+            CHECK(moe_test::same_bits(as_stored(moe::Compute::exact), outputs_of(layer, x)));
+            const std::vector<float> integers = outputs_of(checkpoint.pack(i), x);
+            CHECK(moe_test::same_bits(as_stored(moe::Compute::int8), integers));
+            CHECK(moe_test::nmse(integers, wanted) <= 2e-4);
+            CHECK(moe_test::nmse(integers, wanted) >= 1e-7);
+            CHECK(moe_test::nmse(as_stored(moe::Compute::bf16), wanted) <= 2e-5);
             moe::Workspace workspace;
             moe::RoutingPlan<float> plan;
             const std::size_t n_tokens = x.size() / layer.d_model();

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <limits>
 #include <memory>
 #include <string>
@@ -115,6 +116,29 @@ template <class Bank, class Take>
             experts_of(stored.shared, {1, config.d_model, config.shared_d_ff, config.form_of_shared().gated()}, take));
     }
     return compose(config, small, std::move(bank), std::move(shared));
+}
+
+/// Whether all experts are numbers of one of the types of WeightStack.
+[[nodiscard]] inline bool holds_numbers(const StoredLayer& stored) {
+    const auto all = [&]<class W>(W) { return holds<W>(stored.experts) && holds<W>(stored.shared); };
+    return all(float{}) || all(bfloat16{}) || all(float16{});
+}
+
+/// The layer of a GGUF file with the codes and scales of its blocks moved into panels; `small` must outlive it.
+template <class = void>
+[[nodiscard]] AnyLayer<float> packed_blocks_of(const StoredLayer& stored, const MoEConfig& config, SmallTensors& small,
+                                               const ExecutorRef& executor, Compute compute) {
+    using Bank = PackedBlocks<AnyForm>;
+    std::deque<std::vector<const std::byte*>> lists;
+    const BlockTake take{&small.biases, &lists};
+    const auto pack = [&](const AnyForm& form, const StoredExperts& experts, std::size_t n, std::size_t d_ff) {
+        return Bank(form, experts_of(experts, {n, config.d_model, d_ff, form.gated()}, take), executor, compute);
+    };
+    std::vector<Bank> shared;
+    if (config.shared_d_ff > 0) {
+        shared.push_back(pack(config.form_of_shared(), stored.shared, 1, config.shared_d_ff));
+    }
+    return compose(config, small, pack(config.form, stored.experts, config.n_experts, config.d_ff), std::move(shared));
 }
 
 /// The layer over the memory of the files and of `small`, which must outlive it.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <deque>
 #include <span>
 #include <string>
 #include <string_view>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "../../experts/encoded_bank.hpp"
+#include "../../experts/packed_blocks.hpp"
 #include "../../formats/encodings/block_matrix.hpp"
 #include "../../model/moe_config.hpp"
 #include "encoded_tensors.hpp"
@@ -166,6 +168,44 @@ struct EncodedTake {
     }
 };
 
+/// Matrices of a GGUF file as blocks, to be packed number for number; `lists` holds what the stacks refer to.
+struct BlockTake {
+    using Weights = BlockWeights;
+
+    std::vector<std::vector<float>>* copies;
+    std::deque<std::vector<const std::byte*>>* lists;
+
+    [[nodiscard]] BlockStack matrices(const Projection& projection, const ExpertSizes& sizes, std::size_t outputs,
+                                      std::size_t inputs, bool /*input_major*/) const {
+        confirm_projection(projection, sizes, outputs, inputs);
+        const StoredTensor& front = *projection.tensors.front();
+        ensure(front.type != nullptr && front.type->decode != nullptr, ErrorCode::unknown_type, "checkpoint: tensor ",
+               in_quotes(front.name), " holds ", front.type_name, ", an encoding that is not read here");
+        if (projection.tensors.size() == 1) {
+            return {*front.type, sizes.n_experts, outputs, inputs, front.bytes};
+        }
+        std::vector<const std::byte*>& experts = lists->emplace_back();
+        for (const StoredTensor* const tensor : projection.tensors) {
+            experts.push_back(tensor->bytes.data());
+        }
+        return {*front.type, experts, outputs, inputs};
+    }
+    [[nodiscard]] WeightStack<float> biases(const Projection& projection, const ExpertSizes& sizes,
+                                            std::size_t outputs) const {
+        return EncodedTake{nullptr, copies}.biases(projection, sizes, outputs);
+    }
+};
+
+/// Gate and up of a joined stack, one behind the other or in turns, which blocks are not.
+template <class Stack>
+[[nodiscard]] auto halves_of(const Stack& joined, bool in_turns) {
+    if constexpr (requires { interleaved(joined); }) {
+        return in_turns ? interleaved(joined) : concatenated(joined);
+    } else {
+        return concatenated(joined);
+    }
+}
+
 /// The weights of a bank out of the tensors of a checkpoint.
 template <class Take>
 [[nodiscard]] typename Take::Weights experts_of(const StoredExperts& stored, const ExpertSizes& sizes,
@@ -177,7 +217,7 @@ template <class Take>
     typename Take::Weights weights;
     if (!stored.gate_up.empty()) {
         const auto joined = take.matrices(stored.gate_up, sizes, both, d_model, order.up_input_major);
-        auto halves = apart ? interleaved(joined) : concatenated(joined);
+        auto halves = moe::detail::halves_of(joined, apart);
         weights.gate = std::move(halves.gate);
         weights.up = std::move(halves.up);
     } else {
