@@ -155,9 +155,10 @@ template <QuantizedFormat F>
     const auto name = [](const BlockPanels& panels) {
         return std::string(moe::find_block_type(panels.number())->name);
     };
-    std::string weights = "packed blocks of " + name(layout.hidden());
+    std::string weights = std::string("packed blocks of ") + name(layout.hidden());
     if (layout.output().number() != layout.hidden().number()) {
-        weights += " and " + name(layout.output());
+        weights += " and ";
+        weights += name(layout.output());
     }
     if (compute == Compute::bf16) {
         return bfloat16_product(std::move(weights), true);
