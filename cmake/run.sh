@@ -11,6 +11,8 @@ usage: sh cmake/run.sh demo [options of examples/generate]   build for this proc
        sh cmake/run.sh test [options of ctest]               build everything and run the tests
        sh cmake/run.sh bench [options; --help lists them]    build for this processor and measure speed
        sh cmake/run.sh compare [options; --help lists them]  build for this processor and compare routing strategies
+       sh cmake/run.sh fuzz [target...] [seconds for each]   build with clang and feed the readers of files with nonsense;
+                                                             targets are the folders of tests/fuzz/corpus
 TEXT
     exit 2
 }
@@ -18,7 +20,7 @@ TEXT
 [ $# -gt 0 ] || usage
 command=$1
 shift
-case $command in demo | train | finetune | test | bench | compare) ;; *) usage ;; esac
+case $command in demo | train | finetune | test | bench | compare | fuzz) ;; *) usage ;; esac
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
@@ -44,6 +46,7 @@ want() { packages="$packages $1"; }
 if cxx_missing; then want g++; fi
 if cmake_missing; then want cmake; fi
 if ! command -v ninja >/dev/null 2>&1; then want ninja-build; fi
+if [ "$command" = fuzz ] && ! command -v clang++ >/dev/null 2>&1; then want clang; fi
 if command -v dpkg-query >/dev/null 2>&1; then
     libraries='libxsimd-dev libeigen3-dev nlohmann-json3-dev libcli11-dev'
     case $command in
@@ -87,6 +90,25 @@ if [ "$command" = bench ] && [ -n "$as_root" ] && command -v apt-get >/dev/null 
         { [ -n "$packages" ] || $as_root DEBIAN_FRONTEND=noninteractive apt-get update -q; } &&
             $as_root DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends libdnnl-dev
     } >&2 || echo "run.sh: could not install libdnnl-dev; measuring without oneDNN" >&2
+fi
+
+# libFuzzer and the sanitizers of clang are in a package named after its version
+fuzzer_missing() {
+    ! echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, decltype(sizeof 0)) { return 0; }' |
+        clang++ -fsanitize=fuzzer,address,undefined -x c++ - -o /dev/null >/dev/null 2>&1
+}
+if [ "$command" = fuzz ] && fuzzer_missing; then
+    version=$(clang++ -dumpversion)
+    runtime=libclang-rt-${version%%.*}-dev
+    if [ -z "$as_root" ] || ! command -v apt-get >/dev/null 2>&1; then
+        echo "run.sh: clang++ has no libFuzzer here; have installed: $runtime" >&2
+        exit 1
+    fi
+    echo "run.sh: installing $runtime" >&2
+    {
+        [ -n "$packages" ] || $as_root DEBIAN_FRONTEND=noninteractive apt-get update -q
+        $as_root DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$runtime"
+    } >&2
 fi
 
 cd -- "$root"
@@ -135,6 +157,43 @@ case $command in
         done
         exec build/bench/benchmarks/moe_compare --json "build/bench/$name.json" --html "build/bench/$name.html" \
             --runs build/bench/trainings "$@"
+        ;;
+    fuzz)
+        seconds=60
+        targets=''
+        for argument; do
+            case $argument in
+                *[!0-9]*)
+                    [ -d "tests/fuzz/corpus/$argument" ] || { usage; }
+                    targets="$targets $argument"
+                    ;;
+                *) seconds=$argument ;;
+            esac
+        done
+        [ -n "$targets" ] || targets=$(cd tests/fuzz/corpus && echo *)
+        cmake --preset release -B build/fuzz -D CMAKE_CXX_COMPILER=clang++ -D MOE_BUILD_FUZZERS=ON \
+            -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_BENCHMARKS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2
+        # shellcheck disable=SC2046,SC2086  # a list of words
+        cmake --build build/fuzz -j "$jobs" --target $(printf 'fuzz_%s ' $targets) >&2
+        status=0
+        for target in $targets; do
+            grown=build/fuzz/corpus/$target
+            log=build/fuzz/$target.log
+            mkdir -p "$grown"
+            set --
+            [ ! -f "tests/fuzz/dictionaries/$target.dict" ] || set -- "-dict=tests/fuzz/dictionaries/$target.dict"
+            # no input of these lengths may make a reader ask for 64 MiB, or take 10 seconds
+            if "build/fuzz/tests/fuzz/fuzz_$target" "$grown" "tests/fuzz/corpus/$target" "$@" \
+                -max_total_time="$seconds" -max_len=4096 -malloc_limit_mb=64 -timeout=10 -print_final_stats=1 \
+                -artifact_prefix="build/fuzz/found_${target}_" >"$log" 2>&1; then
+                echo "$target: $(sed -n 's/.*number_of_executed_units: *//p' "$log") inputs, nothing found"
+            else
+                status=1
+                echo "$target: found; $log says what"
+                tail -n 30 "$log" >&2
+            fi
+        done
+        exit "$status"
         ;;
     test)
         cmake --preset release
