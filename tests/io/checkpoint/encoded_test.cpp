@@ -210,6 +210,9 @@ TEST_CASE("GPT-OSS as it is published is the layer of its decoded values", "[io]
     const std::vector<float> wanted = outputs_of(moe::make_layer(config, weights), x);
     CHECK(moe_test::same_bits(outputs_of(checkpoint.layer(0), x), wanted));
     CHECK(checkpoint.tensors(0).size() == made.tensors.size());
+    const auto packed = checkpoint.pack(0, moe::Format::as_stored, moe::SerialExecutor{}, moe::Compute::exact);
+    CHECK(moe_test::same_bits(outputs_of(packed, x), wanted));
+    CHECK(packed.describe().hidden.weights == "packed blocks of MXFP4");
 }
 
 }  // namespace moe_test::checkpoint_encoded_test

@@ -90,16 +90,20 @@ public:
         return detail::layer_of(*tensors_, stored, config, kept->small).keeping(kept);
     }
 
-    /// The layer packed: it does not need the files. Blocks of a GGUF file are packed as they are stored, number for
-    /// number (see PackedBlocks), unless another format is named, which rounds them anew; all else see moe::pack(layer,
-    /// format).
+    /// The layer packed: it does not need the files. Blocks of a GGUF file, and MXFP4 of a folder, are packed as they
+    /// are stored, number for number (see PackedBlocks), unless another format is named, which rounds them anew; all
+    /// else see moe::pack(layer, format).
     template <Executor E = SerialExecutor>
     [[nodiscard]] AnyLayer<float> pack(std::size_t layer, Format format = Format::as_stored, const E& executor = {},
                                        Compute compute = Compute::by_format) const {
         const auto [stored, config] = find(layer);
         auto small = std::make_shared<detail::SmallTensors>(detail::small_tensors(stored, config));
-        if (format == Format::as_stored && tensors_->shards() && !detail::holds_numbers(stored)) {
-            return detail::packed_blocks_of(stored, config, *small, ExecutorRef(executor), compute).keeping(small);
+        if (format == Format::as_stored) {
+            const auto packed =
+                detail::packed_as_blocks(*tensors_, stored, config, *small, ExecutorRef(executor), compute);
+            if (packed) {
+                return packed->keeping(small);
+            }
         }
         return moe::pack(detail::layer_of(*tensors_, stored, config, *small), format, executor, compute).keeping(small);
     }

@@ -5,6 +5,7 @@
 #include <deque>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,7 +13,7 @@
 #include "../../layer/any_layer.hpp"
 #include "../../model/make_layer.hpp"
 #include "../gguf_value.hpp"
-#include "expert_stacks.hpp"
+#include "block_tensors.hpp"
 #include "stored_tensors.hpp"
 
 namespace moe::inline MOE_ABI::detail {
@@ -124,13 +125,11 @@ template <class Bank, class Take>
     return all(float{}) || all(bfloat16{}) || all(float16{});
 }
 
-/// The layer of a GGUF file with the codes and scales of its blocks moved into panels; `small` must outlive it.
-template <class = void>
+/// The layer with the codes and scales of its blocks moved into panels; `small` must outlive it.
+template <class Take>
 [[nodiscard]] AnyLayer<float> packed_blocks_of(const StoredLayer& stored, const MoEConfig& config, SmallTensors& small,
-                                               const ExecutorRef& executor, Compute compute) {
+                                               const Take& take, const ExecutorRef& executor, Compute compute) {
     using Bank = PackedBlocks<AnyForm>;
-    std::deque<std::vector<const std::byte*>> lists;
-    const BlockTake take{&small.biases, &lists};
     const auto pack = [&](const AnyForm& form, const StoredExperts& experts, std::size_t n, std::size_t d_ff) {
         return Bank(form, experts_of(experts, {n, config.d_model, d_ff, form.gated()}, take), executor, compute);
     };
@@ -139,6 +138,24 @@ template <class = void>
         shared.push_back(pack(config.form_of_shared(), stored.shared, 1, config.shared_d_ff));
     }
     return compose(config, small, pack(config.form, stored.experts, config.n_experts, config.d_ff), std::move(shared));
+}
+
+/// The layer packed as it is stored, where that is in blocks.
+template <class = void>
+[[nodiscard]] std::optional<AnyLayer<float>> packed_as_blocks(const StoredTensors& files, const StoredLayer& stored,
+                                                              const MoEConfig& config, SmallTensors& small,
+                                                              const ExecutorRef& executor, Compute compute) {
+    if (files.shards() && !holds_numbers(stored)) {
+        std::deque<std::vector<const std::byte*>> lists;
+        return packed_blocks_of(stored, config, small, BlockTake{&small.biases, &lists}, executor, compute);
+    }
+    if (Mxfp4Take::takes(stored.experts) && config.shared_d_ff == 0) {
+        const bool in_turns = stored.experts.storage.gate_up == JoinedAs::interleaved;
+        std::deque<std::vector<std::byte>> blocks;
+        const Mxfp4Take take{&files, in_turns ? &stored.experts.gate_up : nullptr, &small.biases, &blocks};
+        return packed_blocks_of(stored, config, small, take, executor, compute);
+    }
+    return std::nullopt;
 }
 
 /// The layer over the memory of the files and of `small`, which must outlive it.

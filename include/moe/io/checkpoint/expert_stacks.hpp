@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstddef>
-#include <deque>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9,7 +8,6 @@
 #include <vector>
 
 #include "../../experts/encoded_bank.hpp"
-#include "../../experts/packed_blocks.hpp"
 #include "../../formats/encodings/block_matrix.hpp"
 #include "../../model/moe_config.hpp"
 #include "encoded_tensors.hpp"
@@ -165,34 +163,6 @@ struct EncodedTake {
             values.insert(values.end(), part.begin(), part.end());
         }
         return stacked(static_cast<const float*>(values.data()), sizes.n_experts, outputs, 1);
-    }
-};
-
-/// Matrices of a GGUF file as blocks, to be packed number for number; `lists` holds what the stacks refer to.
-struct BlockTake {
-    using Weights = BlockWeights;
-
-    std::vector<std::vector<float>>* copies;
-    std::deque<std::vector<const std::byte*>>* lists;
-
-    [[nodiscard]] BlockStack matrices(const Projection& projection, const ExpertSizes& sizes, std::size_t outputs,
-                                      std::size_t inputs, bool /*input_major*/) const {
-        confirm_projection(projection, sizes, outputs, inputs);
-        const StoredTensor& front = *projection.tensors.front();
-        ensure(front.type != nullptr && front.type->decode != nullptr, ErrorCode::unknown_type, "checkpoint: tensor ",
-               in_quotes(front.name), " holds ", front.type_name, ", an encoding that is not read here");
-        if (projection.tensors.size() == 1) {
-            return {*front.type, sizes.n_experts, outputs, inputs, front.bytes};
-        }
-        std::vector<const std::byte*>& experts = lists->emplace_back();
-        for (const StoredTensor* const tensor : projection.tensors) {
-            experts.push_back(tensor->bytes.data());
-        }
-        return {*front.type, experts, outputs, inputs};
-    }
-    [[nodiscard]] WeightStack<float> biases(const Projection& projection, const ExpertSizes& sizes,
-                                            std::size_t outputs) const {
-        return EncodedTake{nullptr, copies}.biases(projection, sizes, outputs);
     }
 };
 
