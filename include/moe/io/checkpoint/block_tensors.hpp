@@ -17,7 +17,7 @@ struct BlockTake {
     std::vector<std::vector<float>>* copies;
     std::deque<std::vector<const std::byte*>>* lists;
 
-    [[nodiscard]] BlockStack matrices(const Projection& projection, const ExpertSizes& sizes, std::size_t outputs,
+    [[nodiscard]] BlockStack matrices(const StoredProjection& projection, const ExpertSizes& sizes, std::size_t outputs,
                                       std::size_t inputs, bool /*input_major*/) const {
         confirm_projection(projection, sizes, outputs, inputs);
         const StoredTensor& front = *projection.tensors.front();
@@ -32,7 +32,7 @@ struct BlockTake {
         }
         return {*front.type, experts, outputs, inputs};
     }
-    [[nodiscard]] WeightStack<float> biases(const Projection& projection, const ExpertSizes& sizes,
+    [[nodiscard]] WeightStack<float> biases(const StoredProjection& projection, const ExpertSizes& sizes,
                                             std::size_t outputs) const {
         return EncodedTake{nullptr, copies}.biases(projection, sizes, outputs);
     }
@@ -44,11 +44,11 @@ struct Mxfp4Take {
     using Weights = BlockWeights;
 
     const StoredTensors* files;
-    const Projection* in_turns;  ///< null: none
+    const StoredProjection* in_turns;  ///< null: none
     std::vector<std::vector<float>>* copies;
     std::deque<std::vector<std::byte>>* memory;
 
-    [[nodiscard]] BlockStack matrices(const Projection& projection, const ExpertSizes& sizes, std::size_t outputs,
+    [[nodiscard]] BlockStack matrices(const StoredProjection& projection, const ExpertSizes& sizes, std::size_t outputs,
                                       std::size_t inputs, bool /*input_major*/) const {
         constexpr std::size_t values = blocks::MXFP4::block_values;
         constexpr std::size_t bytes = blocks::MXFP4::block_bytes;
@@ -67,14 +67,14 @@ struct Mxfp4Take {
         return {*moe::find_block_type(blocks::MXFP4::ggml_type), sizes.n_experts, outputs, inputs,
                 std::span<const std::byte>(all)};
     }
-    [[nodiscard]] WeightStack<float> biases(const Projection& projection, const ExpertSizes& sizes,
+    [[nodiscard]] WeightStack<float> biases(const StoredProjection& projection, const ExpertSizes& sizes,
                                             std::size_t outputs) const {
         return EncodedTake{nullptr, copies}.biases(projection, sizes, outputs);
     }
 
     /// Whether all matrices are such tensors.
     [[nodiscard]] static bool takes(const StoredExperts& experts) {
-        const auto fits = [](const Projection& projection) {
+        const auto fits = [](const StoredProjection& projection) {
             return projection.empty() || projection.tensors.front()->name.ends_with("_blocks");
         };
         return !experts.down.empty() && fits(experts.gate) && fits(experts.up) && fits(experts.gate_up) &&

@@ -22,8 +22,8 @@ namespace moe::inline MOE_ABI::detail {
 /// it is says the name and type of the first, and of the others the names.
 class EncodedTensors {
 public:
-    EncodedTensors(const StoredTensors& files, const Projection& projection, std::size_t n_experts, std::size_t outputs,
-                   std::size_t inputs)
+    EncodedTensors(const StoredTensors& files, const StoredProjection& projection, std::size_t n_experts,
+                   std::size_t outputs, std::size_t inputs)
         : files_(files), projection_(projection), n_experts_(n_experts), outputs_(outputs), inputs_(inputs) {}
 
     /// Throws Error(unknown_type) naming a tensor in no known encoding, Error(not_found) for scales that are missing,
@@ -195,7 +195,7 @@ private:
     }
 
     const StoredTensors& files_;
-    const Projection& projection_;
+    const StoredProjection& projection_;
     std::size_t n_experts_;
     std::size_t outputs_;
     std::size_t inputs_;

@@ -33,7 +33,7 @@ struct ExpertSizes {
 
 /// Holds each tensor of a projection against (rows, columns) and the others: Error(shape) naming the tensor and both
 /// shapes, Error(layout) for tensors of two types. Biases have one column, which their shape need not have.
-inline void confirm_projection(const Projection& projection, const ExpertSizes& sizes, std::size_t rows,
+inline void confirm_projection(const StoredProjection& projection, const ExpertSizes& sizes, std::size_t rows,
                                std::size_t columns) {
     const StoredTensor& front = *projection.tensors.front();
     for (const StoredTensor* const tensor : projection.tensors) {
@@ -62,7 +62,7 @@ inline void confirm_projection(const Projection& projection, const ExpertSizes& 
 
 /// Where the matrices lie, as numbers of type W. Pointers may have any alignment.
 template <WeightElement W>
-[[nodiscard]] WeightStack<W> float_stack(const Projection& projection, std::size_t n_experts, std::size_t rows,
+[[nodiscard]] WeightStack<W> float_stack(const StoredProjection& projection, std::size_t n_experts, std::size_t rows,
                                          std::size_t columns) {
     if (projection.tensors.size() == 1) {
         return stacked(reinterpret_cast<const W*>(projection.tensors.front()->bytes.data()), n_experts, rows, columns);
@@ -76,7 +76,7 @@ template <WeightElement W>
 
 /// Whether all tensors hold elements of one of the types of WeightStack.
 template <WeightElement W>
-[[nodiscard]] bool holds(const Projection& projection) {
+[[nodiscard]] bool holds(const StoredProjection& projection) {
     constexpr std::string_view name = std::is_same_v<W, float> ? "F32" : std::is_same_v<W, bfloat16> ? "BF16" : "F16";
     for (const StoredTensor* const tensor : projection.tensors) {
         if (tensor->type == nullptr || tensor->type->name != name) {
@@ -97,15 +97,15 @@ template <WeightElement W>
 struct FloatTake {
     using Weights = ExpertWeights<W>;
 
-    [[nodiscard]] WeightStack<W> matrices(const Projection& projection, const ExpertSizes& sizes, std::size_t outputs,
-                                          std::size_t inputs, bool input_major) const {
+    [[nodiscard]] WeightStack<W> matrices(const StoredProjection& projection, const ExpertSizes& sizes,
+                                          std::size_t outputs, std::size_t inputs, bool input_major) const {
         const std::size_t rows = input_major ? inputs : outputs;
         const std::size_t columns = input_major ? outputs : inputs;
         confirm_projection(projection, sizes, rows, columns);
         const WeightStack<W> stack = float_stack<W>(projection, sizes.n_experts, rows, columns);
         return input_major ? transpose(stack) : stack;
     }
-    [[nodiscard]] WeightStack<W> biases(const Projection& projection, const ExpertSizes& sizes,
+    [[nodiscard]] WeightStack<W> biases(const StoredProjection& projection, const ExpertSizes& sizes,
                                         std::size_t outputs) const {
         confirm_projection(projection, sizes, outputs, 1);
         return float_stack<W>(projection, sizes.n_experts, outputs, 1);
@@ -119,8 +119,8 @@ struct EncodedTake {
     const StoredTensors* files;
     std::vector<std::vector<float>>* copies;
 
-    [[nodiscard]] EncodedStack matrices(const Projection& projection, const ExpertSizes& sizes, std::size_t outputs,
-                                        std::size_t inputs, bool input_major) const {
+    [[nodiscard]] EncodedStack matrices(const StoredProjection& projection, const ExpertSizes& sizes,
+                                        std::size_t outputs, std::size_t inputs, bool input_major) const {
         if (holds<float>(projection)) {
             return FloatTake<float>{}.matrices(projection, sizes, outputs, inputs, input_major);
         }
@@ -154,7 +154,7 @@ struct EncodedTake {
         }
         return EncodedStack(std::move(experts));
     }
-    [[nodiscard]] WeightStack<float> biases(const Projection& projection, const ExpertSizes& sizes,
+    [[nodiscard]] WeightStack<float> biases(const StoredProjection& projection, const ExpertSizes& sizes,
                                             std::size_t outputs) const {
         confirm_projection(projection, sizes, outputs, 1);
         std::vector<float>& values = copies->emplace_back();
@@ -220,7 +220,8 @@ template <class Take>
     if (stored.gate_up.empty()) {
         return stored.up.flat ? config.published.experts : StorageOrder{};
     }
-    const auto fits = [&](const Projection& projection, std::size_t outputs, std::size_t inputs, bool input_major) {
+    const auto fits = [&](const StoredProjection& projection, std::size_t outputs, std::size_t inputs,
+                          bool input_major) {
         const StoredTensor& tensor = *projection.tensors.front();
         return tensor.from_end(0) == (input_major ? outputs : inputs) &&
                tensor.from_end(1) == (input_major ? inputs : outputs);

@@ -27,7 +27,9 @@ namespace moe::inline MOE_ABI::detail {
     found.selection_bias = find("exp_probs_b.bias");
     found.hash_table = config.gate == GateKind::hash ? needed("ffn_gate_tid2eid.weight") : nullptr;
     StoredExperts& experts = found.experts;
-    const auto add = [&](Projection& projection, std::string_view name) { projection.tensors.push_back(needed(name)); };
+    const auto add = [&](StoredProjection& projection, std::string_view name) {
+        projection.tensors.push_back(needed(name));
+    };
     for (const std::string_view name : {"gate", "up", "down", "gate_up"}) {
         for (const std::string_view suffix : {"_exps.scale", "_exps.weight.scale", "_shexp.scale"}) {
             const std::string scale = std::string("ffn_").append(name).append(suffix);

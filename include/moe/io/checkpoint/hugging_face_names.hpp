@@ -141,7 +141,7 @@ private:
     }
 
     void three(StoredExperts& found, const std::string& begin, const Three& names, bool gated, bool bias) const {
-        const auto take = [&](Projection& projection, Projection& its_bias, std::string_view name) {
+        const auto take = [&](StoredProjection& projection, StoredProjection& its_bias, std::string_view name) {
             const std::string start = std::string(begin).append(name);
             const StoredTensor* tensor = nullptr;
             for (const char* const suffix : {".weight_packed", ".qweight"}) {

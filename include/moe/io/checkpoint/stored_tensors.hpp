@@ -104,7 +104,7 @@ private:
 };
 
 /// The tensors of one projection: one of all experts, or one each.
-struct Projection {
+struct StoredProjection {
     std::vector<const StoredTensor*> tensors;
     bool flat = false;  ///< (n_experts * rows, columns), as DBRX has it
 
@@ -113,8 +113,8 @@ struct Projection {
 
 /// The tensors of experts, routed or shared, and how they are stored.
 struct StoredExperts {
-    Projection gate, up, gate_up, down;
-    Projection gate_bias, up_bias, gate_up_bias, down_bias;
+    StoredProjection gate, up, gate_up, down;
+    StoredProjection gate_bias, up_bias, gate_up_bias, down_bias;
     StorageOrder storage{};
 };
 
@@ -140,7 +140,7 @@ struct StoredLayer {
             }
         }
         for (const StoredExperts* const part : {&experts, &shared}) {
-            for (const Projection* const projection :
+            for (const StoredProjection* const projection :
                  {&part->gate, &part->up, &part->gate_up, &part->down, &part->gate_bias, &part->up_bias,
                   &part->gate_up_bias, &part->down_bias}) {
                 for (const StoredTensor* const one : projection->tensors) {
