@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <moe/instantiate.hpp>
 #include <moe/io.hpp>
-#include <moe/moe.hpp>
 
 int main(int argc, char** argv) {
     const std::string path = argc > 1 ? argv[1] : MOE_MODEL_FOLDER;

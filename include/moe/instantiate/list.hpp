@@ -104,6 +104,8 @@ MOE_INSTANTIATE void BlockPanels::multiply<void>(RowPointers, std::size_t, const
                                                  const PanelScratch<float>&) const;
 MOE_INSTANTIATE void BlockPanels::multiply_integers<void>(RowPointers, std::size_t, const PackedPanels&,
                                                           const PanelScratch<float>&) const;
+MOE_INSTANTIATE void BlockPanels::multiply_rounded<void>(RowPointers, std::size_t, const PackedPanels&,
+                                                         const PanelScratch<float>&) const;
 
 // ---- layers whose gate, form and format are known when the program runs
 // ----------------------------------------------
