@@ -29,6 +29,8 @@ Json to_json(const Row& row, const Options& options) {
         {"fraction_of_peak", measured(row.wrong ? 0 : row.fraction_of_peak())},
         {"speedup_eigen", measured(row.speedup(Rival::eigen))},
         {"speedup_onednn", measured(row.speedup(Rival::onednn))},
+        {"speedup_onednn_bf16", measured(row.speedup(Rival::onednn_bf16))},
+        {"speedup_onednn_int8", measured(row.speedup(Rival::onednn_int8))},
         {"speedup_dense", measured(row.speedup(Rival::dense))},
         {"speedup_threads", measured(row.wrong ? 0 : row.speedup_threads())},
         {"one_expert_slowdown", measured(row.wrong ? 0 : row.one_expert_slowdown())},

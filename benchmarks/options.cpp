@@ -56,6 +56,8 @@ std::vector<Rival> parse_rivals(std::string_view text, bool backward) {
     for (const Rival rival : rivals) {
         moe::ensure(!backward || rival != Rival::dense, moe::ErrorCode::range,
                     "--backward has no rival dense: the dense network is not trained here");
+        moe::ensure(!backward || rival_rounding(rival) == 0, moe::ErrorCode::range, "--backward has no rival ",
+                    rival_name(rival), ": gradients are not rounded here");
         moe::ensure(std::ranges::find(available, rival) != available.end(), moe::ErrorCode::missing, "--rivals names ",
                     rival_name(rival), ", whose library was not found when this program was built");
     }

@@ -39,6 +39,7 @@ Session::Session(const Shape& shape, Format format, Compute compute, Plan plan, 
       read_(&read),
       threads_(threads),
       loaded_(std::numeric_limits<std::size_t>::max()) {
+    std::erase_if(plan_.rivals, [&](Rival rival) { return !is_rival_of(rival, format_); });
     fit_memory();
     make_stages();
     library_ = std::make_unique<LibraryArm>(shape_, format_, compute_, layers_, threads_);
@@ -140,7 +141,7 @@ void Session::check(const Batch& batch, moe::MatrixView<float> y, Row& row) {
         arm->run(batch, first, y);
         const double difference =
             rival == Rival::dense ? dense_error(threads_, shape_, format_, batch, y) : relative_error(y, expected);
-        if (!(difference <= tolerance(compute_, shape_.d_model))) {
+        if (!(difference <= tolerance(compute_, shape_.d_model) + rival_rounding(rival))) {
             complain(row, arm->name(), difference);
         }
     }

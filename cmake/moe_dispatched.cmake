@@ -6,7 +6,7 @@
 #   sse2    x86-64 as it began, what compilers take without flags
 #   avx2    x86-64-v3: AVX2, FMA, F16C, BMI
 #   avx512  x86-64-v4 and VNNI (a processor with AVX-512 and no VNNI takes avx2)
-#   amx     avx512 and the matrix unit for bfloat16
+#   amx     avx512 and bfloat16, in vectors and on the matrix unit
 #
 # All of them unless LEVELS names some; a level whose flags the compiler does not offer is left out, with a line that
 # says so. On other processors, and where no linker can keep levels apart (see below), the sources are compiled once,
@@ -31,15 +31,15 @@ macro(moe_level_facts_)
     set(flags_of_sse2 -march=x86-64)
     set(flags_of_avx2 -march=x86-64-v3)
     set(flags_of_avx512 -march=x86-64-v4 -mavx512vnni)
-    set(flags_of_amx ${flags_of_avx512} -mamx-tile -mamx-bf16)
+    set(flags_of_amx ${flags_of_avx512} -mavx512bf16 -mamx-tile -mamx-bf16)
     # what they must make the compiler define, and what nothing may
     set(has_sse2 "defined(__SSE2__)")
     set(has_avx2 "defined(__AVX2__) && defined(__FMA__) && defined(__F16C__) && defined(__BMI2__)")
     set(has_avx512 "defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)")
-    set(has_amx "${has_avx512} && defined(__AMX_TILE__) && defined(__AMX_BF16__)")
+    set(has_amx "${has_avx512} && defined(__AVX512BF16__) && defined(__AMX_TILE__) && defined(__AMX_BF16__)")
     set(beyond_sse2 "defined(__SSE3__) || defined(__AVX__)")
     set(beyond_avx2 "defined(__AVX512F__)")
-    set(beyond_avx512 "defined(__AMX_TILE__)")
+    set(beyond_avx512 "defined(__AVX512BF16__) || defined(__AMX_TILE__)")
     set(beyond_amx 0)
     # constructors of static objects, in order of their priorities, between two symbols that moe/dispatched.hpp knows
     set(linker_script [[

@@ -10,6 +10,7 @@
 #include "../memory.hpp"
 #include "../probes/clock.hpp"
 #include "expert_list.hpp"
+#include "onednn_precision.hpp"
 #include "onednn_products.hpp"
 
 namespace bench {
@@ -21,8 +22,8 @@ struct Products {
     InnerProduct hidden;  ///< gate and up together
     InnerProduct output;
 
-    Products(const dnnl::engine& engine, std::size_t d_model, std::size_t d_ff)
-        : hidden(engine, d_model, 2 * d_ff), output(engine, d_ff, d_model) {}
+    Products(const dnnl::engine& engine, std::size_t d_model, std::size_t d_ff, InnerProduct::Type type)
+        : hidden(engine, d_model, 2 * d_ff, type), output(engine, d_ff, d_model, type) {}
 
     [[nodiscard]] std::size_t packed_bytes() const {
         return moe::round_up(hidden.weights().get_size(), 64) + moe::round_up(output.weights().get_size(), 64);
@@ -30,19 +31,26 @@ struct Products {
 };
 
 /// What one thread needs while it computes an expert.
+template <class Precision>
 struct Scratch {
-    std::vector<float> x;
-    std::vector<float> hidden;
+    std::vector<typename Precision::Value> x;
+    std::vector<float> scales;  ///< of the rows of x
+    std::vector<typename Precision::Sum> sums;
     moe::AlignedBuffer memory;
 };
 
+template <class Precision>
 class OneDnnArm final : public Arm {
+    using Value = typename Precision::Value;
+    using Sum = typename Precision::Sum;
+    using ThreadScratch = Scratch<Precision>;
+
 public:
     OneDnnArm(const Shape& shape, Format format, std::size_t layers, const Threads& threads)
         : shape_(shape), threads_(threads), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {
-        products_.emplace_back(engine_, shape.d_model, shape.d_ff);
+        products_.emplace_back(engine_, shape.d_model, shape.d_ff, Precision::type);
         if (shape.shared_d_ff > 0) {
-            products_.emplace_back(engine_, shape.d_model, shape.shared_d_ff);
+            products_.emplace_back(engine_, shape.d_model, shape.shared_d_ff, Precision::type);
         }
         scratch_.resize(threads.concurrency());
         std::vector<float> plain(3 * shape.d_model * std::max(shape.d_ff, shape.shared_d_ff));
@@ -56,7 +64,7 @@ public:
         }
     }
 
-    [[nodiscard]] std::string_view name() const override { return "onednn"; }
+    [[nodiscard]] std::string_view name() const override { return Precision::name; }
     [[nodiscard]] std::size_t layers() const override { return layers_.size(); }
 
     void prepare(const Batch& batch) override {
@@ -71,7 +79,7 @@ public:
             }
         }
         outputs_.resize(most * shape_.d_model);
-        for (Scratch& scratch : scratch_) {
+        for (ThreadScratch& scratch : scratch_) {
             std::size_t bytes = 0;
             for (const Products& products : products_) {
                 bytes = std::max({bytes, products.hidden.scratchpad_bytes(), products.output.scratchpad_bytes()});
@@ -123,45 +131,79 @@ private:
         return packed(layer, e) + moe::round_up(products_of(e).hidden.weights().get_size(), 64);
     }
 
-    void pack(float* plain, std::size_t layer, std::size_t e) {
-        const auto reorder = [&](const InnerProduct& product, float* source, std::byte* target) {
-            dnnl::memory from(product.plain_weights(), engine_, source);
-            dnnl::memory to(product.weights(), engine_, target);
-            dnnl::reorder(from, to).execute(stream_, from, to);
-        };
-        reorder(products_of(e).hidden, plain, packed(layer, e));
-        reorder(products_of(e).output, plain + 2 * expert_width(shape_, e) * shape_.d_model, packed_output(layer, e));
-        stream_.wait();
+    /// Scales of the outputs of expert `e`: gate, up, then down.
+    [[nodiscard]] std::size_t scales_at(std::size_t layer, std::size_t e) const {
+        return layer * expert_count(shape_) + e;
     }
 
-    void compute(const ExpertRows& rows, moe::MatrixView<const float> x, std::size_t layer, Scratch& scratch,
+    void pack(float* plain, std::size_t layer, std::size_t e) {
+        const std::size_t d_ff = expert_width(shape_, e);
+        std::vector<float>& scales = weight_scales_.emplace_back();
+        const auto reorder = [&](const InnerProduct& product, float* source, std::size_t outputs, std::size_t inputs,
+                                 std::byte* target) {
+            std::vector<Value> encoded(outputs * inputs);
+            for (std::size_t o = 0; o < outputs; ++o) {
+                scales.push_back(Precision::encode(source + o * inputs, inputs, &encoded[o * inputs]));
+            }
+            dnnl::memory from(product.plain_weights(Precision::type), engine_, encoded.data());
+            dnnl::memory to(product.weights(), engine_, target);
+            dnnl::reorder(from, to).execute(stream_, from, to);
+            stream_.wait();
+        };
+        reorder(products_of(e).hidden, plain, 2 * d_ff, shape_.d_model, packed(layer, e));
+        reorder(products_of(e).output, plain + 2 * d_ff * shape_.d_model, shape_.d_model, d_ff,
+                packed_output(layer, e));
+    }
+
+    /// A sum as the value it stands for.
+    static float value(Sum sum, float row, float weight) {
+        return Precision::scaled ? static_cast<float>(sum) * (row * weight) : static_cast<float>(sum);
+    }
+
+    void compute(const ExpertRows& rows, moe::MatrixView<const float> x, std::size_t layer, ThreadScratch& scratch,
                  dnnl::stream& stream) {
         const std::size_t n = rows.tokens.size();
         const std::size_t d = shape_.d_model;
         const std::size_t d_ff = expert_width(shape_, rows.expert);
         const Products& products = products_of(rows.expert);
+        const float* const weight_scales = weight_scales_[scales_at(layer, rows.expert)].data();
         scratch.x.resize(std::max(scratch.x.size(), n * std::max(d, d_ff)));
-        scratch.hidden.resize(std::max(scratch.hidden.size(), n * 2 * d_ff));
+        scratch.scales.resize(std::max(scratch.scales.size(), n));
+        scratch.sums.resize(std::max(scratch.sums.size(), n * std::max(2 * d_ff, d)));
         const auto gather = [&](std::size_t begin, std::size_t end) {
             for (std::size_t r = begin; r < end; ++r) {
-                std::copy_n(x.row(rows.tokens[r]), d, &scratch.x[r * d]);
+                scratch.scales[r] = Precision::encode(x.row(rows.tokens[r]), d, &scratch.x[r * d]);
             }
         };
         const auto activate = [&](std::size_t begin, std::size_t end) {
+            std::vector<float> hidden(d_ff);
             for (std::size_t r = begin; r < end; ++r) {
-                const float* const gate = &scratch.hidden[r * 2 * d_ff];
-                float* const out = &scratch.x[r * d_ff];
+                const Sum* const gate = &scratch.sums[r * 2 * d_ff];
                 for (std::size_t i = 0; i < d_ff; ++i) {
-                    out[i] = gate[i] / (1.0F + std::exp(-gate[i])) * gate[d_ff + i];
+                    const float g = value(gate[i], scratch.scales[r], weight_scales[i]);
+                    hidden[i] =
+                        g / (1.0F + std::exp(-g)) * value(gate[d_ff + i], scratch.scales[r], weight_scales[d_ff + i]);
                 }
+                scratch.scales[r] = Precision::encode(hidden.data(), d_ff, &scratch.x[r * d_ff]);
             }
         };
         over_rows(n, gather);
-        products.hidden.run(n, spread_, scratch.x.data(), packed(layer, rows.expert), scratch.hidden.data(),
+        products.hidden.run(n, spread_, scratch.x.data(), packed(layer, rows.expert), scratch.sums.data(),
                             scratch.memory.data(), stream);
         over_rows(n, activate);
-        products.output.run(n, spread_, scratch.x.data(), packed_output(layer, rows.expert), &outputs_[rows.first * d],
-                            scratch.memory.data(), stream);
+        float* const outputs = &outputs_[rows.first * d];
+        if constexpr (!Precision::scaled) {
+            products.output.run(n, spread_, scratch.x.data(), packed_output(layer, rows.expert), outputs,
+                                scratch.memory.data(), stream);
+        } else {
+            products.output.run(n, spread_, scratch.x.data(), packed_output(layer, rows.expert), scratch.sums.data(),
+                                scratch.memory.data(), stream);
+            over_rows(n, [&](std::size_t begin, std::size_t end) {
+                for (std::size_t i = begin * d; i < end * d; ++i) {
+                    outputs[i] = value(scratch.sums[i], scratch.scales[i / d], weight_scales[2 * d_ff + i % d]);
+                }
+            });
+        }
     }
 
     /// On all threads if this is not already one of several.
@@ -197,7 +239,8 @@ private:
     dnnl::stream stream_;
     std::vector<Products> products_;
     std::vector<HugeBuffer> layers_;
-    std::vector<Scratch> scratch_;
+    std::vector<ThreadScratch> scratch_;
+    std::vector<std::vector<float>> weight_scales_;  ///< of each layer and expert, of its outputs
     std::vector<std::vector<ExpertRows>> plans_;
     std::vector<float> outputs_;
     bool spread_ = false;
@@ -205,8 +248,26 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Arm> make_onednn_arm(const Shape& shape, Format format, std::size_t layers, const Threads& threads) {
-    return std::make_unique<OneDnnArm>(shape, format, layers, threads);
+std::unique_ptr<Arm> make_onednn_arm(Rival rival, const Shape& shape, Format format, std::size_t layers,
+                                     const Threads& threads) {
+    switch (rival) {
+        case Rival::onednn_bf16: return std::make_unique<OneDnnArm<InBfloat16>>(shape, format, layers, threads);
+        case Rival::onednn_int8: return std::make_unique<OneDnnArm<InInt8>>(shape, format, layers, threads);
+        default: return std::make_unique<OneDnnArm<InFloat32>>(shape, format, layers, threads);
+    }
+}
+
+bool onednn_has(Rival rival) {
+    try {
+        const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+        const auto type = rival == Rival::onednn_bf16   ? InBfloat16::type
+                          : rival == Rival::onednn_int8 ? InInt8::type
+                                                        : InFloat32::type;
+        InnerProduct(engine, 64, 64, type).prepare(4, Threads(1));
+        return true;
+    } catch (const dnnl::error&) {
+        return false;
+    }
 }
 
 std::string onednn_version() {

@@ -12,22 +12,22 @@
 namespace bench {
 
 /// y (rows, outputs) = x (rows, inputs) * weight (outputs, inputs)^T by oneDNN, for any number of rows over weights in
-/// one packed format.
+/// one packed format; x and weights in float32, bfloat16 or 8-bit integers, whose sums are integers of 32 bits.
 class InnerProduct {
 public:
     using Dims = dnnl::memory::dims;
-    static constexpr auto f32 = dnnl::memory::data_type::f32;
+    using Type = dnnl::memory::data_type;
 
     /// The format is the one oneDNN chooses for a batch of 64.
-    InnerProduct(const dnnl::engine& engine, std::size_t inputs, std::size_t outputs)
-        : engine_(engine), inputs_(dim(inputs)), outputs_(dim(outputs)) {
-        const dnnl::memory::desc any({outputs_, inputs_}, f32, dnnl::memory::format_tag::any);
+    InnerProduct(const dnnl::engine& engine, std::size_t inputs, std::size_t outputs, Type type = Type::f32)
+        : engine_(engine), inputs_(dim(inputs)), outputs_(dim(outputs)), type_(type) {
+        const dnnl::memory::desc any({outputs_, inputs_}, type_, dnnl::memory::format_tag::any);
         weights_ = description(64, any).weights_desc();
     }
 
     [[nodiscard]] const dnnl::memory::desc& weights() const noexcept { return weights_; }
-    [[nodiscard]] dnnl::memory::desc plain_weights() const {
-        return {{outputs_, inputs_}, f32, dnnl::memory::format_tag::ab};
+    [[nodiscard]] dnnl::memory::desc plain_weights(Type type = Type::f32) const {
+        return {{outputs_, inputs_}, type, dnnl::memory::format_tag::ab};
     }
 
     /// Makes the primitives for `rows` rows: one with all threads inside, one for a single thread.
@@ -49,7 +49,7 @@ public:
     [[nodiscard]] std::size_t scratchpad_bytes() const noexcept { return scratchpad_bytes_; }
 
     /// `scratchpad` of scratchpad_bytes(), not shared with another thread. `rows` must have been prepared.
-    void run(std::size_t rows, bool single, float* x, void* packed, float* y, void* scratchpad,
+    void run(std::size_t rows, bool single, void* x, void* packed, void* y, void* scratchpad,
              dnnl::stream& stream) const {
         const auto& both = primitives_.at(rows);
         const One& one = single ? both.second : both.first;
@@ -70,8 +70,9 @@ private:
     static dnnl::memory::dim dim(std::size_t value) { return static_cast<dnnl::memory::dim>(value); }
 
     [[nodiscard]] Description description(dnnl::memory::dim rows, const dnnl::memory::desc& weights) const {
-        const dnnl::memory::desc x({rows, inputs_}, f32, dnnl::memory::format_tag::ab);
-        const dnnl::memory::desc y({rows, outputs_}, f32, dnnl::memory::format_tag::ab);
+        const Type sums = type_ == Type::s8 ? Type::s32 : Type::f32;
+        const dnnl::memory::desc x({rows, inputs_}, type_, dnnl::memory::format_tag::ab);
+        const dnnl::memory::desc y({rows, outputs_}, sums, dnnl::memory::format_tag::ab);
         dnnl::primitive_attr attributes;
         attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
 #if DNNL_VERSION_MAJOR >= 3
@@ -84,6 +85,7 @@ private:
     dnnl::engine engine_;
     dnnl::memory::dim inputs_;
     dnnl::memory::dim outputs_;
+    Type type_;
     dnnl::memory::desc weights_;
     std::map<std::size_t, std::pair<One, One>> primitives_;
     std::size_t scratchpad_bytes_ = 64;

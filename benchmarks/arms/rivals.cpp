@@ -18,7 +18,11 @@ std::vector<Rival> available_rivals() {
     result.push_back(Rival::eigen);
 #endif
 #if MOE_BENCH_ONEDNN
-    result.push_back(Rival::onednn);
+    for (const Rival rival : {Rival::onednn, Rival::onednn_bf16, Rival::onednn_int8}) {
+        if (onednn_has(rival)) {
+            result.push_back(rival);
+        }
+    }
 #endif
     result.push_back(Rival::dense);
     return result;
@@ -28,7 +32,8 @@ double rival_layer_bytes(Rival rival, const Shape& shape, Format format) {
     if (rival == Rival::dense) {
         return info(format).bytes_per_weight * 3.0 * static_cast<double>(shape.d_model * dense_d_ff(shape));
     }
-    return sizeof(float) * static_cast<double>(shape.weights());
+    const double bytes = rival == Rival::onednn_bf16 ? 2 : rival == Rival::onednn_int8 ? 1 : sizeof(float);
+    return bytes * static_cast<double>(shape.weights());
 }
 
 std::unique_ptr<Arm> make_rival(Rival rival, const Shape& shape, Format format, Compute compute, std::size_t layers,
@@ -38,7 +43,9 @@ std::unique_ptr<Arm> make_rival(Rival rival, const Shape& shape, Format format, 
         case Rival::eigen: return make_eigen_arm(shape, format, layers, threads);
 #endif
 #if MOE_BENCH_ONEDNN
-        case Rival::onednn: return make_onednn_arm(shape, format, layers, threads);
+        case Rival::onednn:
+        case Rival::onednn_bf16:
+        case Rival::onednn_int8: return make_onednn_arm(rival, shape, format, layers, threads);
 #endif
         default: break;
     }

@@ -121,10 +121,12 @@
 
 #if defined(__GNUC__)
 #define MOE_ALWAYS_INLINE inline __attribute__((always_inline))
+#define MOE_INLINE_CALL __attribute__((always_inline))  ///< behind the parameters of a lambda
 #define MOE_NOINLINE __attribute__((noinline))
 #define MOE_RESTRICT __restrict__
 #else
 #define MOE_ALWAYS_INLINE inline
+#define MOE_INLINE_CALL
 #define MOE_NOINLINE
 #define MOE_RESTRICT
 #endif

@@ -1,7 +1,9 @@
 #pragma once
 
-/// The door of io/: reading and writing files of tensors and of packed experts. Needs POSIX and nlohmann-json.
+/// The door of io/: reading and writing files of tensors and of packed experts, and layers of published models. Needs
+/// POSIX and nlohmann-json.
 
+#include "io/checkpoint/checkpoint.hpp"
 #include "io/dtype.hpp"
 #include "io/file_bytes.hpp"
 #include "io/gguf_file.hpp"

@@ -21,7 +21,7 @@ test_bad_options() {
     bad_option "'fast', it must be one of exact" --compute fast
     bad_option 'none of the formats' --format f32,bf16 --compute int8
     bad_option "'skewed', it must be one of random, zipf, one" --routing skewed
-    bad_option "'blas', it must be one of eigen, onednn, dense" --rivals blas
+    bad_option "'blas', it must be one of eigen, onednn, dense, onednn_bf16, onednn_int8" --rivals blas
     for bad in 0 -1 65537 4x '' 1,,2; do bad_option '--tokens is ' --tokens "$bad"; done
     for bad in 0 -1 1025 two; do bad_option "--threads is '$bad'" --threads "$bad"; done
     for bad in 0 -1 nan x; do bad_option "--min-time is '$bad'" --min-time "$bad"; done
@@ -36,6 +36,7 @@ test_bad_options() {
     bad_option '--backward has bars' --scaling --backward
     bad_option '--backward cannot have --routing one' --backward --routing one
     bad_option '--backward has no rival dense' --backward --rivals dense
+    bad_option '--backward has no rival onednn_int8' --backward --rivals onednn_int8
     bad_option 'cannot write' --backward --json "$scratch/none/rows.json"
 }
 

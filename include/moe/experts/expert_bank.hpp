@@ -5,7 +5,7 @@
 #include <span>
 #include <utility>
 
-#include "../kernels/gathered_product.hpp"
+#include "../kernels/in_place_product.hpp"
 #include "panel_source.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -13,6 +13,8 @@ namespace moe::inline MOE_ABI {
 /// The matrices of a bank of experts. Plain forms leave `gate` empty; biases are optional stacks with one column.
 template <WeightElement W>
 struct ExpertWeights {
+    using element_type = W;
+
     WeightStack<W> gate{};       ///< (n_experts, d_ff, d_model), empty for plain forms
     WeightStack<W> up{};         ///< (n_experts, d_ff, d_model)
     WeightStack<W> down{};       ///< (n_experts, d_model, d_ff)
@@ -24,20 +26,20 @@ struct ExpertWeights {
 /// The weights of a bank as panels, whatever the form: what is compiled once for a storage type.
 namespace detail {
 
-/// The sizes that the weights have. Throws Error as the constructor of ExpertBank does.
-template <WeightElement W>
-[[nodiscard]] PanelLayout<ComputeType<W>> check_weights(bool gated, const ExpertWeights<W>& weights) {
-    const WeightStack<W>& up = weights.up;
-    ensure(!up.empty(), ErrorCode::missing, "ExpertBank: the up projection is missing");
-    ensure(!weights.down.empty(), ErrorCode::missing, "ExpertBank: the down projection is missing");
-    ensure(gated != weights.gate.empty(), ErrorCode::missing,
-           gated ? "ExpertBank: a gated form needs a gate projection, which is missing"
-                 : "ExpertBank: a plain form has no gate projection, but one was given");
-    const PanelLayout<ComputeType<W>> layout{up.inputs(), up.outputs(), gated};
-    const auto confirm = [&](const char* name, const WeightStack<W>& stack, std::size_t outputs, std::size_t inputs) {
+/// The sizes that the weights of a `bank`, which is its name, have. Throws Error as the constructor of ExpertBank does.
+template <class T, class Weights>
+[[nodiscard]] PanelLayout<T> check_bank(const char* bank, bool gated, const Weights& weights) {
+    const auto& up = weights.up;
+    ensure(!up.empty(), ErrorCode::missing, bank, ": the up projection is missing");
+    ensure(!weights.down.empty(), ErrorCode::missing, bank, ": the down projection is missing");
+    ensure(gated != weights.gate.empty(), ErrorCode::missing, bank,
+           gated ? ": a gated form needs a gate projection, which is missing"
+                 : ": a plain form has no gate projection, but one was given");
+    const PanelLayout<T> layout{up.inputs(), up.outputs(), gated};
+    const auto confirm = [&](const char* name, const auto& stack, std::size_t outputs, std::size_t inputs) {
         ensure(stack.empty() ||
                    (stack.n_experts() == up.n_experts() && stack.outputs() == outputs && stack.inputs() == inputs),
-               ErrorCode::shape, "ExpertBank: ", name, " is ", stack.n_experts(), " x ", stack.outputs(), " x ",
+               ErrorCode::shape, bank, ": ", name, " is ", stack.n_experts(), " x ", stack.outputs(), " x ",
                stack.inputs(), " but up is ", up.n_experts(), " x ", layout.d_ff, " x ", layout.d_model, ", so ", name,
                " must be ", up.n_experts(), " x ", outputs, " x ", inputs);
     };
@@ -46,12 +48,16 @@ template <WeightElement W>
     confirm("gate bias", weights.gate_bias, layout.d_ff, 1);
     confirm("up bias", weights.up_bias, layout.d_ff, 1);
     confirm("down bias", weights.down_bias, layout.d_model, 1);
-    ensure(gated || weights.gate_bias.empty(), ErrorCode::missing, "ExpertBank: a gate bias was given to a plain form");
+    ensure(gated || weights.gate_bias.empty(), ErrorCode::missing, bank, ": a gate bias was given to a plain form");
     return layout;
 }
-
 template <WeightElement W>
-[[nodiscard]] const char* overlapped_weights(const ExpertWeights<W>& weights, const ByteView& memory) {
+[[nodiscard]] PanelLayout<ComputeType<W>> check_weights(bool gated, const ExpertWeights<W>& weights) {
+    return check_bank<ComputeType<W>>("ExpertBank", gated, weights);
+}
+
+template <class Weights>
+[[nodiscard]] const char* overlapped_weights(const Weights& weights, const ByteView& memory) {
     return weights.gate.overlaps(memory)        ? "the gate projections"
            : weights.up.overlaps(memory)        ? "the up projections"
            : weights.down.overlaps(memory)      ? "the down projections"
@@ -73,17 +79,6 @@ void gather_hidden(const ExpertWeights<W>& weights, std::size_t e, std::size_t p
         pack_columns(weights.gate, e, panel * columns, columns, first, depth, target);
     }
     pack_columns(weights.up, e, panel * columns, columns, first, depth, gated ? target + columns : target);
-}
-/// Where that reads.
-template <WeightElement W>
-[[nodiscard]] FarBlock locate_hidden(const ExpertWeights<W>& weights, std::size_t e, std::size_t panel,
-                                     std::size_t first, std::size_t depth) {
-    constexpr std::size_t width = Panel<ComputeType<W>>::width;
-    if (weights.gate.empty()) {
-        return {locate_columns(weights.up, e, panel * width, width, first, depth)};
-    }
-    return {locate_columns(weights.gate, e, panel * (width / 2), width / 2, first, depth),
-            locate_columns(weights.up, e, panel * (width / 2), width / 2, first, depth)};
 }
 template <WeightElement W, class Target>
 void gather_output(const ExpertWeights<W>& weights, std::size_t e, std::size_t panel, std::size_t first,
@@ -116,38 +111,36 @@ void gather_output_bias(const ExpertWeights<W>& weights, std::size_t e, std::siz
     gather_bias(weights.down_bias, e, panel * columns, columns, row);
 }
 
-/// scratch.sums = rows (n_rows, d_model or d_ff) times panels gathered at this use.
+/// scratch.sums = rows (n_rows, d_model or d_ff) times panels that are used where they lie.
 template <WeightElement W>
 void multiply_hidden(const ExpertWeights<W>& weights, std::size_t e, PanelRange panels, RowPointers rows,
                      const PanelScratch<ComputeType<W>>& scratch) {
-    using T = ComputeType<W>;
-    const auto gather = [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
-        gather_hidden(weights, e, panels.first + i, first, depth, block);
+    constexpr std::size_t width = Panel<ComputeType<W>>::width;
+    const auto panel = [&](std::size_t i) {
+        if (weights.gate.empty()) {
+            return PanelView<W>{view_columns(weights.up, e, (panels.first + i) * width, width)};
+        }
+        const std::size_t first = (panels.first + i) * (width / 2);
+        return PanelView<W>{view_columns(weights.gate, e, first, width / 2),
+                            view_columns(weights.up, e, first, width / 2)};
     };
-    const auto locate = [&](std::size_t i, std::size_t first, std::size_t depth) {
-        return locate_hidden(weights, e, panels.first + i, first, depth);
-    };
-    multiply_gathered<T>(rows, weights.up.inputs(), panels.count, scratch, {gather, locate});
+    multiply_views<W>(rows, weights.up.inputs(), panels.count, scratch, panel);
 }
 template <WeightElement W>
 void multiply_output(const ExpertWeights<W>& weights, std::size_t e, PanelRange panels, RowPointers rows,
                      const PanelScratch<ComputeType<W>>& scratch) {
-    using T = ComputeType<W>;
-    const auto gather = [&](std::size_t i, std::size_t first, std::size_t depth, T* block) {
-        gather_output(weights, e, panels.first + i, first, depth, block);
+    constexpr std::size_t width = Panel<ComputeType<W>>::width;
+    const auto panel = [&](std::size_t i) {
+        return PanelView<W>{view_columns(weights.down, e, (panels.first + i) * width, width)};
     };
-    const auto locate = [&](std::size_t i, std::size_t first, std::size_t depth) {
-        constexpr std::size_t width = Panel<T>::width;
-        return FarBlock{locate_columns(weights.down, e, (panels.first + i) * width, width, first, depth)};
-    };
-    multiply_gathered<T>(rows, weights.down.inputs(), panels.count, scratch, {gather, locate});
+    multiply_views<W>(rows, weights.down.inputs(), panels.count, scratch, panel);
 }
 
 }  // namespace detail
 
 /// Experts of one form and one shape over the user's weights: expert e computes
 /// `down * form(gate * x + gate_bias, up * x + up_bias) + down_bias`, products in float (double for double weights).
-/// Panels are gathered from the user's layout each time they are used; PackedExperts does it once.
+/// Weights are turned over each time they are used, for a few rows in registers; PackedExperts does it once.
 template <WeightElement W, ExpertForm Form>
 class ExpertBank {
 public:

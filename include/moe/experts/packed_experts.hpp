@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -11,6 +12,7 @@
 #include "../core/borrowed.hpp"
 #include "../core/workspace.hpp"
 #include "../parallel/executor.hpp"
+#include "encoded_bank.hpp"
 #include "expert_bank.hpp"
 #include "packed_format.hpp"
 
@@ -76,9 +78,10 @@ void pack_panel(std::size_t k, std::byte* target, Gather&& gather) {
     if constexpr (std::is_same_v<F, W> || std::is_same_v<F, T>) {
         gather(0, k, reinterpret_cast<F*>(target));
     } else {
-        std::array<T, quantization_group * Panel<T>::width> block;
-        for (std::size_t first = 0; first < k; first += quantization_group) {
-            const std::size_t depth = (std::min)(quantization_group, k - first);
+        constexpr std::size_t most = 8 * quantization_group;  // the largest blocks of encoded weights are decoded once
+        std::array<T, most * Panel<T>::width> block;
+        for (std::size_t first = 0; first < k; first += most) {
+            const std::size_t depth = (std::min)(most, k - first);
             gather(first, depth, block.data());
             PackedPanel<F>::encode(block.data(), first, depth, target);
         }
@@ -86,9 +89,10 @@ void pack_panel(std::size_t k, std::byte* target, Gather&& gather) {
 }
 
 /// All panels and biases of a bank into `target`, on the workers of `executor`. Every weight is read and written once.
-template <PackedFormat F, WeightElement W>
-void pack_experts(const ExpertWeights<W>& weights, const PackedLayout<F>& layout, std::byte* target,
+template <PackedFormat F, class Weights>
+void pack_experts(const Weights& weights, const PackedLayout<F>& layout, std::byte* target,
                   const ExecutorRef& executor) {
+    using W = typename Weights::element_type;
     using T = ComputeType<W>;
     const std::size_t hidden = layout.panels().hidden_panels();
     const std::size_t panels = hidden + layout.panels().output_panels();
@@ -117,6 +121,18 @@ void pack_experts(const ExpertWeights<W>& weights, const PackedLayout<F>& layout
 
 }  // namespace detail
 
+/// A bank whose weights can be packed: an ExpertBank or an EncodedBank.
+template <class B, class Form>
+concept PackableBank = std::same_as<typename B::form_type, Form> && requires(const B& bank) {
+    requires WeightElement<typename std::remove_cvref_t<decltype(bank.weights())>::element_type>;
+    { bank.layout() } -> std::convertible_to<PanelLayout<typename B::value_type>>;
+};
+template <class B>
+concept AnyPackableBank = requires {
+    typename B::form_type;
+}
+&&PackableBank<B, typename B::form_type>;
+
 /// A bank of experts copied once into panels of format F: float, double, bfloat16, float16, Int8 or Int4. Experts of
 /// the format of their source have, with Compute::exact, the bits of the bank they were made from; wider sources are
 /// rounded (16 bits) or quantised in groups of 32 (formats/quantized.hpp). Owns its memory, or works in memory of the
@@ -131,22 +147,21 @@ public:
 
     /// Bytes the packed form of `bank` takes: about the size of the weights in F, with d_ff and d_model rounded up to
     /// whole panels. Throws Error(overflow).
-    template <WeightElement W>
-    [[nodiscard]] static std::size_t bytes_for(const ExpertBank<W, Form>& bank) {
+    template <PackableBank<Form> Bank>
+    [[nodiscard]] static std::size_t bytes_for(const Bank& bank) {
         return PackedLayout<F>(bank.layout(), bank.n_experts()).bytes();
     }
 
     /// Packs on the workers of `executor`. Large banks are put in huge pages where the system has them. Complexity:
     /// every weight read and written once. Throws std::bad_alloc, Error(range) for a compute the format has not.
-    template <WeightElement W, Executor E = SerialExecutor>
-    explicit PackedExperts(const ExpertBank<W, Form>& bank, const E& executor = {},
-                           Compute compute = Compute::by_format)
+    template <PackableBank<Form> Bank, Executor E = SerialExecutor>
+    explicit PackedExperts(const Bank& bank, const E& executor = {}, Compute compute = Compute::by_format)
         : PackedExperts(bank, AlignedBuffer(bytes_for(bank)), {}, ExecutorRef(executor), compute) {}
 
     /// The same into memory of the caller, at least bytes_for(bank) bytes aligned to buffer_alignment, which must
     /// outlive this object. Throws Error(capacity, alignment).
-    template <WeightElement W, Executor E = SerialExecutor>
-    PackedExperts(const ExpertBank<W, Form>& bank, std::span<std::byte> memory, const E& executor = {},
+    template <PackableBank<Form> Bank, Executor E = SerialExecutor>
+    PackedExperts(const Bank& bank, std::span<std::byte> memory, const E& executor = {},
                   Compute compute = Compute::by_format)
         : PackedExperts(bank, AlignedBuffer(), memory, ExecutorRef(executor), compute) {}
 
@@ -175,16 +190,16 @@ public:
     /// Packs the weights of `bank` as they are now in place of those these were packed from, for training: the bytes
     /// of a PackedExperts made anew, without its allocation. Form and compute stay. No call may use the experts
     /// meanwhile, nor others in the same memory. Throws as confirm_repack does, before anything is written.
-    template <WeightElement W, Executor E = SerialExecutor>
-    void repack(const ExpertBank<W, Form>& bank, const E& executor = {}) {
+    template <PackableBank<Form> Bank, Executor E = SerialExecutor>
+    void repack(const Bank& bank, const E& executor = {}) {
         confirm_repack(bank);
         detail::pack_experts(bank.weights(), layout_, target_.get(), ExecutorRef(executor));
     }
 
     /// Throws Error(shape) where the bank has other sizes, Error(state) where these were not packed by this object.
-    template <WeightElement W>
-    void confirm_repack(const ExpertBank<W, Form>& bank) const {
-        static_assert(std::is_same_v<ComputeType<W>, value_type>,
+    template <PackableBank<Form> Bank>
+    void confirm_repack(const Bank& bank) const {
+        static_assert(std::is_same_v<typename Bank::value_type, value_type>,
                       "double weights can only be packed as double, all others as anything else");
         ensure(bank.n_experts() == n_experts() && bank.layout().d_ff == d_ff() && bank.layout().d_model == d_model() &&
                    bank.layout().gated == layout().gated,
@@ -241,15 +256,15 @@ public:
 private:
     static constexpr std::size_t width = Panel<value_type>::width;
 
-    template <WeightElement W>
-    PackedExperts(const ExpertBank<W, Form>& bank, AlignedBuffer owned, std::span<std::byte> memory,
-                  const ExecutorRef& executor, Compute compute)
+    template <PackableBank<Form> Bank>
+    PackedExperts(const Bank& bank, AlignedBuffer owned, std::span<std::byte> memory, const ExecutorRef& executor,
+                  Compute compute)
         : form_(bank.form()),
           layout_(bank.layout(), bank.n_experts()),
           compute_(moe::resolve_compute<F>(compute)),
           owned_(std::move(owned)) {
         ensure(bank.n_experts() > 0, ErrorCode::state, "PackedExperts: the bank to be packed was moved from");
-        static_assert(std::is_same_v<ComputeType<W>, value_type>,
+        static_assert(std::is_same_v<typename Bank::value_type, value_type>,
                       "double weights can only be packed as double, all others as anything else");
         std::byte* const target = owned_.size() > 0 ? owned_.data() : memory.data();
         check_memory(target, owned_.size() > 0 ? owned_.size() : memory.size());
@@ -299,10 +314,10 @@ private:
     Emptied<std::byte*> target_;  ///< the same where this object packed it, and may again
 };
 
-// In the storage type of the bank, unless another format is named.
-template <class W, class Form>
-PackedExperts(const ExpertBank<W, Form>&) -> PackedExperts<W, Form>;
-template <class W, class Form, class E>
-PackedExperts(const ExpertBank<W, Form>&, const E&) -> PackedExperts<W, Form>;
+// In the storage type of the bank, encoded ones in float, unless another format is named.
+template <AnyPackableBank Bank>
+PackedExperts(const Bank&) -> PackedExperts<typename Bank::element_type, typename Bank::form_type>;
+template <AnyPackableBank Bank, class E>
+PackedExperts(const Bank&, const E&) -> PackedExperts<typename Bank::element_type, typename Bank::form_type>;
 
 }  // namespace moe::inline MOE_ABI

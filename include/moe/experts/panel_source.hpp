@@ -38,20 +38,19 @@ concept PanelSource = requires(const S& source, std::size_t n, typename S::value
 
 namespace detail {
 
-/// Packs columns [first_output, ...) of one stack, as many of `columns` as there are, into `target`.
+/// Columns [first_output, ...) of one stack, as many of `columns` as there are.
+template <WeightElement W>
+[[nodiscard]] WeightBlock<W> view_columns(const WeightStack<W>& stack, std::size_t e, std::size_t first_output,
+                                          std::size_t columns) {
+    return stack.block(e, first_output, (std::min)(columns, stack.outputs() - first_output));
+}
+
+/// Packs them into `target`.
 template <WeightElement W, class Target>
 void pack_columns(const WeightStack<W>& stack, std::size_t e, std::size_t first_output, std::size_t columns,
                   std::size_t first_input, std::size_t depth, Target* target) {
-    const std::size_t valid = (std::min)(columns, stack.outputs() - first_output);
-    pack_block(stack.block(e, first_output, valid), first_input, depth, columns, target, Panel<ComputeType<W>>::width);
-}
-
-/// Where that reads.
-template <WeightElement W>
-[[nodiscard]] FarRows locate_columns(const WeightStack<W>& stack, std::size_t e, std::size_t first_output,
-                                     std::size_t columns, std::size_t first_input, std::size_t depth) {
-    const std::size_t valid = (std::min)(columns, stack.outputs() - first_output);
-    return far_rows(stack.block(e, first_output, valid), first_input, depth);
+    pack_block(view_columns(stack, e, first_output, columns), first_input, depth, columns, target,
+               Panel<ComputeType<W>>::width);
 }
 
 }  // namespace detail

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "../experts/expert.hpp"
+#include "../experts/packed_blocks.hpp"
 #include "../experts/packed_experts.hpp"
 #include "../layer/any_layer.hpp"
 #include "../model/make_layer.hpp"

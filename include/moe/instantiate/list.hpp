@@ -38,6 +38,8 @@ MOE_INSTANTIATE_COMPUTE(double);
 #define MOE_INSTANTIATE_STORAGE(W)                                                                                     \
     MOE_INSTANTIATE void multiply_packed<W>(RowPointers, std::size_t, const PackedPanels&,                             \
                                             const PanelScratch<ComputeType<W>>&);                                      \
+    MOE_INSTANTIATE void multiply_views<W>(RowPointers, std::size_t, std::size_t, const PanelScratch<ComputeType<W>>&, \
+                                           FunctionRef<PanelView<W>(std::size_t)>);                                    \
     MOE_INSTANTIATE void detail::pack_columns<W, ComputeType<W>>(                                                      \
         const WeightStack<W>&, std::size_t, std::size_t, std::size_t, std::size_t, std::size_t, ComputeType<W>*);      \
     MOE_INSTANTIATE PanelLayout<ComputeType<W>> detail::check_weights<W>(bool, const ExpertWeights<W>&);               \
@@ -59,8 +61,8 @@ MOE_INSTANTIATE_STORAGE(float16);
 
 // packing into a format from a storage type
 #define MOE_INSTANTIATE_PACK(F, W)                                                                                     \
-    MOE_INSTANTIATE void detail::pack_experts<F, W>(const ExpertWeights<W>&, const PackedLayout<F>&, std::byte*,       \
-                                                    const ExecutorRef&)
+    MOE_INSTANTIATE void detail::pack_experts<F, ExpertWeights<W>>(const ExpertWeights<W>&, const PackedLayout<F>&,    \
+                                                                   std::byte*, const ExecutorRef&)
 
 MOE_INSTANTIATE_PACK(float, float);
 MOE_INSTANTIATE_PACK(bfloat16, float);
@@ -97,6 +99,11 @@ MOE_INSTANTIATE_BFLOAT16(Int8);
 MOE_INSTANTIATE_BFLOAT16(Int4);
 #undef MOE_INSTANTIATE_BFLOAT16
 #endif
+
+MOE_INSTANTIATE void BlockPanels::multiply<void>(RowPointers, std::size_t, const PackedPanels&,
+                                                 const PanelScratch<float>&) const;
+MOE_INSTANTIATE void BlockPanels::multiply_integers<void>(RowPointers, std::size_t, const PackedPanels&,
+                                                          const PanelScratch<float>&) const;
 
 // ---- layers whose gate, form and format are known when the program runs
 // ----------------------------------------------

@@ -35,7 +35,14 @@ public:
         : text_(text), context_(context), handler_(&handler) {}
 
     bool null() { return passed_on(&Handler::literal); }
-    bool boolean(bool /*value*/) { return passed_on(&Handler::literal); }
+    bool boolean(bool value) {
+        if constexpr (requires { handler_->boolean(value); }) {
+            handler_->boolean(value);
+            return true;
+        } else {
+            return passed_on(&Handler::literal);
+        }
+    }
     bool start_object(std::size_t /*size*/) { return passed_on(&Handler::begin_object); }
     bool end_object() { return passed_on(&Handler::end_object); }
     bool start_array(std::size_t /*size*/) { return passed_on(&Handler::begin_array); }
@@ -100,6 +107,7 @@ private:
 ///     void natural(std::uint64_t);          // an integer that fits and has no sign
 ///     void other_number(std::string_view);  // any other, as it is written
 ///     void literal();                       // true, false, null
+///     void boolean(bool);                   // true and false, where there is such a member
 ///
 /// which may raise an error. Throws, in a message that begins with `context` and names the byte, Error(syntax) for what
 /// is not JSON, Error(header) for a string that is not UTF-8, Error(overflow) for a number that no double can hold, if

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "arch/transpose.hpp"
+#include "arch/turned_lines.hpp"
 #include "block_prefetch.hpp"
 #include "convert.hpp"
 
@@ -50,6 +51,25 @@ inline void pack_square(const W* source, std::size_t stride, std::size_t outputs
     }
 }
 
+/// target[k * target_stride + o] for as many outputs and inputs as are turned over in registers at once. Of 16-bit
+/// weights four rows of activations are a quarter faster so than with squares that were widened in memory before.
+template <class W>
+inline void pack_turned(const W* source, std::size_t stride, ComputeType<W>* MOE_RESTRICT target,
+                        std::size_t target_stride) noexcept {
+    using Lines = arch::TurnedLines<W>;
+    const Lines lines(reinterpret_cast<const std::byte*>(source), stride * sizeof(W));
+    const auto put = [&](const auto& part, std::size_t first) {
+        MOE_UNROLL
+        for (std::size_t i = 0; i < Lines::part_inputs; ++i) {
+            store(target + (first + i) * target_stride, part[i]);
+        }
+    };
+    put(lines.template part<0>(), 0);
+    if constexpr (Lines::parts > 1) {
+        put(lines.template part<1>(), Lines::part_inputs);
+    }
+}
+
 /// Values of a square: as many as a vector has where it is shuffled, else 16, a line of floats.
 template <class Target>
 [[nodiscard]] constexpr std::size_t square_edge() noexcept {
@@ -89,7 +109,16 @@ inline void pack_block(const WeightBlock<W>& block, std::size_t first, std::size
     } else if (block.input_stride == 1) {
         constexpr std::size_t edge = detail::square_edge<Target>();
         for (std::size_t o = 0; o < block.outputs; o += edge) {
-            for (std::size_t k = 0; k < depth; k += edge) {
+            std::size_t k = 0;
+            if constexpr (arch::TurnedLines<W>::present && std::is_same_v<Target, ComputeType<W>>) {
+                if (o + arch::TurnedLines<W>::outputs <= block.outputs && edge == arch::TurnedLines<W>::outputs) {
+                    for (; k + arch::TurnedLines<W>::inputs <= depth; k += arch::TurnedLines<W>::inputs) {
+                        detail::pack_turned(origin + o * block.output_stride + k, block.output_stride,
+                                            target + k * target_stride + o, target_stride);
+                    }
+                }
+            }
+            for (; k < depth; k += edge) {
                 detail::pack_square<edge>(origin + o * block.output_stride + k, block.output_stride,
                                           (std::min)(edge, block.outputs - o), (std::min)(edge, depth - k),
                                           target + k * target_stride + o, target_stride);

@@ -71,7 +71,7 @@ template <class F, std::size_t Rows, std::size_t Panels>
 MOE_NOINLINE void multiply_paired_block(const std::byte* const* rows, const std::byte* const* panels, std::size_t depth,
                                         float* c, std::size_t stride, bool add) noexcept {
     constexpr std::size_t vectors = Panel<float>::vectors;
-    constexpr std::size_t group_bytes = WeightPairs<F>::group_bytes;
+    constexpr std::size_t group_bytes = WeightPairs<F>::group_at(1) - WeightPairs<F>::group_at(0);
     constexpr std::size_t lines = group_bytes / Prefetch::line;
     constexpr std::size_t ahead = 2048;
     __m512 sum[Panels][Rows][vectors];
@@ -85,7 +85,7 @@ MOE_NOINLINE void multiply_paired_block(const std::byte* const* rows, const std:
         for (std::size_t quad = 0; quad < pair_group; quad += 4) {
             MOE_UNROLL
             for (std::size_t p = 0; p < Panels; ++p) {
-                const WeightPairs<F> weights(panels[p] + at, valid);
+                const WeightPairs<F> weights(panels[p], first / pair_group, valid);
                 const std::byte* const other = panels[(p + Panels / 2) % Panels] + at + ahead;
                 for (std::size_t i = quad * lines / pair_group; i < (quad + 4) * lines / pair_group; ++i) {
                     prefetch_part<Prefetch::line, 1>(other + i * Prefetch::line, 0);
@@ -131,7 +131,7 @@ void multiply_paired_panels(RowPointers rows, std::size_t k, const PackedPanels&
                 row[r] = rows[r] + at * sizeof(bfloat16);
             }
             for (std::size_t p = 0; p < Panels; ++p) {
-                panel[p] = panels[first + p] + at / pair_group * WeightPairs<F>::group_bytes;
+                panel[p] = panels[first + p] + WeightPairs<F>::group_at(at / pair_group);
             }
             multiply_paired_block<F, Rows, Panels>(row.data(), panel.data(), (std::min)(Panel<float>::depth, k - at),
                                                    scratch.sums_of(first, Rows), Rows * Panel<float>::width, at != 0);
@@ -142,7 +142,12 @@ void multiply_paired_panels(RowPointers rows, std::size_t k, const PackedPanels&
 /// Rows up to which pairs are made in registers, for more in scratch. With 32 to 64 tokens of 128 experts, 4 to 6 rows
 /// in registers are 5 to 8 % faster for 16-bit weights and 6 to 8 % slower for 4-bit codes.
 template <class F>
-inline constexpr std::size_t register_pair_rows = sizeof(F) == sizeof(bfloat16) ? Panel<float>::tile_rows : 3;
+inline constexpr std::size_t register_pair_rows = 0;  // what only store() knows of
+template <WeightElement F>
+inline constexpr std::size_t register_pair_rows<F> = Panel<float>::tile_rows;
+template <class F>
+    requires requires { F::zero_point; }
+inline constexpr std::size_t register_pair_rows<F> = 3;
 
 template <class F, std::size_t Rows>
 void multiply_few_paired(RowPointers rows, std::size_t k, const PackedPanels& panels,
@@ -171,18 +176,24 @@ void multiply_paired(RowPointers rows, std::size_t k, const PackedPanels& panels
             }
         });
     }
-    constexpr std::size_t block_bytes = P::depth / pair_group * WeightPairs<F>::group_bytes;
+    constexpr std::size_t groups = P::depth / pair_group;
+    constexpr std::size_t block_bytes = WeightPairs<F>::group_at(groups) - WeightPairs<F>::group_at(0);
+    const std::size_t n_blocks = divide_up(k, P::depth);
     static_assert(P::depth / pair_group * pair_group_bytes <= P::depth * P::width * sizeof(float));
     auto* const pairs = reinterpret_cast<std::byte*>(scratch.block.data());
     const BlockPrefetch prefetch(block_bytes, n_tiles(rows.size()), P::depth / Prefetch::interval);
-    for_each_block(panels, divide_up(k, P::depth), block_bytes,
-                   [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {
+    for_each_block(panels, n_blocks, 0,
+                   [&](std::size_t i, std::size_t b, const std::byte* panel, const std::byte* next_panel) {
                        const std::size_t first = b * P::depth;
                        const std::size_t depth = (std::min)(P::depth, k - first);
                        for (std::size_t g = 0; g * pair_group < depth; ++g) {
-                           store_pairs<F>(at + g * WeightPairs<F>::group_bytes,
-                                          (std::min)(pair_group, depth - g * pair_group), pairs + g * pair_group_bytes);
+                           WeightPairs<F>(panel, b * groups + g, (std::min)(pair_group, depth - g * pair_group))
+                               .store(pairs + g * pair_group_bytes);
                        }
+                       // what follows is the same block of the next panel, or the next one of the first
+                       const bool last = i + 1 == panels.count;
+                       const std::size_t behind = last ? (b + 1 < n_blocks ? b + 1 : 0) : b;
+                       const std::byte* const next = next_panel + WeightPairs<F>::group_at(behind * groups);
                        for_each_tile(rows.size(), [&](std::size_t r, std::size_t count, std::size_t index) {
                            if (i == 0) {
                                prefetch_rows(rows, r + count, first * sizeof(bfloat16), depth * sizeof(bfloat16));

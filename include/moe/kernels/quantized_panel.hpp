@@ -8,6 +8,7 @@
 
 #include "../core/index.hpp"
 #include "../formats/quantized.hpp"
+#include "panel_decoder.hpp"
 #include "tile.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -66,38 +67,12 @@ inline void expand_codes(const std::byte* group, std::byte* target) noexcept {
     }
 }
 
-/// (32, 64) floats of one group whose codes are bytes: exact, 8 bits times 11.
-template <int ZeroPoint>
-inline void decode_bytes(const std::byte* group, float* MOE_RESTRICT target) noexcept {
-    using P = QuantizedPanel<Int8>;
-    std::array<float, P::width> scale;
-    std::array<std::uint8_t, 4 * P::width> quad;
-    for (std::size_t c = 0; c < P::width; c += lanes<float>) {
-        store(scale.data() + c, load_converted(reinterpret_cast<const float16*>(group) + c));
-    }
-    for (std::size_t j = 0; j < quantization_group / 4; ++j) {
-        std::memcpy(quad.data(), group + P::scale_bytes + j * quad.size(), quad.size());
-        for (std::size_t b = 0; b < 4; ++b) {
-            float* const row = target + (4 * j + b) * P::width;
-            for (std::size_t c = 0; c < P::width; ++c) {
-                row[c] = static_cast<float>(static_cast<int>(quad[4 * c + b]) - ZeroPoint) * scale[c];
-            }
-        }
-    }
-}
-
 }  // namespace detail
 
 /// The weights of one group as floats, (32, 64) at `target`: exact.
 template <class Format>
 inline void decode_group(const std::byte* group, float* target) noexcept {
-    if constexpr (Format::zero_point == 8) {
-        std::array<std::byte, QuantizedPanel<Int8>::group_bytes> bytes;
-        detail::expand_codes(group, bytes.data());
-        detail::decode_bytes<8>(bytes.data(), target);
-    } else {
-        detail::decode_bytes<128>(group, target);
-    }
+    moe::decode_panel_group<kind_of<Format>>(group, group, target);
 }
 
 }  // namespace moe::inline MOE_ABI

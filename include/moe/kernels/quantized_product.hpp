@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 
+#include "decoded_product.hpp"
 #include "panel_product.hpp"
 #include "quantized_tile.hpp"
 
@@ -13,22 +14,7 @@ namespace moe::inline MOE_ABI {
 template <class Format>
 void multiply_dequantized(RowPointers rows, std::size_t k, const PackedPanels& panels,
                           const PanelScratch<float>& scratch) {
-    constexpr std::size_t groups = Panel<float>::depth / quantization_group;
-    constexpr std::size_t group_bytes = QuantizedPanel<Format>::group_bytes;
-    const detail::BlockPrefetch prefetch(groups * group_bytes, detail::n_tiles(rows.size()),
-                                         Panel<float>::depth / Prefetch::interval);
-    detail::for_each_block(
-        panels, divide_up(k, Panel<float>::depth), groups * group_bytes,
-        [&](std::size_t i, std::size_t b, const std::byte* at, const std::byte* next) {
-            const std::size_t first = b * Panel<float>::depth;
-            const std::size_t depth = (std::min)(Panel<float>::depth, k - first);
-            for (std::size_t g = 0; g * quantization_group < depth; ++g) {
-                decode_group<Format>(at + g * group_bytes,
-                                     scratch.block.data() + g * quantization_group * Panel<float>::width);
-            }
-            detail::multiply_block<float>(rows, first, scratch.block.data(), depth, scratch.sums_of(i, rows.size()),
-                                          prefetch.from(next), i == 0);
-        });
+    moe::multiply_decoded<kind_of<Format>>(rows, k, panels, scratch);
 }
 
 namespace detail {

@@ -19,7 +19,8 @@ inline constexpr std::size_t few_unit_rows = 2;
 /// The weights of a block, to be made pairs.
 template <class F>
 struct UnitWeights {
-    const std::byte* from = nullptr;  ///< null: no block
+    const std::byte* panel = nullptr;  ///< null: no block
+    std::size_t group = 0;             ///< its first
     std::size_t depth = 0;
     std::byte* to = nullptr;
 
@@ -28,7 +29,7 @@ struct UnitWeights {
         const std::size_t first = s * pair_group;
         std::byte* const target = to + s * pair_group_bytes;
         if (first < depth) {
-            store_pairs<F>(from + s * WeightPairs<F>::group_bytes, (std::min)(pair_group, depth - first), target);
+            WeightPairs<F>(panel, group + s, (std::min)(pair_group, depth - first)).store(target);
         } else {
             std::fill_n(target, pair_group_bytes, std::byte{0});
         }
@@ -98,11 +99,12 @@ MOE_NOINLINE void multiply_unit_tile(const std::byte* rows, const std::byte* wei
 /// added (Intel's manual, TDPBF16PS). `x` holds 32 values in parts `stride` apart, zero where there is no weight.
 /// Requests 2 KB ahead, as multiply_tiles.
 template <class Rows, class F>
-MOE_NOINLINE void multiply_unit_step(const float* x, std::size_t stride, const std::byte* group, std::size_t valid,
-                                     float* c) noexcept {
+MOE_NOINLINE void multiply_unit_step(const float* x, std::size_t stride, const std::byte* panel, std::size_t group,
+                                     std::size_t valid, float* c) noexcept {
     constexpr std::size_t parts = Rows::parts;
     constexpr std::size_t vectors = Panel<float>::vectors;
-    constexpr std::size_t lines = WeightPairs<F>::group_bytes / Prefetch::line;
+    constexpr std::size_t lines = (WeightPairs<F>::group_at(1) - WeightPairs<F>::group_at(0)) / Prefetch::line;
+    const std::byte* const codes = panel + WeightPairs<F>::group_at(group);
     constexpr std::size_t ahead = 2048;
     const __m512i upper_half = _mm512_set1_epi32(static_cast<int>(0xFFFF0000U));
     __m512 sum[2][parts][vectors];
@@ -113,15 +115,24 @@ MOE_NOINLINE void multiply_unit_step(const float* x, std::size_t stride, const s
             sum[i / parts][i % parts][v] = _mm512_setzero_ps();
         }
     }
-    const WeightPairs<F> weights(group, valid);
+    const WeightPairs<F> weights(panel, group, valid);
+    alignas(64) std::array<std::byte, takes_pairs<F> ? 1 : pair_group_bytes> pairs;
+    if constexpr (!takes_pairs<F>) {
+        weights.store(pairs.data());
+    }
     for (std::size_t k = 0; k < round_up(valid, std::size_t{2}); k += 2) {
         for (std::size_t line = k * lines / pair_group; line < (k + 2) * lines / pair_group; ++line) {
-            prefetch_part<Prefetch::line, 1>(group + ahead + line * Prefetch::line, 0);
+            prefetch_part<Prefetch::line, 1>(codes + ahead + line * Prefetch::line, 0);
         }
         MOE_UNROLL
         for (std::size_t v = 0; v < vectors; v += 2) {
             __m512i pair[2];
-            weights.get(k, v / 2, pair);
+            if constexpr (takes_pairs<F>) {
+                weights.get(k, v / 2, pair);
+            } else {
+                pair[0] = _mm512_loadu_si512(&pairs[(k / 2 * vectors + v) * 64]);
+                pair[1] = _mm512_loadu_si512(&pairs[(k / 2 * vectors + v + 1) * 64]);
+            }
             MOE_UNROLL
             for (std::size_t i = 0; i < 2; ++i) {
                 const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(pair[i], 16));
@@ -167,10 +178,9 @@ void multiply_unit_few(RowPointers rows, std::size_t k, const PackedPanels& pane
             sums.fill(0.0F);
             for (std::size_t at = 0; at < depth; at += step) {
                 for (std::size_t p = 0; p < count; ++p) {
-                    const std::byte* const group =
-                        panels[p0 + p] + (first + at) / pair_group * WeightPairs<F>::group_bytes;
                     for (std::size_t r = 0; r < rows.size(); ++r) {
-                        multiply_unit_step<Rows, F>(&x[r * Rows::parts * Block::depth + at], Block::depth, group,
+                        multiply_unit_step<Rows, F>(&x[r * Rows::parts * Block::depth + at], Block::depth,
+                                                    panels[p0 + p], (first + at) / pair_group,
                                                     (std::min)(step, depth - at), &sums[(p * rows.size() + r) * width]);
                     }
                 }
@@ -201,7 +211,7 @@ void multiply_unit(RowPointers rows, std::size_t k, const PackedPanels& panels, 
     const std::size_t n_tiles = divide_up(rows.size(), height);
     const Unit::Session session(height);
     constexpr std::size_t steps = Block::depth / Unit::depth;
-    constexpr std::size_t block_bytes = steps * WeightPairs<F>::group_bytes;
+    constexpr std::size_t block_bytes = WeightPairs<F>::group_at(steps) - WeightPairs<F>::group_at(0);
     const std::size_t n_blocks = divide_up(k, Block::depth) * panels.count;  // a block of each panel, then the next
     static_assert(2 * Block::weight_bytes <= Block::depth * Panel<float>::width * sizeof(float));
     const auto block = [&](std::size_t j) -> UnitWeights<F> {
@@ -209,7 +219,7 @@ void multiply_unit(RowPointers rows, std::size_t k, const PackedPanels& panels, 
             return {};
         }
         const std::size_t b = j / panels.count;
-        return {panels[j % panels.count] + b * block_bytes, (std::min)(Block::depth, k - b * Block::depth),
+        return {panels[j % panels.count], b * steps, (std::min)(Block::depth, k - b * Block::depth),
                 reinterpret_cast<std::byte*>(scratch.block.data()) + j % 2 * Block::weight_bytes};
     };
     const BlockPrefetch prefetch(block_bytes, n_tiles, steps * Unit::products(Rows::parts));
@@ -223,9 +233,10 @@ void multiply_unit(RowPointers rows, std::size_t k, const PackedPanels& panels, 
             put_unit_rows<Rows>(rows, height, first, weights.depth, scratch.split.data());
         }
         const UnitWeights<F> next = block(j + 1);
-        const std::size_t next_steps = next.from == nullptr ? 0 : steps;
+        const std::size_t next_steps = next.panel == nullptr ? 0 : steps;
         const UnitWeights<F> behind = block(j + 2);
-        const std::byte* const beyond = behind.from == nullptr ? panels[panels.count + j + 2 - n_blocks] : behind.from;
+        const std::byte* const beyond = behind.panel == nullptr ? panels[panels.count + j + 2 - n_blocks]
+                                                                : behind.panel + WeightPairs<F>::group_at(behind.group);
         for (std::size_t t = 0; t < n_tiles; ++t) {
             const std::size_t r = t * height;
             float* const sums = scratch.sums_of(j % panels.count, rows.size()) + r * Panel<float>::width;

@@ -6,6 +6,7 @@
 
 #include "arch/avx512.hpp"
 #include "arch/bfloat16_lanes.hpp"
+#include "panel_decoder.hpp"
 #include "quantized_panel.hpp"
 
 #if MOE_BFLOAT16_PRODUCTS
@@ -17,19 +18,22 @@ inline constexpr std::size_t pair_group = 32;
 /// Bytes of these inputs as pairs: element (k, column) at word (k / 2 * 64 + column) * 2 + k % 2.
 inline constexpr std::size_t pair_group_bytes = pair_group * Panel<float>::width * sizeof(bfloat16);
 
-/// A group of 32 inputs of a packed panel as pairs of bfloat16: weights of two neighbouring inputs of one output side
-/// by side, which is how products of bfloat16 want them. bfloat16 as they are, others rounded: once, from their exact
-/// value.
+/// A group of 32 inputs of a packed panel of F as pairs of bfloat16: weights of two neighbouring inputs of one output
+/// side by side, which is how products of bfloat16 want them. bfloat16 as they are, others rounded: once, from their
+/// exact value. F is a storage type, Int8 or Int4, or CodedWeights of a kind of panel.
 template <class F>
 class WeightPairs {
-    static_assert(std::is_same_v<F, bfloat16> || std::is_same_v<F, float16>);
+    static_assert(std::is_same_v<F, bfloat16> || std::is_same_v<F, float16> || std::is_same_v<F, float>);
 
 public:
-    static constexpr std::size_t group_bytes = pair_group * Panel<float>::width * sizeof(F);
+    /// Where group `g` of a panel begins.
+    [[nodiscard]] static constexpr std::size_t group_at(std::size_t g) noexcept {
+        return g * pair_group * Panel<float>::width * sizeof(F);
+    }
 
-    /// `valid` inputs exist; the others are zero.
-    MOE_ALWAYS_INLINE WeightPairs(const std::byte* group, std::size_t valid) noexcept
-        : from_(reinterpret_cast<const F*>(group)), valid_(valid) {}
+    /// Group `g`, of which `valid` inputs exist; the others are zero.
+    MOE_ALWAYS_INLINE WeightPairs(const std::byte* panel, std::size_t g, std::size_t valid) noexcept
+        : from_(reinterpret_cast<const F*>(panel + group_at(g))), valid_(valid) {}
 
     /// Inputs k and k + 1, k even, of outputs [32 half, 32 half + 32).
     MOE_ALWAYS_INLINE void get(std::size_t k, std::size_t half, __m512i (&pair)[2]) const noexcept {
@@ -47,10 +51,25 @@ public:
             pair[0] = _mm512_permutex2var_epi16(even, lower, odd);
             pair[1] = _mm512_permutex2var_epi16(even, upper, odd);
         } else {
+            MOE_UNROLL
             for (std::size_t i = 0; i < 2; ++i) {
-                const __m512 even = k < valid_ ? arch::load_floats(row + 16 * i) : _mm512_setzero_ps();
-                const __m512 odd = k + 1 < valid_ ? arch::load_floats(row + width + 16 * i) : _mm512_setzero_ps();
+                const __m512 even = k < valid_ ? __m512(load_converted(row + 16 * i)) : _mm512_setzero_ps();
+                const __m512 odd = k + 1 < valid_ ? __m512(load_converted(row + width + 16 * i)) : _mm512_setzero_ps();
                 pair[i] = arch::round_pairs(even, odd);
+            }
+        }
+    }
+
+    /// All pairs, pair_group_bytes of them, to `target`.
+    MOE_ALWAYS_INLINE void store(std::byte* target) const noexcept {
+        MOE_UNROLL
+        for (std::size_t k = 0; k < pair_group; k += 2) {
+            MOE_UNROLL
+            for (std::size_t half = 0; half < 2; ++half, target += 128) {
+                __m512i pair[2];
+                get(k, half, pair);
+                _mm512_storeu_si512(target, pair[0]);
+                _mm512_storeu_si512(target + 64, pair[1]);
             }
         }
     }
@@ -60,18 +79,60 @@ private:
     std::size_t valid_;
 };
 
-/// Codes times their scale: 8 bits times 11, exact, then rounded.
+/// Weights of a kind of panel that is a value.
+template <PanelKind Kind>
+struct CodedWeights {};
+
+/// Codes, by way of the floats that PanelDecoder makes of them; what a row of the panel lacks is code and scale zero.
+template <PanelKind Kind>
+class WeightPairs<CodedWeights<Kind>> {
+    using D = PanelDecoder<Kind>;
+
+public:
+    [[nodiscard]] static constexpr std::size_t group_at(std::size_t g) noexcept { return Kind.group_at(g); }
+
+    MOE_ALWAYS_INLINE WeightPairs(const std::byte* panel, std::size_t g, std::size_t /*valid*/) noexcept
+        : factors_(panel + Kind.factors_at(g)), group_(panel + group_at(g)) {}
+
+    void store(std::byte* target) const noexcept {
+        const D decoder;
+        const auto pass = [&]<std::size_t Pass>() MOE_INLINE_CALL {
+            for (std::size_t v = 0; v < Panel<float>::vectors; ++v) {
+                const Vector<float> scale = D::template scale<Pass>(factors_, group_, v);
+                const Vector<float> minimum = D::template minimum<Pass>(factors_, group_, v);
+                for (std::size_t j = 0; j < D::steps; ++j) {
+                    const auto codes =
+                        D::template prepared<Pass>(group_ + D::template codes_at<Pass>(j) + v * 4 * lanes<float>);
+                    std::byte* const to = target + ((Pass * 8 + 2 * j) * Panel<float>::vectors + v) * 64;
+                    _mm512_storeu_si512(to, arch::round_pairs(decoder.template weight<Pass, 0>(codes, scale, minimum),
+                                                              decoder.template weight<Pass, 1>(codes, scale, minimum)));
+                    _mm512_storeu_si512(to + Panel<float>::vectors * 64,
+                                        arch::round_pairs(decoder.template weight<Pass, 2>(codes, scale, minimum),
+                                                          decoder.template weight<Pass, 3>(codes, scale, minimum)));
+                }
+            }
+        };
+        pass.template operator()<0>();
+        pass.template operator()<1>();
+    }
+
+private:
+    const std::byte* factors_;
+    const std::byte* group_;
+};
+
+/// The panels that floats are quantised into, which few rows take apart in registers.
 template <class F>
     requires requires { F::zero_point; }
-class WeightPairs<F> {
+class WeightPairs<F> : public WeightPairs<CodedWeights<kind_of<F>>> {
 public:
-    static constexpr std::size_t group_bytes = QuantizedPanel<F>::group_bytes;
-
-    MOE_ALWAYS_INLINE WeightPairs(const std::byte* group, std::size_t /*valid*/) noexcept
-        : codes_(group + QuantizedPanel<F>::scale_bytes) {
+    MOE_ALWAYS_INLINE WeightPairs(const std::byte* panel, std::size_t g, std::size_t valid) noexcept
+        : WeightPairs<CodedWeights<kind_of<F>>>(panel, g, valid),
+          codes_(panel + kind_of<F>.group_at(g) + QuantizedPanel<F>::scale_bytes) {
+        const auto* const scales = reinterpret_cast<const float16*>(panel + kind_of<F>.group_at(g));
         MOE_UNROLL
         for (std::size_t v = 0; v < Panel<float>::vectors; ++v) {
-            scale_[v] = arch::load_floats(reinterpret_cast<const float16*>(group) + v * 16);
+            scale_[v] = arch::load_floats(scales + v * 16);
             zero_[v] = _mm512_mul_ps(scale_[v], _mm512_set1_ps(-static_cast<float>(F::zero_point)));
         }
     }
@@ -100,21 +161,11 @@ private:
     __m512 zero_[Panel<float>::vectors];
 };
 
-/// All pairs of a group, pair_group_bytes of them, to `target`.
+/// Whether WeightPairs<F> has get(), for a few rows whose pairs go from registers into products; all have store().
 template <class F>
-MOE_ALWAYS_INLINE void store_pairs(const std::byte* group, std::size_t valid, std::byte* target) noexcept {
-    const WeightPairs<F> weights(group, valid);
-    MOE_UNROLL
-    for (std::size_t k = 0; k < pair_group; k += 2) {
-        MOE_UNROLL
-        for (std::size_t half = 0; half < 2; ++half, target += 128) {
-            __m512i pair[2];
-            weights.get(k, half, pair);
-            _mm512_storeu_si512(target, pair[0]);
-            _mm512_storeu_si512(target + 64, pair[1]);
-        }
-    }
-}
+inline constexpr bool takes_pairs = requires(const WeightPairs<F>& weights, __m512i (&pair)[2]) {
+    weights.get(0, 0, pair);
+};
 
 }  // namespace moe::inline MOE_ABI::detail
 

@@ -64,7 +64,21 @@ public:
     /// What pack(layer, format) returns. Throws Error(missing) for a layer whose experts are no views.
     template <Executor E = SerialExecutor>
     [[nodiscard]] AnyLayer packed(Format format, const E& executor = {}, Compute compute = Compute::by_format) const {
-        return held().packed(format, ExecutorRef(executor), compute);
+        AnyLayer result = held().packed(format, ExecutorRef(executor), compute);
+        result.memory_ = memory_;  // which the gate and small weights may still be in
+        return result;
+    }
+
+    /// The same layer, which also keeps `memory` that it views: freed with the last copy, and with the last of what was
+    /// packed or given another gate from one.
+    [[nodiscard]] AnyLayer keeping(std::shared_ptr<const void> memory) const {
+        using Both = std::pair<std::shared_ptr<const void>, std::shared_ptr<const void>>;
+        AnyLayer result = *this;
+        if (memory_ != nullptr) {
+            memory = std::make_shared<const Both>(memory_, std::move(memory));
+        }
+        result.memory_ = std::move(memory);
+        return result;
     }
 
     /// The layer as a pass sees it.
@@ -105,6 +119,7 @@ private:
         return *held_;
     }
 
+    std::shared_ptr<const void> memory_;  // before held_: freed after it
     std::shared_ptr<const Base> held_;
 };
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "../config.hpp"
+#include "../experts/packed_blocks.hpp"
 #include "../experts/packed_format.hpp"
 #include "../routing/router.hpp"
 
@@ -70,11 +71,24 @@ template <class T>
             tile_vectors<T>(rows), lanes<T>};
 }
 
-/// Panels gathered from the user's memory (multiply_gathered).
+/// Panels in the user's memory (multiply_views).
 template <WeightElement W>
 [[nodiscard]] ProductDescription gathered_product() {
     return float_product<ComputeType<W>>(std::string(format_name<W>()) + " views",
-                                         "views are gathered at every use: pack the layer");
+                                         "views are turned over at every use: pack the layer");
+}
+
+/// Panels decoded from the user's memory, each encoding named once.
+[[nodiscard]] inline ProductDescription encoded_product(std::string_view gate, std::string_view up,
+                                                        std::string_view down) {
+    std::string weights(up);
+    if (!gate.empty() && gate != up) {
+        weights += ", " + std::string(gate);
+    }
+    if (down != up && down != gate) {
+        weights += ", " + std::string(down);
+    }
+    return float_product<float>(weights + " views", "views are decoded at every use: pack the layer");
 }
 
 /// Panels packed in their storage type (multiply_packed).
@@ -101,13 +115,11 @@ template <WeightElement W>
             arch::MatrixUnit::row_bytes / sizeof(float)};
 }
 
-/// Panels of F as bfloat16, times rows of bfloat16 (kernels/bfloat16_product.hpp).
-template <PackedFormat F>
-[[nodiscard]] ProductDescription bfloat16_product() {
+/// Panels as bfloat16, times rows of bfloat16 (kernels/bfloat16_product.hpp).
+[[nodiscard]] inline ProductDescription bfloat16_product(std::string weights, bool rounded) {
     ProductDescription result = split_product();
-    result.weights = std::string("packed ") + format_name<F>();
-    result.reason =
-        std::string("activations") + (std::is_same_v<F, bfloat16> ? "" : " and weights") + " are rounded to bfloat16";
+    result.weights = std::move(weights);
+    result.reason = rounded ? "activations and weights are rounded to bfloat16" : "activations are rounded to bfloat16";
     if constexpr (!arch::MatrixUnit::present) {
         result.kernel = "bfloat16 pair products, AVX512-BF16";
         result.tile_rows = Panel<float>::tile_rows;
@@ -138,6 +150,29 @@ template <QuantizedFormat F>
             L::size};
 }
 
+/// Panels of block formats (kernels/block_product.hpp).
+[[nodiscard]] inline ProductDescription block_product(const BlockLayout& layout, Compute compute) {
+    const auto name = [](const BlockPanels& panels) {
+        return std::string(moe::find_block_type(panels.number())->name);
+    };
+    std::string weights = std::string("packed blocks of ") + name(layout.hidden());
+    if (layout.output().number() != layout.hidden().number()) {
+        weights += " and ";
+        weights += name(layout.output());
+    }
+    if (compute == Compute::bf16) {
+        return bfloat16_product(std::move(weights), true);
+    }
+    if (compute == Compute::int8) {
+        ProductDescription result = detail::integer_product<Int8>();
+        result.weights = std::move(weights) + ", codes";
+        return result;
+    }
+    return float_product<float>(std::move(weights), "decoded to float32, in registers up to " +
+                                                        std::to_string(Panel<float>::tile_rows) +
+                                                        " rows, once per block beyond");
+}
+
 /// Both products of a bank: packed, views, or a source of somebody else's.
 template <PanelSource Source>
 [[nodiscard]] ProductDescription expert_product(const Source& source) {
@@ -147,21 +182,28 @@ template <PanelSource Source>
                   }) {
         using F = typename Source::format_type;
         if (source.compute() == Compute::bf16) {
-            return bfloat16_product<F>();
+            return bfloat16_product(std::string("packed ") + format_name<F>(), !std::is_same_v<F, bfloat16>);
         }
         if constexpr (QuantizedFormat<F>) {
             if (source.compute() == Compute::int8) {
                 return integer_product<F>();
             }
             const std::string name = format_name<F>();
-            return float_product<float>("packed " + name, name + " dequantised to float32, once per block");
+            return float_product<float>("packed " + name, name + " dequantised to float32, in registers up to " +
+                                                              std::to_string(Panel<float>::tile_rows) +
+                                                              " rows, once per block beyond");
         } else {
             return source.compute() == Compute::bf16x3 ? split_product() : packed_product<F>();
         }
+    } else if constexpr (requires { source.block_layout(); }) {
+        return detail::block_product(source.block_layout(), source.compute());
     } else if constexpr (requires { source.base().layout(), source.adapters(); }) {
         ProductDescription result = detail::expert_product(source.base());
         result.weights += " with LoRA adapters";
         return result;
+    } else if constexpr (requires { source.weights().up.encoding(); }) {
+        return encoded_product(source.weights().gate.encoding(), source.weights().up.encoding(),
+                               source.weights().down.encoding());
     } else if constexpr (requires {
                              source.weights();
                              typename Source::element_type;

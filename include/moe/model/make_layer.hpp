@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../core/borrowed.hpp"
+#include "../experts/encoded_bank.hpp"
 #include "../experts/expert_bank.hpp"
 #include "../experts/packed_experts.hpp"
 #include "../layer/moe_layer.hpp"
@@ -16,16 +17,29 @@
 
 namespace moe::inline MOE_ABI {
 
+namespace detail {
+
+/// The bank over weights of that kind.
+template <class Experts>
+using BankOf = std::conditional_t<std::is_same_v<Experts, EncodedWeights>, EncodedBank<AnyForm>,
+                                  ExpertBank<typename Experts::element_type, AnyForm>>;
+
+}  // namespace detail
+
 /// Everything a layer reads, in the user's memory, each with its shape, which make_layer() holds against the
-/// configuration. RouterElement may be wider than W: many models keep it in float.
-template <WeightElement W, WeightElement RouterElement = W>
+/// configuration. RouterElement may be wider than W: many models keep it in float. Experts are ExpertWeights<W>, or
+/// EncodedWeights where W is float.
+template <WeightElement W, WeightElement RouterElement = W, class Experts = ExpertWeights<W>>
 struct LayerWeights {
+    static_assert(std::is_same_v<W, typename Experts::element_type>,
+                  "LayerWeights: encoded experts are decoded to float, so W is float");
+
     MatrixView<const RouterElement> router;      ///< (n_routed, router_inputs()), unless the gate reads no logits
     Borrowed<const RouterElement> router_bias;   ///< (n_routed) if MoEConfig::router_bias
     Borrowed<const float> selection_bias;        ///< (n_routed) if MoEConfig::selection_bias
     Borrowed<const float> per_expert_scale;      ///< (n_routed) if MoEConfig::per_expert_scale
-    ExpertWeights<W> experts;                    ///< from expert_weights(), or made by hand of any stacks
-    ExpertWeights<W> shared;                     ///< from shared_weights() or by hand, if MoEConfig::shared_d_ff
+    Experts experts;                             ///< from expert_weights(), or made by hand of any stacks
+    Experts shared;                              ///< from shared_weights() or by hand, if MoEConfig::shared_d_ff
     WeightStack<W> shared_gate;                  ///< (1, 1, d_model) if SharedMode::gated
     Borrowed<const ComputeType<W>> output_bias;  ///< (d_model) if MoEConfig::output_bias
     MatrixView<const ComputeType<W>> constants;  ///< (n_constant_experts, d_model) if there are any
@@ -35,8 +49,8 @@ struct LayerWeights {
 
 /// A layer put together at run time. Its gate and form are chosen once a token and once a panel, which costs nothing
 /// beside the products.
-template <WeightElement W, WeightElement RouterElement = W>
-using ConfiguredLayer = MoELayer<Router<RouterElement, AnyGate>, ExpertBank<W, AnyForm>>;
+template <WeightElement W, WeightElement RouterElement = W, class Experts = ExpertWeights<W>>
+using ConfiguredLayer = MoELayer<Router<RouterElement, AnyGate>, detail::BankOf<Experts>>;
 
 /// The same with its experts packed.
 template <WeightElement W, WeightElement RouterElement = W>
@@ -49,9 +63,9 @@ inline void check_given(const MoEConfig& config, const char* what, bool wanted, 
            what, wanted ? ", which is missing" : ", but one was given");
 }
 
-template <WeightElement W, WeightElement RouterElement>
+template <WeightElement W, WeightElement RouterElement, class Experts>
 [[nodiscard]] Router<RouterElement, AnyGate> make_router(const MoEConfig& config,
-                                                         const LayerWeights<W, RouterElement>& weights) {
+                                                         const LayerWeights<W, RouterElement, Experts>& weights) {
     AnyGate gate = config.make_gate(weights.selection_bias, weights.hash_table, weights.per_expert_scale);
     const MatrixView<const RouterElement>& router = weights.router;
     check_given(config, "router", gate.needs_logits(), !router.empty());
@@ -68,18 +82,18 @@ template <WeightElement W, WeightElement RouterElement>
 }
 
 /// A bank whose sizes are those of the configuration.
-template <WeightElement W>
-[[nodiscard]] ExpertBank<W, AnyForm> make_bank(const char* what, const AnyForm& form, const ExpertWeights<W>& weights,
-                                               std::size_t n_experts, std::size_t d_model, std::size_t d_ff) {
-    ExpertBank<W, AnyForm> bank(form, weights);
+template <class Experts>
+[[nodiscard]] BankOf<Experts> make_bank(const char* what, const AnyForm& form, const Experts& weights,
+                                        std::size_t n_experts, std::size_t d_model, std::size_t d_ff) {
+    BankOf<Experts> bank(form, weights);
     ensure(bank.n_experts() == n_experts && bank.d_model() == d_model && bank.d_ff() == d_ff, ErrorCode::shape,
            "make_layer: the ", what, " are ", bank.n_experts(), " of d_model ", bank.d_model(), " and d_ff ",
            bank.d_ff(), " but the configuration says ", n_experts, ", ", d_model, " and ", d_ff);
     return bank;
 }
 
-template <WeightElement W>
-[[nodiscard]] bool all_empty(const ExpertWeights<W>& weights) {
+template <class Experts>
+[[nodiscard]] bool all_empty(const Experts& weights) {
     return weights.gate.empty() && weights.up.empty() && weights.down.empty() && weights.gate_bias.empty() &&
            weights.up_bias.empty() && weights.down_bias.empty();
 }
@@ -87,9 +101,10 @@ template <WeightElement W>
 }  // namespace detail
 
 /// Validates `config`, holds the weights against it and composes the layer. Throws Error naming what does not fit.
-template <WeightElement W, WeightElement RouterElement>
-[[nodiscard]] ConfiguredLayer<W, RouterElement> make_layer(const MoEConfig& config,
-                                                           const LayerWeights<W, RouterElement>& weights) {
+template <WeightElement W, WeightElement RouterElement, class Experts>
+[[nodiscard]] ConfiguredLayer<W, RouterElement, Experts> make_layer(
+    const MoEConfig& config, const LayerWeights<W, RouterElement, Experts>& weights) {
+    using Bank = detail::BankOf<Experts>;
     config.validate();
     const auto given = [&](const char* what, bool wanted, bool is_given) {
         detail::check_given(config, what, wanted, is_given);
@@ -111,15 +126,14 @@ template <WeightElement W, WeightElement RouterElement>
     given("constant expert", config.n_constant_experts > 0, !weights.constants.empty());
     given("gate of the shared expert", config.shared_mode == SharedMode::gated, !weights.shared_gate.empty());
 
-    ExpertBank<W, AnyForm> bank =
+    Bank bank =
         detail::make_bank("experts", config.form, weights.experts, config.n_experts, config.d_model, config.d_ff);
-    SharedExperts<ExpertBank<W, AnyForm>> shared;
+    SharedExperts<Bank> shared;
     if (config.shared_d_ff > 0) {
-        std::vector<ExpertBank<W, AnyForm>> one{detail::make_bank(
-            "shared experts", config.form_of_shared(), weights.shared, 1, config.d_model, config.shared_d_ff)};
-        shared = config.shared_mode == SharedMode::gated
-                     ? SharedExperts<ExpertBank<W, AnyForm>>(std::move(one), weights.shared_gate)
-                     : SharedExperts<ExpertBank<W, AnyForm>>(std::move(one), config.shared_mode);
+        std::vector<Bank> one{detail::make_bank("shared experts", config.form_of_shared(), weights.shared, 1,
+                                                config.d_model, config.shared_d_ff)};
+        shared = config.shared_mode == SharedMode::gated ? SharedExperts<Bank>(std::move(one), weights.shared_gate)
+                                                         : SharedExperts<Bank>(std::move(one), config.shared_mode);
     }
     LayerOptions<ComputeType<W>> options;
     options.weight_at = config.weight_at;

@@ -10,7 +10,7 @@
 #include "../core/alignment.hpp"
 #include "../core/borrowed.hpp"
 #include "../experts/product_tasks.hpp"
-#include "../kernels/gathered_product.hpp"
+#include "../kernels/in_place_product.hpp"
 
 namespace moe::inline MOE_ABI {
 
@@ -128,13 +128,10 @@ void Linear<W>::multiply(PanelRange panels, RowPointers x, const PanelScratch<T>
         multiply_packed<W>(x, inputs(), {panels_->data() + panels.first * bytes, panels.count, bytes}, scratch);
     } else {
         constexpr std::size_t width = Panel<T>::width;
-        const auto gather = [&](std::size_t i, std::size_t k, std::size_t depth, T* block) {
-            detail::pack_columns(weight_, 0, (panels.first + i) * width, width, k, depth, block);
+        const auto panel = [&](std::size_t i) {
+            return PanelView<W>{detail::view_columns(weight_, 0, (panels.first + i) * width, width)};
         };
-        const auto locate = [&](std::size_t i, std::size_t k, std::size_t depth) {
-            return FarBlock{detail::locate_columns(weight_, 0, (panels.first + i) * width, width, k, depth)};
-        };
-        multiply_gathered<T>(x, inputs(), panels.count, scratch, {gather, locate});
+        multiply_views<W>(x, inputs(), panels.count, scratch, panel);
     }
 }
 

@@ -166,7 +166,7 @@ void add_hidden(const Bank& bank, std::size_t e, std::span<const T> row, std::sp
 template <class T>
 template <class Layer>
 void DefaultVectors<T>::update(const Layer& layer, const Tape<T>& tape) {
-    constexpr bool views = requires { layer.experts().weights().down; };
+    constexpr bool views = requires { layer.experts().weights().down.block(0, 0, 0); };
     static_assert(views, "DefaultVectors: the experts of the layer must be a moe::ExpertBank, which views weights.");
     if constexpr (views) {
         const auto& bank = layer.experts();

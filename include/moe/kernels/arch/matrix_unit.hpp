@@ -6,7 +6,8 @@
 
 #include "../../config.hpp"
 
-#if defined(__AMX_BF16__) && defined(__AVX512BW__) && defined(__x86_64__) && defined(__linux__)
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__x86_64__) &&                \
+    defined(__linux__)
 #define MOE_MATRIX_UNIT 1
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -24,7 +24,7 @@ enum class Level : unsigned char {
     sse2,     ///< x86-64 as it began
     avx2,     ///< x86-64-v3: AVX2, FMA, F16C, BMI
     avx512,   ///< x86-64-v4 and VNNI
-    amx,      ///< and the matrix unit for bfloat16
+    amx,      ///< and bfloat16, in vectors and on the matrix unit
 };
 
 inline constexpr std::size_t n_levels = 5;
@@ -47,9 +47,9 @@ namespace arch {
         unsigned c = 0;
         unsigned d = 0;
     };
-    const auto ask = [](unsigned leaf) {
+    const auto ask = [](unsigned leaf, unsigned part = 0) {
         Registers r;  // remains 0 where there is no such leaf
-        __get_cpuid_count(leaf, 0, &r.a, &r.b, &r.c, &r.d);
+        __get_cpuid_count(leaf, part, &r.a, &r.b, &r.c, &r.d);
         return r;
     };
     const auto has = [](unsigned bits, std::initializer_list<unsigned> wanted) {
@@ -78,8 +78,8 @@ namespace arch {
         return Level::avx2;
     }
 #if defined(__linux__)
-    // AMX-BF16, AMX-TILE; tiles and their configuration are saved
-    if (has(extended.d, {22, 24}) && has(saved, {17, 18})) {
+    // AMX-BF16, AMX-TILE; AVX512-BF16; tiles and their configuration are saved
+    if (has(extended.d, {22, 24}) && has(ask(7, 1).a, {5}) && has(saved, {17, 18})) {
         constexpr long request_permission = 0x1023;  // ARCH_REQ_XCOMP_PERM
         constexpr long tile_data = 18;               // XFEATURE_XTILE_DATA
         if (::syscall(SYS_arch_prctl, request_permission, tile_data) == 0) {

@@ -7,6 +7,7 @@
 #include <span>
 #include <type_traits>
 
+#include "../../experts/encoded_bank.hpp"
 #include "../../experts/expert_bank.hpp"
 #include "../../experts/joined_experts.hpp"
 #include "../../experts/lora_experts.hpp"
@@ -36,6 +37,20 @@ void gather_transposed(const ExpertWeights<W>& weights, Projection projection, s
                        std::size_t first, std::size_t depth, ComputeType<W>* block) {
     constexpr std::size_t width = Panel<ComputeType<W>>::width;
     pack_block(transposed_block(weights, projection, e, first_input), first, depth, width, block, width);
+}
+
+/// The same of encoded weights: a row of such a panel is a piece of one of theirs.
+inline void gather_transposed(const EncodedWeights& weights, Projection projection, std::size_t e,
+                              std::size_t first_input, std::size_t first, std::size_t depth, float* block) {
+    constexpr std::size_t width = Panel<float>::width;
+    const EncodedStack& stack = projection == Projection::gate ? weights.gate
+                                : projection == Projection::up ? weights.up
+                                                               : weights.down;
+    const std::size_t count = (std::min)(width, stack.inputs() - first_input);
+    stack.decode(e, first, depth, first_input, count, block, width);
+    for (std::size_t k = 0; k < depth; ++k) {
+        std::fill(block + k * width + count, block + (k + 1) * width, 0.0F);
+    }
 }
 
 /// Inputs [first, first + depth) of a packed panel, (depth, width) values.
@@ -308,7 +323,7 @@ private:
     template <class S>
     static FarRows locate(const S& source, Projection projection, std::size_t e, std::size_t first_input,
                           std::size_t first, std::size_t depth) {
-        if constexpr (requires { source.weights(); }) {
+        if constexpr (requires { source.weights().up.transposed_block(e, first_input, depth); }) {
             return far_rows(detail::transposed_block(source.weights(), projection, e, first_input), first, depth);
         } else {
             return {};
