@@ -91,6 +91,10 @@ void add_safetensors(Corpus& corpus) {
                safetensors_of(R"({"a":{"x":[1,-2.5e3,"s",true,null,{"y":[]}],)" + field + "[0,2]}}", 5));
     corpus.add("safetensors", "escapes",
                safetensors_of(R"({"__metadata__":{"":"\u0041\uD83D\uDE00"},"\u00e9\u0000":{)" + field + "[0,2]}}", 2));
+    corpus.add("safetensors", "refused_overlap",
+               safetensors_of("{\"a\":{" + field + "[0,2]},\"b\":{" + field + "[1,3]}}", 3));
+    corpus.add("safetensors", "refused_hole",
+               safetensors_of("{\"a\":{" + field + "[0,2]},\"b\":{" + field + "[3,5]}}", 5));
 }
 
 void add_gguf(Corpus& corpus) {
@@ -133,6 +137,12 @@ void add_gguf(Corpus& corpus) {
         corpus.add("gguf", name, moe::gguf_bytes(one));
     }
     corpus.add("gguf", "empty", moe::gguf_bytes({}));
+    // the last 32 in the file, whose data are 0 to 31, is the offset of b
+    const std::vector<moe::GgufTensorToWrite> two{{"a", type("I8"), {32}, all.first(32)},
+                                                  {"b", type("I8"), {}, all.first(1)}};
+    Bytes overlap = moe::gguf_bytes(two);
+    *std::find(overlap.rbegin(), overlap.rend(), std::byte{32}) = std::byte{0};
+    corpus.add("gguf", "refused_overlap", overlap);
 }
 
 /// What the target makes a whole file of: the header but for its zeros, and the first of the data.
@@ -159,6 +169,9 @@ void add_packed(Corpus& corpus) {
     corpus.add("packed", "bfloat16", abridged<moe::bfloat16>(moe::Gated<moe::Silu>{}, 1, 1, 2));
     corpus.add("packed", "float16", abridged<moe::float16>(moe::Plain<moe::Gelu>{}, 1, 3, 1));
     corpus.add("packed", "int8", abridged<moe::Int8>(moe::Plain<moe::Gelu>{}, 1, 1, 1));
+    Bytes less = abridged<float>(moe::Plain<moe::Gelu>{}, 1, 1, 1);
+    less[40] = std::byte{64};  // of d_ff
+    corpus.add("packed", "refused_size", less);
     corpus.add("packed", "int4", abridged<moe::Int4>(moe::Plain<moe::Gelu>{}, 1, 1, 1));
 }
 
@@ -187,19 +200,23 @@ void add_traces(Corpus& corpus) {
     corpus.add("trace", "float_3", trace_of<float>(3));
     corpus.add("trace", "double_3", trace_of<double>(3));
     corpus.add("trace", "float_300", trace_of<float>(300));
+    Bytes expert = trace_of<float>(3);
+    expert[20] = std::byte{2};  // of how many it is
+    corpus.add("trace", "refused_expert", expert);
     corpus.add("trace", "float_70000", trace_of<float>(70000));
 }
 
+/// `missing` of the columns of lora_B are not there.
 template <class T>
-Bytes peft_of(const moe::PeftTarget& target, std::size_t rank) {
+Bytes peft_of(const moe::PeftTarget& target, std::size_t rank, std::size_t missing = 0) {
     const bool swapped = target.side == moe::PeftSide::outputs;
     const std::size_t ranks = target.n_experts * rank;
     const std::size_t a_width = swapped ? target.outputs : target.inputs;
     const std::size_t b_width = swapped ? target.inputs : target.outputs;
     const Bytes a = counted(ranks * a_width * sizeof(T));
-    const Bytes b = counted(ranks * b_width * sizeof(T));
+    const Bytes b = counted((ranks - missing) * b_width * sizeof(T));
     const std::vector<moe::TensorToWrite> tensors{{"p.lora_A.weight", moe::dtype_of<T>, {ranks, a_width}, a},
-                                                  {"p.lora_B.weight", moe::dtype_of<T>, {b_width, ranks}, b}};
+                                                  {"p.lora_B.weight", moe::dtype_of<T>, {b_width, ranks - missing}, b}};
     Bytes bytes;
     append_numbers<std::uint8_t>(
         bytes, {static_cast<std::uint8_t>(target.n_experts), static_cast<std::uint8_t>(target.outputs),
@@ -213,6 +230,7 @@ void add_peft(Corpus& corpus) {
     corpus.add("peft", "outputs", peft_of<float>({2, 3, 4, moe::PeftSide::outputs}, 1));
     corpus.add("peft", "bfloat16", peft_of<moe::bfloat16>({3, 5, 2, moe::PeftSide::inputs}, 1));
     corpus.add("peft", "float16", peft_of<moe::float16>({1, 2, 2, moe::PeftSide::outputs}, 3));
+    corpus.add("peft", "refused_rank", peft_of<float>({2, 3, 4, moe::PeftSide::inputs}, 1, 1));
     corpus.add("peft", "float64", peft_of<double>({1, 2, 3, moe::PeftSide::inputs}, 1));
 }
 
@@ -233,6 +251,10 @@ void add_plans(Corpus& corpus) {
     append_numbers<std::uint8_t>(copied, {3});
     append_numbers<std::uint32_t>(copied, {0, 2, 3, /**/ 1, 0, 1, /**/ 0, 1, 3, 3, /**/ 0, 0, 1, /**/ 1, 0, 2});
     corpus.add("plan", "copied", copied);
+    Bytes order = head(1, 2, 1);  // tokens 0 and 1: expert 0, which has them the other way round
+    append_numbers<std::uint8_t>(order, {2});
+    append_numbers<std::uint32_t>(order, {0, 1, 2, /**/ 0, 0, /**/ 0, 2, /**/ 1, 0, /**/ 1, 0});
+    corpus.add("plan", "refused_order", order);
     Bytes none = head(0, 0, 1);
     append_numbers<std::uint8_t>(none, {0});
     append_numbers<std::uint32_t>(none, {0, 0});

@@ -74,7 +74,7 @@ void check_file(const PackedFile& file) {
 }
 
 void check(Input bytes) {
-    // aligned as experts have to be; what is read behind the end of `bytes` itself is found below
+    // aligned as experts have to be; sanitizers see a step behind the end of `bytes` itself
     moe::AlignedBuffer buffer(bytes.size());
     std::copy(bytes.begin(), bytes.end(), buffer.data());
     const Input aligned(buffer.data(), bytes.size());

@@ -10,6 +10,7 @@
 #include <functional>
 #include <span>
 #include <type_traits>
+#include <vector>
 
 #include "moe/core/error.hpp"
 
@@ -51,6 +52,15 @@ inline bool lies_in(Input part, Input whole) {
     const std::less_equal<> before;
     return part.empty() ||
            (before(whole.data(), part.data()) && before(part.data() + part.size(), whole.data() + whole.size()));
+}
+
+/// Whether no two of `parts` share a byte.
+inline bool disjoint(std::vector<Input> parts) {
+    std::erase_if(parts, [](Input part) { return part.empty(); });
+    std::ranges::sort(parts, std::less<>{}, [](Input part) { return part.data(); });
+    const auto shared = std::ranges::adjacent_find(
+        parts, [](Input a, Input b) { return std::less<>{}(b.data(), a.data() + a.size()); });
+    return shared == parts.end();
 }
 
 template <class T>

@@ -17,9 +17,10 @@ std::vector<RoutingPlan<T>> plans_of(Input input) {
     std::vector<RoutingPlan<T>> plans;
     (void)accepted([&] {
         moe::TraceReader<T> reader(input);
-        // a plan of eight bytes has offsets of up to a million experts: not too many of those
-        constexpr std::size_t most = std::size_t{1} << 21U;
-        for (std::size_t n = 0; n <= most; n += reader.n_experts()) {
+        // A plan of eight bytes has offsets of all experts, up to a million: not too many of those. Ids have four bytes
+        // from 65,537 on.
+        constexpr std::size_t most = std::size_t{1} << 17U;
+        for (std::size_t n = reader.n_experts(); n <= most; n += reader.n_experts()) {
             RoutingPlan<T> plan;
             if (!reader.next(plan)) {
                 break;

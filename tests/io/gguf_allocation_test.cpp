@@ -37,14 +37,6 @@ std::vector<std::string> as_many(Piece piece) {
     return result;
 }
 
-/// Bytes asked for while `action` runs.
-template <class Action>
-std::size_t bytes_of_action(Action&& action) {
-    const std::size_t before = moe_test::allocated_bytes();
-    action();
-    return moe_test::allocated_bytes() - before;
-}
-
 }  // namespace
 
 TEST_CASE("a file below a mebibyte makes nobody allocate 64", "[io][gguf]") {
@@ -67,7 +59,7 @@ TEST_CASE("a file below a mebibyte makes nobody allocate 64", "[io][gguf]") {
     for (const Bytes& bytes : files) {
         REQUIRE(bytes.size() <= mebibyte);
         REQUIRE(bytes.size() > mebibyte * 9 / 10);
-        const std::size_t allocated = bytes_of_action([&] {
+        const std::size_t allocated = moe_test::bytes_allocated_by([&] {
             const auto error = moe_test::caught([&] {
                 const GgufFile file = GgufFile::parse(bytes);
                 for (const moe::GgufValue& value : file.metadata()) {
@@ -90,7 +82,7 @@ TEST_CASE("opening a file of 40 GiB takes memory for its header alone", "[io][gg
     const Bytes header = file({}, {tensor("a", {gibibyte, 20}, 24, 0), tensor("b", {gibibyte, 20}, 24, 20 * gibibyte)});
     moe_test::write_file(path, header);
     std::filesystem::resize_file(path, header.size() + 40 * gibibyte);  // what was not written takes no room
-    const std::size_t allocated = bytes_of_action([&] {
+    const std::size_t allocated = moe_test::bytes_allocated_by([&] {
         const GgufFile file = GgufFile::open(path);
         CHECK(file.at("b").bytes.back() == std::byte{0});
         CHECK(file.at("b").bytes.size() == 20 * gibibyte);

@@ -1,6 +1,8 @@
 #include <moe/stats/trace.hpp>
 
+#include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -78,54 +80,100 @@ Bytes with_record(std::initializer_list<int> record) {
     return bytes;
 }
 
+/// The header with these bytes from `at` on.
+Bytes patched(std::size_t at, std::initializer_list<int> values) {
+    Bytes bytes = header;
+    const Bytes patch = bytes_of(values);
+    std::copy(patch.begin(), patch.end(), bytes.begin() + static_cast<std::ptrdiff_t>(at));
+    return bytes;
+}
+
+struct Malformed {
+    const char* what;
+    Bytes trace;
+    moe::ErrorCode code;
+    const char* fragment;  // of the message
+};
+
+/// Records begin with the numbers of tokens and of assignments; counts, experts and weights follow.
+std::vector<Malformed> malformed_traces() {
+    using moe::ErrorCode;
+    return {
+        {"empty", {}, ErrorCode::truncated, "it ends at byte 0"},
+        {"magic cut off", {header.begin(), header.begin() + 7}, ErrorCode::truncated, "it ends at byte 7"},
+        {"no magic", changed(0, 'm'), ErrorCode::header, "it does not begin as a trace does"},
+        {"another magic", changed(3, 'x'), ErrorCode::header, "it does not begin as a trace does"},
+        {"a packed file", patched(4, {'p', 'k'}), ErrorCode::header, "it does not begin as a trace does"},
+        {"read as text", patched(6, {10, 1}), ErrorCode::header, "it does not begin as a trace does"},
+        {"version 0", changed(8, 0), ErrorCode::format, "its version is 0, this library reads version 1"},
+        {"version 2", changed(8, 2), ErrorCode::format, "its version is 2"},
+        {"version byte-swapped", patched(8, {0, 0, 0, 1}), ErrorCode::format, "its version is 16777216"},
+        {"no byte order", changed(12, 5), ErrorCode::header, "its byte order mark is 16909061, it must be 16909060"},
+        {"the other byte order", patched(12, {1, 2, 3, 4}), ErrorCode::format, "its numbers are big-endian"},
+        {"weights of type 0", changed(16, 0), ErrorCode::unknown_type, "no type of weights has the number 0"},
+        {"weights of type 3", changed(16, 3), ErrorCode::unknown_type, "no type of weights has the number 3"},
+        {"weights of doubles", changed(16, 2), ErrorCode::format, "its weights have 64 bits, asked for are 32"},
+        {"no experts", changed(20, 0), ErrorCode::range, "it is of 0 experts, it must be 1 to 1048576"},
+        {"an expert too many", patched(20, {1, 0, 16, 0}), ErrorCode::range, "it is of 1048577 experts"},
+        {"2^32 - 1 experts", patched(20, {255, 255, 255, 255}), ErrorCode::range, "it is of 4294967295 experts"},
+        {"no number of experts",
+         {header.begin(), header.begin() + 20},
+         ErrorCode::truncated,
+         "within its number of experts from byte 20"},
+        {"number of tokens cut off", with_record({1, 0, 0}), ErrorCode::truncated, "the number of tokens of a plan"},
+        {"number of assignments cut off", with_record({1, 0, 0, 0, 1}), ErrorCode::truncated,
+         "the number of assignments of a plan"},
+        {"more tokens than bytes", with_record({3, 0, 0, 0, 0, 0, 0, 0, 0, 0}), ErrorCode::truncated,
+         "a plan of 3 tokens with 2 bytes left"},
+        {"2^32 - 1 tokens", with_record({255, 255, 255, 255, 0, 0, 0, 0}), ErrorCode::truncated,
+         "a plan of 4294967295 tokens with 0 bytes left"},
+        {"assignments without tokens", with_record({0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0}), ErrorCode::layout,
+         "a plan of 1 assignments gives its tokens 0"},
+        {"fewer assignments than said", with_record({1, 0, 0, 0, 2, 0, 0, 0, 1, 2, 0, 0, 0, 0}), ErrorCode::layout,
+         "a plan of 2 assignments gives its tokens 1"},
+        {"more assignments than said", with_record({2, 0, 0, 0, 1, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0}), ErrorCode::layout,
+         "a plan of 1 assignments gives its first 2 tokens 2"},
+        {"counts whose sum wraps to 1", with_record({2, 0, 0, 0, 1, 0, 0, 0, 255, 255, 255, 255, 15, 2, 0, 0, 0, 0, 0}),
+         ErrorCode::layout, "gives its first 1 tokens 4294967295"},
+        {"a count of six bytes", with_record({1, 0, 0, 0, 1, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0}),
+         ErrorCode::range, "the experts of a token before byte 37 do not fit 32 bits"},
+        {"a count of 2^32 + 1", with_record({1, 0, 0, 0, 1, 0, 0, 0, 0x81, 0x80, 0x80, 0x80, 0x10}), ErrorCode::range,
+         "do not fit 32 bits"},
+        {"a count cut off", with_record({1, 0, 0, 0, 1, 0, 0, 0, 0x80}), ErrorCode::truncated,
+         "the experts of a token"},
+        {"2^32 - 1 assignments", with_record({1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 15}),
+         ErrorCode::truncated, "it ends at byte 37, within the experts of a plan from byte 37"},
+        {"an expert too high", with_record({1, 0, 0, 0, 1, 0, 0, 0, 1, 3, 0, 0, 0, 0}), ErrorCode::range,
+         "an assignment names expert 3, the experts are 0..2"},
+        {"the highest expert", with_record({1, 0, 0, 0, 1, 0, 0, 0, 1, 255, 0, 0, 0, 0}), ErrorCode::range,
+         "an assignment names expert 255"},
+        {"no weights", with_record({1, 0, 0, 0, 1, 0, 0, 0, 1, 2}), ErrorCode::truncated, "the weights of a plan"},
+        {"weights cut off", with_record({1, 0, 0, 0, 1, 0, 0, 0, 1, 2, 0, 0, 0}), ErrorCode::truncated,
+         "within the weights of a plan from byte 34"},
+        {"bytes behind the last plan", with_record({0, 0, 0, 0, 0, 0, 0, 0, 7}), ErrorCode::truncated,
+         "the number of tokens of a plan from byte 32"},
+    };
+}
+
 }  // namespace
 
-TEST_CASE("each fault of a header has its code", "[stats]") {
+TEST_CASE("a header is what it says, and nothing more is a trace of no plans", "[stats]") {
     CHECK(!read_all<float>(header));
-    CHECK(read_all<float>({}) == moe::ErrorCode::truncated);
-    CHECK(read_all<float>(changed(0, 'm')) == moe::ErrorCode::header);
-    CHECK(text_of(changed(3, 'x')) == "trace: it does not begin as a trace does");
-    CHECK(read_all<float>(changed(8, 2)) == moe::ErrorCode::format);
-    CHECK(text_of(changed(8, 2)) == "trace: its version is 2, this library reads version 1");
-    CHECK(read_all<float>(changed(12, 5)) == moe::ErrorCode::header);
-    Bytes foreign = header;
-    std::reverse(foreign.begin() + 12, foreign.begin() + 16);
-    CHECK(read_all<float>(foreign) == moe::ErrorCode::format);
-    CHECK(text_of(foreign) == "trace: its numbers are big-endian");
-    CHECK(read_all<float>(changed(16, 3)) == moe::ErrorCode::unknown_type);
-    CHECK(read_all<float>(changed(16, 2)) == moe::ErrorCode::format);
-    CHECK(text_of(changed(16, 2)) == "trace: its weights have 64 bits, asked for are 32");
     CHECK(!read_all<double>(changed(16, 2)));
-    CHECK(read_all<float>(changed(20, 0)) == moe::ErrorCode::range);
-    CHECK(read_all<float>(changed(23, 2)) == moe::ErrorCode::range);
-    CHECK(text_of(changed(20, 0)) == "trace: it is of 0 experts, it must be 1 to 1048576");
+    CHECK(!read_all<float>(with_record({1, 0, 0, 0, 1, 0, 0, 0, 1, 2, 0, 0, 0, 0})));
     const moe::TraceHeader known = moe::read_trace_header(header);
     CHECK(known.weights == moe::TraceWeights::float32);
     CHECK(known.n_experts == 3);
 }
 
-TEST_CASE("each fault of a record has its code", "[stats]") {
-    CHECK(!read_all<float>(with_record({1, 0, 0, 0, 1, 0, 0, 0, 1, 2, 0, 0, 0, 0})));
-    const Bytes expert = with_record({1, 0, 0, 0, 1, 0, 0, 0, 1, 3, 0, 0, 0, 0});
-    CHECK(read_all<float>(expert) == moe::ErrorCode::range);
-    CHECK(text_of(expert) == "trace: an assignment names expert 3, the experts are 0..2");
-    const Bytes few = with_record({1, 0, 0, 0, 2, 0, 0, 0, 1, 2, 0, 0, 0, 0});
-    CHECK(read_all<float>(few) == moe::ErrorCode::layout);
-    CHECK(text_of(few) == "trace: a plan of 2 assignments gives its tokens 1");
-    const Bytes many = with_record({2, 0, 0, 0, 1, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0});
-    CHECK(text_of(many) == "trace: a plan of 1 assignments gives its first 2 tokens 2");
-    const Bytes long_count = with_record({1, 0, 0, 0, 1, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0});
-    CHECK(read_all<float>(long_count) == moe::ErrorCode::range);
-    CHECK(text_of(long_count) == "trace: the experts of a token before byte 37 do not fit 32 bits");
-    CHECK(read_all<float>(with_record({1, 0, 0, 0, 1, 0, 0, 0, 0x81, 0x80, 0x80, 0x80, 0x10})) ==
-          moe::ErrorCode::range);
-    // billions of tokens or assignments take no memory before the bytes are there
-    CHECK(text_of(with_record({255, 255, 255, 255, 0, 0, 0, 0})) ==
-          "trace: a plan of 4294967295 tokens with 0 bytes left");
-    CHECK(text_of(with_record({1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 15})) ==
-          "trace: it ends at byte 37, within the experts of a plan from byte 37");
-    CHECK(read_all<float>(with_record({1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 15})) ==
-          moe::ErrorCode::truncated);
+TEST_CASE("every malformed trace is refused with its own reason", "[stats]") {
+    for (const Malformed& one : malformed_traces()) {
+        INFO(one.what);
+        const auto code = read_all<float>(one.trace);
+        REQUIRE(code.has_value());
+        CHECK(static_cast<int>(*code) == static_cast<int>(one.code));
+        CHECK_THAT(text_of(one.trace), moe_test::contains(one.fragment) && moe_test::contains("trace: "));
+    }
 }
 
 TEST_CASE("a trace that ends anywhere but between plans is truncated", "[stats]") {

@@ -12,6 +12,14 @@ namespace moe_test {
 /// Bytes that were asked for so far, those freed since included.
 [[nodiscard]] std::size_t allocated_bytes();
 
+/// Bytes that are asked for while `action` runs.
+template <class Action>
+[[nodiscard]] std::size_t bytes_allocated_by(Action&& action) {
+    const std::size_t before = allocated_bytes();
+    action();
+    return allocated_bytes() - before;
+}
+
 /// Blocks allocated and not yet freed.
 [[nodiscard]] std::ptrdiff_t live_blocks();
 
