@@ -172,7 +172,7 @@ TEST_CASE("nothing is read beyond encoded weights, packed or not", "[encoded]") 
             const std::size_t n_blocks = 2 * d_ff * d_model / type.block_values;
             std::vector<Guarded<std::byte>> memory;
             const auto stack = [&] {
-                memory.emplace_back(random_blocks(draw, type, n_blocks), side);
+                memory.emplace_back(random_encoded_blocks(draw, type, n_blocks), side);
                 const std::span<const std::byte> blocks(memory.back().data(), memory.back().size());
                 return moe::EncodedStack(moe::encodings::block_matrices(type, blocks, 2, d_ff, d_model));
             };

@@ -15,7 +15,7 @@
 namespace moe_test {
 
 /// Random codes with scales whose weights are near 1, so that layers stay finite.
-inline std::vector<std::byte> random_blocks(Draw& draw, const moe::BlockType& type, std::size_t n_blocks) {
+inline std::vector<std::byte> random_encoded_blocks(Draw& draw, const moe::BlockType& type, std::size_t n_blocks) {
     // where the blocks have their binary16 scales and minima
     static const std::map<std::string_view, std::vector<std::size_t>> scales{
         {"F32", {}},      {"F16", {0}},    {"BF16", {}},       {"Q4_0", {0}},   {"Q4_1", {0, 2}}, {"Q5_0", {0}},
@@ -55,7 +55,7 @@ struct BlockStack {
     BlockStack() = default;
     BlockStack(Draw& draw, const moe::BlockType& type, std::size_t n_experts, std::size_t outputs, std::size_t inputs) {
         const std::size_t n_blocks = n_experts * outputs * inputs / type.block_values;
-        memory = random_blocks(draw, type, n_blocks);
+        memory = random_encoded_blocks(draw, type, n_blocks);
         values.resize(n_experts * outputs * inputs);
         moe::decode_blocks(type, memory, values);
         memory.insert(memory.begin(), std::byte{0xA5});
