@@ -105,8 +105,7 @@ public:
         return {std::move(form), detail::stored_layout<F>(header_), data_, compute};
     }
     template <PackedFormat F, ExpertForm Form>
-    PackedExperts<F, Form> experts(Form,
-                                   Compute = Compute::by_format) const&& = delete;  // temporary: give the file a name
+    PackedExperts<F, Form> experts(Form, Compute = {}) const&& = delete;  // temporary: give the file a name
 
 private:
     PackedFile(std::string context, std::span<const std::byte> bytes)

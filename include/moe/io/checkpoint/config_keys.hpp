@@ -67,7 +67,7 @@ public:
                 node = tree_->first_of(*node);
             }
             if (node != nullptr && node->kind != JsonKind::null) {
-                expect(*node, name, JsonKind::string, "a string");
+                confirm_kind(*node, name, JsonKind::string, "a string");
                 texts.push_back(tree_->text_of(*node));
             }
         }
@@ -102,7 +102,7 @@ public:
             return std::nullopt;
         }
         if (node->kind != JsonKind::natural) {
-            expect(*node, name, JsonKind::number, "a number");
+            confirm_kind(*node, name, JsonKind::number, "a number");
         }
         const std::string_view text = tree_->text_of(*node);
         double value = 0;
@@ -117,7 +117,7 @@ public:
             return std::nullopt;
         }
         if (node->kind != JsonKind::no) {
-            expect(*node, name, JsonKind::yes, "true or false");
+            confirm_kind(*node, name, JsonKind::yes, "true or false");
         }
         return node->kind == JsonKind::yes;
     }
@@ -126,7 +126,7 @@ public:
         if (node == nullptr) {
             return std::nullopt;
         }
-        expect(*node, name, JsonKind::string, "a string");
+        confirm_kind(*node, name, JsonKind::string, "a string");
         return tree_->text_of(*node);
     }
     /// A list of naturals, of booleans (0 and 1) or, by visit(text), of strings; nothing where there is none.
@@ -135,7 +135,7 @@ public:
         if (node == nullptr) {
             return std::nullopt;
         }
-        expect(*node, name, JsonKind::array, "a list");
+        confirm_kind(*node, name, JsonKind::array, "a list");
         std::vector<std::size_t> values;
         for (const JsonNode* one = tree_->first_of(*node); one != nullptr; one = tree_->next_of(*one)) {
             const bool truth = one->kind == JsonKind::yes || one->kind == JsonKind::no;
@@ -148,10 +148,10 @@ public:
         if (node == nullptr) {
             return std::nullopt;
         }
-        expect(*node, name, JsonKind::array, "a list");
+        confirm_kind(*node, name, JsonKind::array, "a list");
         std::vector<std::string_view> values;
         for (const JsonNode* one = tree_->first_of(*node); one != nullptr; one = tree_->next_of(*one)) {
-            expect(*one, name, JsonKind::string, "a list of strings");
+            confirm_kind(*one, name, JsonKind::string, "a list of strings");
             values.push_back(tree_->text_of(*one));
         }
         return values;
@@ -165,7 +165,7 @@ private:
     void enter(std::string_view name) {
         const JsonNode* const inside = tree_->find(*scopes_.back(), name);
         if (inside != nullptr && inside->kind != JsonKind::null) {
-            expect(*inside, name, JsonKind::object, "an object");
+            confirm_kind(*inside, name, JsonKind::object, "an object");
             scopes_.push_back(inside);
         }
     }
@@ -201,14 +201,14 @@ private:
         const bool integer = node.kind == JsonKind::number && text.find_first_of(".eE") == std::string_view::npos;
         ensure(!integer, ErrorCode::range, context_, ": ", name, " is ", in_quotes(text),
                ", negative or beyond any number");
-        expect(node, name, JsonKind::natural, "an integer");
-        std::uint64_t value = 0;
+        confirm_kind(node, name, JsonKind::natural, "an integer");
+        std::size_t value = 0;
         (void)std::from_chars(text.data(), text.data() + text.size(), value);
         ensure(value <= most, ErrorCode::range, context_, ": ", name, " is ", value, ", more than ", most);
-        return static_cast<std::size_t>(value);
+        return value;
     }
 
-    void expect(const JsonNode& node, std::string_view name, JsonKind kind, const char* what) const {
+    void confirm_kind(const JsonNode& node, std::string_view name, JsonKind kind, const char* what) const {
         static constexpr const char* kinds[] = {"null",     "true",     "false",  "an integer",
                                                 "a number", "a string", "a list", "an object"};
         if (node.kind != kind) {
