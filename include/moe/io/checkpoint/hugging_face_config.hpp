@@ -62,8 +62,8 @@ private:
         config.d_model = keys_.needed("the width of the model", {"hidden_size", "d_model"});
         config.n_experts = keys_.needed("the number of experts", experts_names, i);
         if (config.gate != GateKind::hash && config.name != "switch_transformer") {
-            config.routing.top_k = static_cast<int>(std::min(keys_.needed("the experts of a token", chosen_names, i),
-                                                             std::size_t{std::numeric_limits<int>::max()}));
+            config.routing.top_k = static_cast<int>((std::min)(keys_.needed("the experts of a token", chosen_names, i),
+                                                               std::size_t{std::numeric_limits<int>::max()}));
         }
         const bool own = keys_.has(width_names);
         config.d_ff = own || !architecture_.plain_width
