@@ -63,7 +63,7 @@ private:
         config.n_experts = keys_.needed("the number of experts", experts_names, i);
         if (config.gate != GateKind::hash && config.name != "switch_transformer") {
             config.routing.top_k = static_cast<int>((std::min)(keys_.needed("the experts of a token", chosen_names, i),
-                                                               std::size_t{std::numeric_limits<int>::max()}));
+                                                               std::size_t{(std::numeric_limits<int>::max)()}));
         }
         const bool own = keys_.has(width_names);
         config.d_ff = own || !architecture_.plain_width
