@@ -15,8 +15,9 @@ namespace moe::inline MOE_ABI {
 
 /// Rows up to which weights whose inputs are neighbours are turned over in registers and used there. For more, a block
 /// of a panel is turned over into scratch once, and tiles reuse it. On one core of a Zen 5 with rows of 2048 floats in
-/// memory, 64 tokens of 128 experts (4 rows an expert) reach 0.77 of what reading does, gathered 0.46. Weights in the
-/// third-level cache are as fast gathered at 4 rows, and a fifth faster at 12.
+/// memory, 64 tokens of 128 experts (4 rows an expert) reached 0.77 of what reading does, gathered 0.46, in one run
+/// with a limit of 12. Weights in the third-level cache are as fast gathered at 4 rows, and a fifth faster at 12; of 16
+/// bits they are so at any number of rows, so that a limit for each type would be better.
 template <class W>
 inline constexpr std::size_t max_in_place_rows = 8;
 
@@ -39,8 +40,8 @@ struct WeightRows {
 };
 
 /// Asks for rows of weights from front to back, a few lines in each step: of the outputs that follow, while those
-/// before them are multiplied. One token on one core as a share of what reading does: 0.75 in floats and 0.68 in
-/// bfloat16; asked for 512 bytes ahead in all 16 or 32 rows side by side 0.62 to 0.70 and 0.55, 1 KB ahead no more.
+/// before them are multiplied. Tried: requests 256 bytes to 2 KB ahead in all 16 or 32 rows side by side; on a machine
+/// that others used no order was better by more than its runs differed.
 class RowPrefetch {
 public:
     RowPrefetch(const WeightRows& rows, std::size_t row_bytes) noexcept
