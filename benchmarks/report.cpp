@@ -1,5 +1,7 @@
 #include "report.hpp"
 
+#include <algorithm>
+
 #include "formatted.hpp"
 
 namespace bench {
@@ -31,7 +33,7 @@ std::string table_line(const Row& row) {
         static_cast<double>(row.tokens) / seconds, row.operations / seconds / 1e9, row.weight_bytes / seconds / 1e9,
         row.fma_peak / 1e9, row.int8_peak / 1e9, row.read_bandwidth / 1e9, row.fraction_of_roofline(),
         row.fraction_of_peak(), times(row.speedup(Rival::eigen)).c_str(), times(row.speedup(Rival::onednn)).c_str(),
-        times(row.speedup(Rival::onednn_bf16) + row.speedup(Rival::onednn_int8)).c_str(),
+        times(std::max(row.speedup(Rival::onednn_bf16), row.speedup(Rival::onednn_int8))).c_str(),
         times(row.speedup(Rival::dense)).c_str(), 100 * row.route_share);
     if (row.one_thread.samples > 0) {
         line += formatted("    1 thread: %.2f times as long; all tokens on one expert: %.2f times as long\n",

@@ -23,14 +23,20 @@ concept PackedFormat = WeightElement<F> || QuantizedFormat<F>;
 /// How products with packed weights are computed. Errors are normalised mean squared ones of a layer against the exact
 /// products of the same weights, on normal inputs.
 enum class Compute : unsigned char {
-    exact,   ///< weights dequantised, products in float32: float accuracy against the dequantised weights
-    int8,    ///< of Int8 and Int4: activations quantised to 8 bits in groups of 32, integer dot products: 2e-4
-    bf16x3,  ///< of bfloat16, on processors with a matrix unit (AMX): activations split into three bfloat16 whose sum
-             ///< they are, exact products summed in float32: float accuracy too, in other bits than `exact`
-    bf16,    ///< of bfloat16, float16, Int8 and Int4: activations, and weights that are not bfloat16, rounded to it
-             ///< once, exact products summed in float32: 2e-5. Where a processor multiplies no bfloat16: `exact`
-    by_format,  ///< what pack() does unless told: `int8` of Int8 and Int4, `exact` of all others
-    fastest,    ///< the fastest of these for the format on this processor, with the error of the one it is
+    /// Weights dequantised, products in float32: float accuracy against the dequantised weights.
+    exact,
+    /// Of Int8, Int4 and PackedBlocks: activations quantised to 8 bits in groups of 32, integer dot products: 2e-4.
+    int8,
+    /// Of bfloat16, on processors with a matrix unit (AMX): activations split into three bfloat16 whose sum they are,
+    /// exact products summed in float32: float accuracy too, in other bits than `exact`.
+    bf16x3,
+    /// Of bfloat16, float16, Int8, Int4 and PackedBlocks: activations, and weights that are not bfloat16, rounded to it
+    /// once, exact products summed in float32: 2e-5. Where the processor multiplies no bfloat16: `exact`.
+    bf16,
+    /// What pack() does unless told: `int8` of Int8, Int4 and blocks, `exact` of all others.
+    by_format,
+    /// `bf16` of 16-bit formats where the processor multiplies it, else as `by_format`.
+    fastest,
 };
 
 /// Formats that have Compute::bf16.

@@ -14,7 +14,7 @@ namespace moe::inline MOE_ABI::detail {
 inline constexpr std::size_t encoded_tokens = 16;
 
 /// Phase::logits: the products of the router and of the gates of shared experts; inputs encoded for experts that
-/// multiply integers, which waits for nothing either.
+/// multiply integers or bfloat16, which waits for nothing either.
 template <class T>
 class LogitsPhase {
 public:
