@@ -50,18 +50,12 @@ void check_rewritten(const SafetensorsFile& file) {
     }
 }
 
-std::optional<SafetensorsFile> parsed(Input input, moe::Strictness strictness) {
-    std::optional<SafetensorsFile> file;
-    (void)accepted([&] { file.emplace(SafetensorsFile::parse(input, strictness)); });
-    return file;
-}
-
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const Input input = input_of(data, size);
-    const auto strict = parsed(input, moe::Strictness::strict);
-    const auto lenient = parsed(input, moe::Strictness::lenient);
+    const auto strict = parsed<SafetensorsFile>(input, moe::Strictness::strict);
+    const auto lenient = parsed<SafetensorsFile>(input, moe::Strictness::lenient);
     if (lenient) {
         taken = true;
         std::vector<Input> parts;

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <optional>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -45,6 +46,14 @@ bool accepted(Action&& action) {
     } catch (const moe::Error&) {
         return false;
     }
+}
+
+/// File::parse of the input, or none where it refuses.
+template <class File, class Strictness>
+std::optional<File> parsed(Input input, Strictness strictness) {
+    std::optional<File> file;
+    (void)accepted([&] { file.emplace(File::parse(input, strictness)); });
+    return file;
 }
 
 /// Whether `part` lies within `whole`; an empty one may be anywhere.

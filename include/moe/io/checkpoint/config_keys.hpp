@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -43,26 +44,18 @@ public:
 
     /// Both must outlive this.
     ConfigKeys(const JsonTree& tree, std::string_view context) : tree_(&tree), context_(context) {
-        scopes_.push_back(&tree.root());
+        add_scope(tree.root());
         for (const std::string_view outer : {"thinker_config", "text_config", "llm_config", "language_config"}) {
             enter(outer);
         }
         enter("ffn_config");
-        constexpr std::size_t most = 1024;  // looked through for each layer
-        for (const JsonNode* const scope : scopes_) {
-            std::size_t count = 0;
-            for (const JsonNode* key = tree.first_of(*scope); key != nullptr; key = tree.next_of(*key)) {
-                ++count;
-            }
-            ensure(count <= most, ErrorCode::range, context, ": an object has ", count, " keys, more than ", most);
-        }
     }
 
     /// What each of the scopes says, the innermost first.
     [[nodiscard]] std::vector<std::string_view> all_texts(std::string_view name) const {
         std::vector<std::string_view> texts;
         for (std::size_t i = scopes_.size(); i-- > 0;) {
-            const JsonNode* node = tree_->find(*scopes_[i], name);
+            const JsonNode* node = find_in(scopes_[i], name);
             if (node != nullptr && node->kind == JsonKind::array) {
                 node = tree_->first_of(*node);
             }
@@ -161,19 +154,37 @@ public:
 
 private:
     using Found = std::pair<std::string_view, const JsonNode*>;
+    using Scope = std::vector<Found>;  ///< the keys of an object, sorted: they are looked up for each layer
 
     void enter(std::string_view name) {
-        const JsonNode* const inside = tree_->find(*scopes_.back(), name);
+        const JsonNode* const inside = find_in(scopes_.back(), name);
         if (inside != nullptr && inside->kind != JsonKind::null) {
             confirm_kind(*inside, name, JsonKind::object, "an object");
-            scopes_.push_back(inside);
+            add_scope(*inside);
         }
+    }
+
+    void add_scope(const JsonNode& object) {
+        constexpr std::size_t most = 1024;
+        Scope& scope = scopes_.emplace_back();
+        for (const JsonNode* one = tree_->first_of(object); one != nullptr; one = tree_->next_of(*one)) {
+            scope.emplace_back(tree_->key_of(*one), one);
+        }
+        ensure(scope.size() <= most, ErrorCode::range, context_, ": an object has ", scope.size(), " keys, more than ",
+               most);
+        std::sort(scope.begin(), scope.end());
+    }
+
+    [[nodiscard]] static const JsonNode* find_in(const Scope& scope, std::string_view name) {
+        const auto found = std::lower_bound(scope.begin(), scope.end(), name,
+                                            [](const Found& one, std::string_view key) { return one.first < key; });
+        return found != scope.end() && found->first == name ? found->second : nullptr;
     }
 
     [[nodiscard]] Found find(Names names) const {
         for (std::size_t i = scopes_.size(); i-- > 0;) {
             for (const std::string_view name : names) {
-                const JsonNode* const node = tree_->find(*scopes_[i], name);
+                const JsonNode* const node = find_in(scopes_[i], name);
                 if (node != nullptr && node->kind != JsonKind::null) {
                     return {name, node};
                 }
@@ -220,7 +231,7 @@ private:
 
     const JsonTree* tree_;
     std::string_view context_;
-    std::vector<const JsonNode*> scopes_;
+    std::vector<Scope> scopes_;
 };
 
 }  // namespace moe::inline MOE_ABI::detail
