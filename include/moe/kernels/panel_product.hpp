@@ -50,12 +50,19 @@ struct PanelScratch {
     std::span<T> block;                ///< (Panel<T>::depth, Panel<T>::width): a block gathered, converted or expanded
     std::span<T> sums;                 ///< (max_task_panels, n_rows <= max_task_rows, Panel<T>::width)
     std::span<const std::byte*> rows;  ///< (max_task_rows)
-    std::span<std::byte> split;        ///< (max_task_rows, split_bytes(1)): rows of a block split for the matrix unit
+    std::span<std::byte> split;        ///< rows copied together for the matrix unit, whole or split
 
-    /// Bytes of a block of `rows` rows as three bfloat16 a value.
+    /// Values of k of which rows of bfloat16 are copied together for the matrix unit: 0.8 MB of max_task_rows of them,
+    /// in a second-level cache of 2 MB.
+    static constexpr std::size_t unit_depth = 2048;
+
+    /// Bytes of `rows` rows for the matrix unit: a block as three bfloat16 a value, or unit_depth as one each, in
+    /// strides that are no multiple of a page.
     [[nodiscard]] static constexpr std::size_t split_bytes(std::size_t rows) noexcept {
-        return arch::MatrixUnit::present && std::is_same_v<T, float> ? rows * Panel<T>::depth * 3 * sizeof(bfloat16)
-                                                                     : 0;
+        return arch::MatrixUnit::present && std::is_same_v<T, float>
+                   ? rows * (std::max)(Panel<T>::depth * 3 * sizeof(bfloat16),
+                                       unit_depth * sizeof(bfloat16) + Prefetch::line)
+                   : 0;
     }
 
     [[nodiscard]] static PanelScratch take(Arena& arena) {

@@ -25,34 +25,6 @@ struct UnitBlock {
     static_assert(Unit::depth == pair_group && Unit::pair_bytes * pair_group / 2 == pair_group_bytes);
 };
 
-/// Rows of bfloat16 (Bfloat16Rows) for the matrix unit, as they are.
-struct RoundedRows {
-    static constexpr std::size_t parts = 1;
-
-    [[nodiscard]] static constexpr std::size_t part_order(std::size_t /*vector*/, std::size_t i) noexcept { return i; }
-
-    /// Values [first, first + depth) of a row as tiles of activations hold them.
-    static void put_tiles(const std::byte* row, std::size_t first, std::size_t depth, std::byte* target) noexcept {
-        const std::byte* const x = row + first * sizeof(bfloat16);
-        for (std::size_t at = 0; at < depth; at += arch::MatrixUnit::depth, target += UnitBlock<parts>::row_step) {
-            _mm512_storeu_si512(target, _mm512_loadu_si512(x + at * sizeof(bfloat16)));
-        }
-    }
-
-    /// The same as floats.
-    static void put_values(const std::byte* row, std::size_t first, std::size_t depth, float* target) noexcept {
-        const auto* const x = reinterpret_cast<const bfloat16*>(row) + first;
-        for (std::size_t at = 0; at < depth; at += 16) {
-            _mm512_storeu_ps(target + at, arch::load_floats(x + at));
-        }
-    }
-
-    template <class Between>
-    static MOE_ALWAYS_INLINE void multiply(const std::byte* a, const std::byte* b, Between&& between) noexcept {
-        arch::MatrixUnit::multiply_one(a, b, between);
-    }
-};
-
 }  // namespace moe::inline MOE_ABI::detail
 
 #endif

@@ -222,7 +222,7 @@ void multiply_unit(RowPointers rows, std::size_t k, const PackedPanels& panels, 
         return {panels[j % panels.count], b * steps, (std::min)(Block::depth, k - b * Block::depth),
                 reinterpret_cast<std::byte*>(scratch.block.data()) + j % 2 * Block::weight_bytes};
     };
-    const BlockPrefetch prefetch(block_bytes, n_tiles, steps * Unit::products(Rows::parts));
+    const BlockPrefetch prefetch(block_bytes, n_tiles, steps * Unit::products_of_three);
     UnitWeights<F> weights = block(0);
     for (std::size_t s = 0; s < (n_blocks > 0 ? steps : 0); ++s) {
         weights.step(s);

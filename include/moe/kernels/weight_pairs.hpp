@@ -62,6 +62,11 @@ public:
 
     /// All pairs, pair_group_bytes of them, to `target`.
     MOE_ALWAYS_INLINE void store(std::byte* target) const noexcept {
+        if constexpr (std::is_same_v<F, bfloat16>) {
+            if (valid_ == pair_group) {
+                return store_whole(target);
+            }
+        }
         MOE_UNROLL
         for (std::size_t k = 0; k < pair_group; k += 2) {
             MOE_UNROLL
@@ -75,6 +80,23 @@ public:
     }
 
 private:
+    /// store() of a group without a tail: quarters of lines are put in the order that interleaving within quarters
+    /// wants. Twice as fast as get(), whose permutations are three instructions to the processor.
+    MOE_ALWAYS_INLINE void store_whole(std::byte* target) const noexcept {
+        const __m512i quarters = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
+        const F* row = from_;
+        for (std::size_t k = 0; k < pair_group; k += 2, row += 2 * Panel<float>::width) {
+            MOE_UNROLL
+            for (std::size_t half = 0; half < 2; ++half, target += 128) {
+                const __m512i even = _mm512_permutexvar_epi64(quarters, _mm512_loadu_si512(row + half * 32));
+                const __m512i odd =
+                    _mm512_permutexvar_epi64(quarters, _mm512_loadu_si512(row + Panel<float>::width + half * 32));
+                _mm512_storeu_si512(target, _mm512_unpacklo_epi16(even, odd));
+                _mm512_storeu_si512(target + 64, _mm512_unpackhi_epi16(even, odd));
+            }
+        }
+    }
+
     const F* from_;
     std::size_t valid_;
 };

@@ -59,6 +59,9 @@ struct MatrixUnit {
                 tiles.row_bytes[i] = row_bytes;
                 tiles.rows[i] = static_cast<std::uint8_t>(i < 6 ? n_rows : rows);
             }
+            // g++ 12 believes that _tile_loadconfig reads 8 bytes and leaves out stores of others, the zeros of tiles
+            // that are not there among them, which faults when the stack has something else
+            asm volatile("" : "+m"(tiles) : : "memory");
             _tile_loadconfig(&tiles);
         }
         Session(const Session&) = delete;
@@ -74,27 +77,22 @@ struct MatrixUnit {
         _tile_zero(3);
     }
 
-    /// Products of tiles in multiply_one() and multiply_three().
-    [[nodiscard]] static constexpr std::size_t products(std::size_t parts) noexcept { return 4 * parts; }
-
-    /// Adds a tile of activations at `a` (rows of 64 bytes) times 32 values of k of 64 outputs at `b` (pairs of k by
-    /// output). Calls between() after each product.
-    template <class Between>
-    static MOE_ALWAYS_INLINE void multiply_one(const std::byte* a, const std::byte* b, Between&& between) noexcept {
-        _tile_loadd(4, a, row_bytes);
+    /// Adds a tile of activations at `a` (rows `stride` bytes apart) times 32 values of k of 64 outputs at `b` (pairs
+    /// of k by output).
+    static MOE_ALWAYS_INLINE void multiply(const std::byte* a, std::size_t stride, const std::byte* b) noexcept {
+        _tile_loadd(4, a, stride);
         _tile_loadd(6, b, pair_bytes);
-        _tile_loadd(7, b + row_bytes, pair_bytes);
         _tile_dpbf16ps(0, 4, 6);
-        between();
-        _tile_loadd(6, b + 2 * row_bytes, pair_bytes);
+        _tile_loadd(7, b + row_bytes, pair_bytes);
         _tile_dpbf16ps(1, 4, 7);
-        between();
-        _tile_loadd(7, b + 3 * row_bytes, pair_bytes);
+        _tile_loadd(6, b + 2 * row_bytes, pair_bytes);
         _tile_dpbf16ps(2, 4, 6);
-        between();
+        _tile_loadd(7, b + 3 * row_bytes, pair_bytes);
         _tile_dpbf16ps(3, 4, 7);
-        between();
     }
+
+    /// Products of tiles in multiply_three().
+    static constexpr std::size_t products_of_three = 12;
 
     /// Adds three tiles of activations, which follow one another at `a` (rows of 64 bytes, 16 to a tile), times 32
     /// values of k of 64 outputs at `b` (pairs of k by output). Calls between() after each product. Two columns of
@@ -137,13 +135,23 @@ struct MatrixUnit {
         between();
     }
 
+    /// Values from one row of sums of 64 outputs to the next, in bytes.
+    static constexpr std::size_t sum_stride = 4 * row_bytes;
+
+    /// Continues sums of 64 outputs, (n_rows, 64).
+    static MOE_ALWAYS_INLINE void load(const float* sums) noexcept {
+        _tile_loadd(0, sums, sum_stride);
+        _tile_loadd(1, sums + 16, sum_stride);
+        _tile_loadd(2, sums + 32, sum_stride);
+        _tile_loadd(3, sums + 48, sum_stride);
+    }
+
     /// The sums of 64 outputs, (n_rows, 64).
     static MOE_ALWAYS_INLINE void store(float* target) noexcept {
-        constexpr std::size_t stride = 4 * row_bytes;
-        _tile_stored(0, target, stride);
-        _tile_stored(1, target + 16, stride);
-        _tile_stored(2, target + 32, stride);
-        _tile_stored(3, target + 48, stride);
+        _tile_stored(0, target, sum_stride);
+        _tile_stored(1, target + 16, sum_stride);
+        _tile_stored(2, target + 32, sum_stride);
+        _tile_stored(3, target + 48, sum_stride);
     }
 #endif
 };
