@@ -204,6 +204,41 @@ TEST_CASE("products of bfloat16 are those of plain loops over rounded values, an
     }
 }
 
+TEST_CASE("long rows are one sum, whatever part of them a kernel goes through at a time", "[bfloat16]") {
+    if (runs()) {
+        for (const std::size_t n : {std::size_t{1}, std::size_t{18}, std::size_t{35}, std::size_t{53}}) {
+            Draw draw(n);
+            Case<moe::bfloat16> c(draw, n, 4131, 3);
+            INFO(n << " rows");
+            REQUIRE(worst_share(c) <= 1);
+            const std::vector<float> all = c.product();
+            const std::vector<float> last = c.product(std::span(c.rows).last(1));
+            for (std::size_t p = 0; p < c.n_panels; ++p) {
+                REQUIRE(same_bits(std::span(last).subspan(p * width, width),
+                                  std::span(all).subspan((p * n + n - 1) * width, width)));
+            }
+        }
+    }
+}
+
+TEST_CASE("rows may lie anywhere", "[bfloat16]") {
+    if (runs()) {
+        Draw draw(7);
+        Case<moe::bfloat16> c(draw, 37, 96, 2);
+        const std::vector<float> in_order = c.product();
+        std::vector<const std::byte*> turned(c.rows.rbegin(), c.rows.rend());
+        turned[5] = turned[6];  // two assignments may have one row
+        const std::vector<float> y = c.product(turned);
+        for (std::size_t p = 0; p < c.n_panels; ++p) {
+            for (std::size_t r = 0; r < c.n; ++r) {
+                const std::size_t from = c.n - 1 - (r == 5 ? 6 : r);
+                REQUIRE(same_bits(std::span(y).subspan((p * c.n + r) * width, width),
+                                  std::span(in_order).subspan((p * c.n + from) * width, width)));
+            }
+        }
+    }
+}
+
 TEST_CASE("no rows are no products", "[bfloat16]") {
     if (runs()) {
         Draw draw(1);
