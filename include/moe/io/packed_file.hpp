@@ -10,6 +10,7 @@
 
 #include "../core/borrowed.hpp"
 #include "../core/error.hpp"
+#include "expert_ranges.hpp"
 #include "file_bytes.hpp"
 #include "packed_bytes.hpp"
 #include "packed_header.hpp"
@@ -114,6 +115,21 @@ public:
     }
     template <PackedFormat F, ExpertForm Form>
     PackedExperts<F, Form> experts(Form, Compute = {}) const&& = delete;  // temporary: give the file a name
+
+    /// Where each expert lies in the file's memory, for an ExpertResidency: one range where experts lie apart, else
+    /// two.
+    [[nodiscard]] ExpertRanges expert_ranges() const& {
+        ExpertRanges ranges(n_experts());
+        visit_stored_format(format(), [&]<class F>() {
+            const PackedLayout<F> layout = detail::stored_layout<F>(header_);
+            for (std::size_t e = 0; e < n_experts(); ++e) {
+                ranges.add(e, data_.subspan(layout.hidden_panel(e, 0), layout.weight_bytes()));
+                ranges.add(e, data_.subspan(layout.hidden_bias(e, 0), layout.bias_bytes()));
+            }
+        });
+        return ranges;
+    }
+    ExpertRanges expert_ranges() const&& = delete;  // temporary: give the file a name
 
 private:
     PackedFile(std::string context, std::span<const std::byte> bytes)
