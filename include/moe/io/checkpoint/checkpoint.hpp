@@ -97,9 +97,9 @@ public:
         const auto [stored, config] = find(layer);
         ExpertRanges ranges(config.n_experts);
         const auto add = [&](std::size_t e, std::size_t n_tensors, std::span<const std::byte> bytes) {
-            if (n_tensors > 1 || config.n_experts == 1) {
+            if (n_tensors > 1 || ranges.n_experts() == 1) {
                 ranges.add(e, bytes);
-            } else if (bytes.size() % config.n_experts == 0) {  // else one value for all
+            } else if (bytes.size() % ranges.n_experts() == 0) {  // else one value for all
                 ranges.add_stacked(bytes);
             }
         };
