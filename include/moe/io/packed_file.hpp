@@ -1,8 +1,8 @@
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -89,7 +89,9 @@ public:
     /// with Verify::header, at a time of the caller's choice.
     template <Executor E = SerialExecutor>
     void check_data(const E& executor = {}) const {
-        ensure(std::all_of(before_data_.begin(), before_data_.end(), [](std::byte b) { return b == std::byte{0}; }),
+        const std::span<const std::byte> before = before_data_;  // all 0 if each is the one before it
+        ensure(before.empty() ||
+                   (before[0] == std::byte{0} && std::memcmp(before.data(), before.data() + 1, before.size() - 1) == 0),
                ErrorCode::header, context_, ": bytes ", detail::PackedHeader::bytes, " to ", header_.data_at(),
                ", before its data, are not all 0");
         const std::uint64_t found = detail::checksum(data_, executor);
