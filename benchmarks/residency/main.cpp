@@ -44,7 +44,7 @@ void describe(command_line::Parser& parser, Options& options) {
     add_number<std::size_t>(parser, "stays", options.stays, 0, 100,
                             "percent of the experts that may stay in memory, those that were used last");
     add_number<std::size_t>(parser, "wave-mb", options.wave_megabytes, 0, 1'000'000,
-                            "megabytes of experts computed together (default: all)");
+                            "megabytes of experts computed together (default: half of what may stay)");
     add_number<std::size_t>(parser, "calls", options.the_case.calls, 1, 10'000, "of each arm");
     add_number<std::size_t>(parser, "threads", options.threads, 1, bench::most_threads(), "of each arm");
     parser.option(
@@ -68,7 +68,8 @@ void run(const Options& options) {
     const std::size_t bytes = file.ranges().bytes(0);
     bench::ResidencyCase the_case = options.the_case;
     the_case.resident = options.sizes.n_experts * options.stays / 100;
-    the_case.wave_bytes = options.wave_megabytes << 20U;
+    the_case.wave_bytes =
+        options.wave_megabytes == 0 ? the_case.resident * bytes / 2 : options.wave_megabytes * 1'000'000;
     std::printf(
         "%zu int4 experts of %.2f MB %s, %zu of which stay in memory; top %zu, %zu threads, medians of %zu calls\n\n",
         options.sizes.n_experts, static_cast<double>(bytes) / 1e6, options.together ? "together" : "apart",

@@ -13,7 +13,7 @@ struct ResidencyCase {
     std::size_t top_k = 8;
     std::size_t calls = 10;      ///< of each arm
     std::size_t resident = 0;    ///< experts that may stay in memory from call to call
-    std::size_t wave_bytes = 0;  ///< 0: no waves
+    std::size_t wave_bytes = 0;  ///< of an ExpertResidency
     bool limited = false;        ///< by the system: nothing is thrown out here
 };
 

@@ -254,6 +254,21 @@ TEST_CASE("waves hold as many bytes as they may, and one expert at least", "[res
     CHECK(begins(440) == std::vector{false, false, false});
 }
 
+TEST_CASE("what is there when a batch begins is asked for all the same when its wave is a later one", "[residency]") {
+    const Experts experts;
+    PagesOfTests pages;
+    ExpertResidency residency(experts.ranges, {.wave_bytes = 220}, &pages);
+    auto batch = wanted({0, 1, 2, 3});
+    residency.want(batch);
+    CHECK((batch[0].there && batch[1].there));
+    CHECK_FALSE((batch[2].there || batch[3].there));
+    ExpertResidency alone(experts.ranges, {.wave_bytes = 0}, &pages);
+    batch = wanted({0, 1});
+    alone.want(batch);
+    CHECK(batch[0].there);
+    CHECK_FALSE(batch[1].there);
+}
+
 TEST_CASE("where the system does not tell what is there, all are asked for", "[residency]") {
     const Experts experts;
     PagesOfTests pages;

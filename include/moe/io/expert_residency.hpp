@@ -56,13 +56,16 @@ public:
     void want(std::span<WantedExpert> experts) override {
         ++batch_;
         std::size_t wave = 0;
+        bool first_wave = true;
         for (WantedExpert& wanted : experts) {
             const std::size_t e = checked(wanted.expert);
             last_used_[e] = batch_;
-            wanted.there = options_.look && is_there(e);
             const std::size_t bytes = ranges_.bytes(e);
             wanted.begins_wave = bytes > options_.wave_bytes - (std::min)(wave, options_.wave_bytes);
+            first_wave = first_wave && (wave == 0 || !wanted.begins_wave);
             wave = wanted.begins_wave ? bytes : wave + bytes;
+            // what is there now may have made room when a later wave begins
+            wanted.there = options_.look && first_wave && is_there(e);
         }
         for (std::size_t e = 0; e < last_used_.size(); ++e) {
             if (last_used_[e] != 0 && options_.cool_after != 0 && batch_ - last_used_[e] == options_.cool_after) {
