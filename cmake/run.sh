@@ -11,6 +11,7 @@ usage: sh cmake/run.sh demo [options of examples/generate]   build for this proc
        sh cmake/run.sh test [options of ctest]               build everything and run the tests
        sh cmake/run.sh bench [options; --help lists them]    build for this processor and measure speed
        sh cmake/run.sh compare [options; --help lists them]  build for this processor and compare routing strategies
+       sh cmake/run.sh residency [options; --help]           build and measure a layer whose experts are more than memory
        sh cmake/run.sh fuzz [target...] [seconds for each]   build with clang and feed the readers of files with nonsense;
                                                              targets are the folders of tests/fuzz/corpus
 TEXT
@@ -20,7 +21,7 @@ TEXT
 [ $# -gt 0 ] || usage
 command=$1
 shift
-case $command in demo | train | finetune | test | bench | compare | fuzz) ;; *) usage ;; esac
+case $command in demo | train | finetune | test | bench | compare | residency | fuzz) ;; *) usage ;; esac
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
@@ -51,7 +52,7 @@ if command -v dpkg-query >/dev/null 2>&1; then
     libraries='libxsimd-dev libeigen3-dev nlohmann-json3-dev libcli11-dev'
     case $command in
         test) libraries="$libraries catch2 libbenchmark-dev" ;;
-        bench | compare) libraries="$libraries libbenchmark-dev" ;;
+        bench | compare | residency) libraries="$libraries libbenchmark-dev" ;;
     esac
     for package in $libraries; do
         if package_missing "$package"; then want "$package"; fi
@@ -147,6 +148,11 @@ case $command in
         cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2
         cmake --build build/bench --target moe_bench -j "$jobs" >&2
         exec build/bench/benchmarks/moe_bench "$@"
+        ;;
+    residency)
+        cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2
+        cmake --build build/bench --target moe_residency -j "$jobs" >&2
+        exec build/bench/benchmarks/moe_residency "$@"
         ;;
     compare)
         cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2

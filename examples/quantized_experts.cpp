@@ -1,5 +1,5 @@
 // Experts in 8 and 4 bits: packed from float weights, kept in a file, mapped from it, and how far each is from the
-// layer it was made from.
+// layer it was made from. And how experts are read that are more than memory.
 
 #include <cmath>
 #include <cstdio>
@@ -73,6 +73,18 @@ int main() {
     right = near("int8 weights, integers", from_file, wanted, 5e-4) && right;
     right = near("int4 weights, integers", forward(int4, x), wanted, 3e-2) && right;
     right = from_file == forward(integer, x) && right;
+
+    std::vector<float> y(x.size());
+    moe::Workspace workspace;
+    // [readme]
+    moe::write_packed(path, int4.experts(), moe::SerialExecutor{}, moe::PackedOrder::apart);
+    const auto large = moe::PackedFile::open(path, moe::Verify::header);  // reads the header alone
+    moe::ExpertResidency residency(large.expert_ranges());                // or checkpoint.expert_ranges(number)
+    const moe::MoELayer in_part{choose, large.experts<moe::Int4>(moe::Gated<moe::Silu>{}, moe::Compute::int8)};
+    in_part.forward(moe::view(x.data(), n_tokens, d_model), moe::view(y.data(), n_tokens, d_model), workspace,
+                    moe::SerialExecutor{}, {.residency = &residency});
+    // [/readme]
+    right = y == forward(in_part, x) && right;
     std::printf("%s\n%s\n", mapped.describe().text().c_str(), right ? "ok" : "WRONG");
     std::remove(path);
     return right ? 0 : 1;

@@ -5,6 +5,8 @@
 
 #include "io/checkpoint/checkpoint.hpp"
 #include "io/dtype.hpp"
+#include "io/expert_ranges.hpp"
+#include "io/expert_residency.hpp"
 #include "io/file_bytes.hpp"
 #include "io/gguf_file.hpp"
 #include "io/gguf_shards.hpp"
@@ -12,6 +14,7 @@
 #include "io/gguf_value.hpp"
 #include "io/gguf_writer.hpp"
 #include "io/packed_file.hpp"
+#include "io/pages.hpp"
 #include "io/peft.hpp"
 #include "io/safetensors.hpp"
 #include "io/safetensors_header.hpp"

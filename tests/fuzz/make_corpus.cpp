@@ -147,8 +147,10 @@ void add_gguf(Corpus& corpus) {
 
 /// What the target makes a whole file of: the header but for its zeros, and the first of the data.
 template <class F, class Form>
-Bytes abridged(const Form& form, std::size_t n_experts, std::size_t d_model, std::size_t d_ff) {
+Bytes abridged(const Form& form, std::size_t n_experts, std::size_t d_model, std::size_t d_ff,
+               std::uint32_t version = moe::detail::PackedHeader::of_together) {
     moe::detail::PackedHeader header;
+    header.version = version;
     header.format = static_cast<std::uint32_t>(moe::stored_format<F>);
     header.panel_width = moe::detail::stored_panel_width<F>;
     header.group = moe::detail::stored_group<F>;
@@ -169,6 +171,8 @@ void add_packed(Corpus& corpus) {
     corpus.add("packed", "bfloat16", abridged<moe::bfloat16>(moe::Gated<moe::Silu>{}, 1, 1, 2));
     corpus.add("packed", "float16", abridged<moe::float16>(moe::Plain<moe::Gelu>{}, 1, 3, 1));
     corpus.add("packed", "int8", abridged<moe::Int8>(moe::Plain<moe::Gelu>{}, 1, 1, 1));
+    corpus.add("packed", "apart",
+               abridged<moe::Int8>(moe::Plain<moe::Gelu>{}, 1, 1, 1, moe::detail::PackedHeader::of_apart));
     Bytes less = abridged<float>(moe::Plain<moe::Gelu>{}, 1, 1, 1);
     less[40] = std::byte{64};  // of d_ff
     corpus.add("packed", "refused_size", less);

@@ -9,8 +9,8 @@
 #include "fuzz/support.hpp"
 
 // A header of 4096 bytes under a checksum is nothing that a fuzzer finds. An input is read as a file, and then as what
-// of a file is not zero: the first 80 bytes of the header, whose checksums are put right, and the data, of which a few
-// thousand bytes may be missing at the end.
+// of a file is not zero: the first 80 bytes of the header, whose checksums are put right, and the data (of version 2
+// behind 2 MB of nothing), of which a few thousand bytes may be missing at the end.
 
 namespace {
 
@@ -27,16 +27,19 @@ std::vector<std::byte> sealed(Input input) {
     std::vector<std::byte> file(PackedHeader::bytes);
     const std::size_t n = (std::min)(input.size(), PackedHeader::end);
     std::copy_n(input.begin(), n, file.begin());
+    PackedHeader versioned;
+    versioned.version = moe::detail::get_little_endian<std::uint32_t>(file.data() + PackedHeader::version_at);
+    file.resize(versioned.data_at());
     file.insert(file.end(), input.begin() + static_cast<std::ptrdiff_t>(n), input.end());
     const auto announced = moe::detail::get_little_endian<std::uint64_t>(file.data() + data_bytes_at);
-    const std::size_t present = file.size() - PackedHeader::bytes;
+    const std::size_t present = file.size() - versioned.data_at();
     if (announced > present && announced - present <= most_missing) {
-        file.resize(PackedHeader::bytes + static_cast<std::size_t>(announced));
+        file.resize(versioned.data_at() + static_cast<std::size_t>(announced));
     }
     const std::span<const std::byte> contents = file;
     if (moe::detail::get_little_endian<std::uint64_t>(file.data() + data_checksum_at) == 0) {
         moe::detail::put_little_endian(
-            moe::detail::checksum(contents.subspan(PackedHeader::bytes), moe::SerialExecutor{}),
+            moe::detail::checksum(contents.subspan(versioned.data_at()), moe::SerialExecutor{}),
             file.data() + data_checksum_at);
     }
     moe::detail::PackedHeaderBytes header;
@@ -86,10 +89,11 @@ void check(Input bytes) {
     }
     taken = true;
     const PackedFile file = PackedFile::parse(aligned, moe::Verify::header);
-    confirm(PackedHeader::bytes + file.data().size() == aligned.size() && lies_in(file.data(), aligned),
-            "the data are the file but for its header");
     const std::string context = "fuzz";
-    const auto header = moe::detail::packed_header_bytes(moe::detail::PackedHeaderParser(aligned, context).parse());
+    const PackedHeader read = moe::detail::PackedHeaderParser(aligned, context).parse();
+    confirm(read.data_at() + file.data().size() == aligned.size() && lies_in(file.data(), aligned),
+            "the data are the file but for what is before them");
+    const auto header = moe::detail::packed_header_bytes(read);
     confirm(same_bits<std::byte>(header, aligned.first(header.size())), "a header written is the header read");
     confirm(accepted([&] { file.check_data(); }) == whole, "data are checked at once or later");
     check_file(file);

@@ -62,8 +62,9 @@ struct Case {
 
 const std::vector<Case>& bad_headers() {
     static const std::vector<Case> cases{
-        {"version 0", [](auto& h) { h.version = 0; }, ErrorCode::format, {"version is 0", "reads version 1"}},
-        {"version 2", [](auto& h) { h.version = 2; }, ErrorCode::format, {"version is 2", "reads version 1"}},
+        {"version 0", [](auto& h) { h.version = 0; }, ErrorCode::format, {"version is 0", "reads versions 1 and 2"}},
+        {"version 2", [](auto& h) { h.version = 2; }, ErrorCode::truncated, {"its data begin after 2097152"}},
+        {"version 3", [](auto& h) { h.version = 3; }, ErrorCode::format, {"version is 3", "reads versions 1 and 2"}},
         {"version byte-swapped", [](auto& h) { h.version = 0x01000000U; }, ErrorCode::format, {"version is 16777216"}},
         {"the other byte order",
          [](auto& h) { h.byte_order = PackedHeader::foreign_order; },

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "layer/pass/concurrency.hpp"
+#include "layer/residency_cases.hpp"
 #include "moe/gating/adaptors/capacity.hpp"
 #include "moe/gating/strategies/expert_choice.hpp"
 #include "moe/layer/hierarchical_layer.hpp"
@@ -32,6 +33,26 @@ bool phases_agree(const Layer& layer) {
                               workspace, 4, {});
     moe_test::drive(pass, 4);
     return moe_test::same_bits(y, expected);
+}
+
+/// Whether a pass whose experts are brought, in several waves, gives what it gives without.
+template <class Layer>
+bool waves_agree(const Layer& layer, std::size_t n_experts) {
+    moe_test::Draw draw(2);
+    const moe_test::Batch<float> batch(draw, 60, layer.d_model());
+    moe::Workspace workspace;
+    std::vector<float> expected(batch.x.size());
+    const auto x = moe::view(batch.x.data(), 60, layer.d_model());
+    layer.forward(x, moe::view(expected.data(), 60, layer.d_model()), workspace);
+    bool agree = true;
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        moe_test::RecordedResidency residency(n_experts, seed, {1, 2});
+        std::vector<float> y(expected.size());
+        layer.forward(x, moe::view(y.data(), 60, layer.d_model()), workspace, moe_test::ThreadExecutor(4),
+                      {.residency = &residency});
+        agree = agree && moe_test::same_bits(y, expected) && residency.n_wants == 1;
+    }
+    return agree;
 }
 
 /// The layers that are no MoELayer, each shared by some threads; large enough to share out every region.
@@ -119,8 +140,8 @@ int main(int argc, char**) {
     const std::size_t differing = moe_test::differing_outputs(layer, 8) + differing_outputs_of_others(layer_case) +
                                   differing_outputs_of_batch_gates(layer_case);
     const std::size_t gradients = differing_gradients(layer_case);
-    const bool phases = phases_agree(layer);
-    std::printf("%zu outputs and %zu gradients differ, phases driven by the host %s\n", differing, gradients,
+    const bool phases = phases_agree(layer) && waves_agree(layer, layer_case.shape().n_experts);
+    std::printf("%zu outputs and %zu gradients differ, phases driven by the host and waves %s\n", differing, gradients,
                 phases ? "agree" : "differ");
     return differing == 0 && gradients == 0 && phases ? 0 : 1;
 }

@@ -18,54 +18,87 @@
 
 namespace moe::inline MOE_ABI {
 
-/// Sizes of a bank, and where its panels stand in packed memory: expert after expert its hidden panels and its output
-/// panels, then the biases of all. The same on every processor with the same byte order.
+/// How the experts of packed memory follow each other.
+enum class PackedOrder : unsigned char {
+    together,  ///< expert behind expert, then the biases of all: no byte between them
+    apart,     ///< each with its biases from a multiple of packed_expert_alignment on, in one piece: an expert that is
+               ///< not in memory is one read
+};
+
+/// Bytes between which experts that lie apart begin: a huge page.
+inline constexpr std::size_t packed_expert_alignment = std::size_t{1} << 21U;
+
+/// Sizes of a bank, and where its panels stand in packed memory: of each expert its hidden panels, then its output
+/// panels; the biases behind all experts or, where these lie apart, behind each. The same on every processor with the
+/// same byte order.
 template <PackedFormat F>
 class PackedLayout {
 public:
     using value_type = typename PackedPanel<F>::value_type;
 
     /// Throws Error(overflow).
-    PackedLayout(const PanelLayout<value_type>& panels, std::size_t n_experts)
+    PackedLayout(const PanelLayout<value_type>& panels, std::size_t n_experts,
+                 PackedOrder order = PackedOrder::together)
         : panels_(panels),
           n_experts_(n_experts),
+          order_(order),
           hidden_bytes_(PackedPanel<F>::bytes(panels.d_model)),
           output_bytes_(PackedPanel<F>::bytes(panels.d_ff)),
-          expert_bytes_(checked_add(checked_multiply(panels.hidden_panels(), hidden_bytes_),
+          weight_bytes_(checked_add(checked_multiply(panels.hidden_panels(), hidden_bytes_),
                                     checked_multiply(panels.output_panels(), output_bytes_))),
-          weight_bytes_(checked_multiply(n_experts, expert_bytes_)),
-          bytes_(checked_add(weight_bytes_, checked_multiply(n_experts, bias_row_bytes()))) {}
+          bias_bytes_(checked_multiply(checked_add(panels.hidden_panels(), panels.output_panels()), panel_row_bytes)) {
+        if (order == PackedOrder::together || n_experts == 0) {
+            stride_ = weight_bytes_;
+            bias_stride_ = bias_bytes_;
+            first_bias_ = checked_multiply(n_experts, weight_bytes_);
+            bytes_ = Emptied<std::size_t>(checked_add(first_bias_, checked_multiply(n_experts, bias_bytes_)));
+        } else {
+            const std::size_t whole = checked_add(weight_bytes_, bias_bytes_);
+            stride_ = checked_multiply(divide_up(whole, packed_expert_alignment), packed_expert_alignment);
+            bias_stride_ = stride_;
+            first_bias_ = weight_bytes_;
+            bytes_ = Emptied<std::size_t>(checked_add(checked_multiply(n_experts - 1, stride_), whole));
+        }
+    }
 
     [[nodiscard]] const PanelLayout<value_type>& panels() const noexcept { return panels_; }
     [[nodiscard]] std::size_t n_experts() const noexcept { return n_experts_.get(); }
     [[nodiscard]] std::size_t bytes() const noexcept { return bytes_.get(); }
+    [[nodiscard]] PackedOrder order() const noexcept { return order_; }
 
     [[nodiscard]] std::size_t hidden_panel(std::size_t e, std::size_t panel) const noexcept {
-        return e * expert_bytes_ + panel * hidden_bytes_;
+        return e * stride_ + panel * hidden_bytes_;
     }
     [[nodiscard]] std::size_t output_panel(std::size_t e, std::size_t panel) const noexcept {
-        return e * expert_bytes_ + panels_.hidden_panels() * hidden_bytes_ + panel * output_bytes_;
+        return e * stride_ + panels_.hidden_panels() * hidden_bytes_ + panel * output_bytes_;
     }
     [[nodiscard]] std::size_t hidden_bias(std::size_t e, std::size_t panel) const noexcept {
-        return weight_bytes_ + e * bias_row_bytes() + panel * panel_row_bytes;
+        return first_bias_ + e * bias_stride_ + panel * panel_row_bytes;
     }
     [[nodiscard]] std::size_t output_bias(std::size_t e, std::size_t panel) const noexcept {
         return hidden_bias(e, panels_.hidden_panels() + panel);
     }
 
+    /// Of one expert: all its panels, which begin at hidden_panel(e, 0), and all its biases, at hidden_bias(e, 0).
+    /// Where experts lie apart the biases follow the panels.
+    [[nodiscard]] std::size_t weight_bytes() const noexcept { return weight_bytes_; }
+    [[nodiscard]] std::size_t bias_bytes() const noexcept { return bias_bytes_; }
+    /// From one expert to the next.
+    [[nodiscard]] std::size_t expert_stride() const noexcept { return stride_; }
+
 private:
     static constexpr std::size_t panel_row_bytes = Panel<value_type>::width * sizeof(value_type);
 
-    [[nodiscard]] std::size_t bias_row_bytes() const {
-        return checked_multiply(panels_.hidden_panels() + panels_.output_panels(), panel_row_bytes);
-    }
-
     PanelLayout<value_type> panels_;
     Emptied<std::size_t> n_experts_;
+    PackedOrder order_;
     std::size_t hidden_bytes_;
     std::size_t output_bytes_;
-    std::size_t expert_bytes_;
     std::size_t weight_bytes_;
+    std::size_t bias_bytes_;
+    std::size_t stride_ = 0;
+    std::size_t bias_stride_ = 0;
+    std::size_t first_bias_ = 0;
     Emptied<std::size_t> bytes_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -9,7 +10,9 @@
 
 #include "../core/borrowed.hpp"
 #include "../core/error.hpp"
+#include "expert_ranges.hpp"
 #include "file_bytes.hpp"
+#include "packed_bytes.hpp"
 #include "packed_header.hpp"
 #include "replaced_file.hpp"
 #include "text.hpp"
@@ -38,7 +41,7 @@ enum class Verify {
 /// | file         | cannot be opened, read or mapped, or is no regular file                                     |
 /// | header       | does not begin with the magic; has another byte order mark than the two there are; has      |
 /// |              | bytes other than 0 where nothing is defined                                                 |
-/// | truncated    | ends within its header or its data                                                          |
+/// | truncated    | ends within its header, before its data or within them                                     |
 /// | format       | has another version, byte order, width of a panel or size of a group than this library      |
 /// | checksum     | has a header or (Verify::all) data other than were written                                  |
 /// | unknown_type | has a format that StoredFormat does not list                                                |
@@ -75,14 +78,22 @@ public:
     [[nodiscard]] std::size_t d_model() const noexcept { return static_cast<std::size_t>(header_.d_model); }
     [[nodiscard]] std::size_t d_ff() const noexcept { return static_cast<std::size_t>(header_.d_ff); }
     [[nodiscard]] bool gated() const noexcept { return header_.gated == 1; }
-    /// The packed weights, as PackedExperts::data() had them.
+    /// How the experts lie in it.
+    [[nodiscard]] PackedOrder order() const noexcept { return header_.order(); }
+    /// The packed weights, as PackedExperts::data() has them.
     [[nodiscard]] std::span<const std::byte> data() const& noexcept { return data_; }
     std::span<const std::byte> data() const&& = delete;  // temporary: give the file a name
 
-    /// Throws Error(checksum) unless the data are those that were written. What Verify::all does, for a file opened
+    /// Throws Error(checksum) unless the data are those that were written, Error(header) where bytes before them are
+    /// not 0. What Verify::all does, for a file opened
     /// with Verify::header, at a time of the caller's choice.
     template <Executor E = SerialExecutor>
     void check_data(const E& executor = {}) const {
+        const std::span<const std::byte> before = before_data_;  // all 0 if each is the one before it
+        ensure(before.empty() ||
+                   (before[0] == std::byte{0} && std::memcmp(before.data(), before.data() + 1, before.size() - 1) == 0),
+               ErrorCode::header, context_, ": bytes ", detail::PackedHeader::bytes, " to ", header_.data_at(),
+               ", before its data, are not all 0");
         const std::uint64_t found = detail::checksum(data_, executor);
         ensure(found == header_.data_checksum, ErrorCode::checksum, context_,
                ": its data are damaged: the checksum in the header is ", header_.data_checksum, ", that of the data ",
@@ -107,11 +118,27 @@ public:
     template <PackedFormat F, ExpertForm Form>
     PackedExperts<F, Form> experts(Form, Compute = {}) const&& = delete;  // temporary: give the file a name
 
+    /// Where each expert lies in the file's memory, for an ExpertResidency: one range where experts lie apart, else
+    /// two.
+    [[nodiscard]] ExpertRanges expert_ranges() const& {
+        ExpertRanges ranges(n_experts());
+        visit_stored_format(format(), [&]<class F>() {
+            const PackedLayout<F> layout = detail::stored_layout<F>(header_);
+            for (std::size_t e = 0; e < n_experts(); ++e) {
+                ranges.add(e, data_.subspan(layout.hidden_panel(e, 0), layout.weight_bytes()));
+                ranges.add(e, data_.subspan(layout.hidden_bias(e, 0), layout.bias_bytes()));
+            }
+        });
+        return ranges;
+    }
+    ExpertRanges expert_ranges() const&& = delete;  // temporary: give the file a name
+
 private:
     PackedFile(std::string context, std::span<const std::byte> bytes)
         : context_(std::move(context)),
           header_(detail::PackedHeaderParser(bytes, context_).parse()),
-          data_(bytes.subspan(detail::PackedHeader::bytes)) {}
+          before_data_(bytes.first(header_.data_at()).subspan(detail::PackedHeader::bytes)),
+          data_(bytes.subspan(header_.data_at())) {}
 
     template <Executor E>
     void confirm(Verify wanted, const E& executor) const {
@@ -123,15 +150,23 @@ private:
     std::string context_;  // what messages call the file
     FileBytes file_;       // empty when the bytes are the caller's
     detail::PackedHeader header_;
+    std::span<const std::byte> before_data_;  // from the header on
     std::span<const std::byte> data_;
 };
 
-/// Writes `packed` to a file for PackedFile, all or nothing as write_safetensors does it. `executor` works on the
-/// checksum. Throws Error(file), and Error(range) for a bank of no experts.
+/// Writes `packed` to a file for PackedFile, all or nothing as write_safetensors does it, in one order of experts or
+/// the other, whichever they have in memory: PackedOrder::apart for more experts than memory, see ExpertResidency.
+/// `executor` works on the checksum. Throws Error(file), and Error(range) for a bank of no experts or an order that is
+/// none.
 template <PackedFormat F, ExpertForm Form, Executor E = SerialExecutor>
-void write_packed(const std::string& path, const PackedExperts<F, Form>& packed, const E& executor = {}) {
+void write_packed(const std::string& path, const PackedExperts<F, Form>& packed, const E& executor = {},
+                  PackedOrder order = PackedOrder::together) {
     ensure(packed.n_experts() > 0, ErrorCode::range, "write_packed: a bank of 0 experts");
+    ensure(order <= PackedOrder::apart, ErrorCode::range, "write_packed: PackedOrder has no value ",
+           static_cast<int>(order));
+    const detail::PackedBytes<F> data(packed.data(), packed.packed_layout(), order);
     detail::PackedHeader header;
+    header.version = order == PackedOrder::apart ? detail::PackedHeader::of_apart : detail::PackedHeader::of_together;
     header.format = static_cast<std::uint32_t>(stored_format<F>);
     header.panel_width = detail::stored_panel_width<F>;
     header.group = detail::stored_group<F>;
@@ -139,11 +174,12 @@ void write_packed(const std::string& path, const PackedExperts<F, Form>& packed,
     header.d_model = packed.d_model();
     header.d_ff = packed.d_ff();
     header.n_experts = packed.n_experts();
-    header.data_bytes = packed.data().size();
-    header.data_checksum = detail::checksum(packed.data(), executor);
+    header.data_bytes = data.size();
+    header.data_checksum = data.checksum(executor);
     detail::ReplacedFile file(path);
     file.write(detail::packed_header_bytes(header));
-    file.write(packed.data());
+    file.skip(header.data_at() - detail::PackedHeader::bytes);
+    data.write_to(file);
     file.commit();
 }
 

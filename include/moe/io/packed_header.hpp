@@ -43,13 +43,14 @@ decltype(auto) visit_stored_format(StoredFormat format, Visitor&& visitor) {
 
 namespace detail {
 
-/// The first 4096 bytes of a file of packed experts, little-endian; the data begin behind them, a page that can be
-/// mapped.
+/// The first 4096 bytes of a file of packed experts, little-endian. In version 1 the data begin behind them, a page
+/// that can be mapped, and experts lie together. In version 2 they lie apart and the data begin where an expert may,
+/// packed_expert_alignment bytes from the begin of the file; what is between is 0.
 ///
 /// | at | bytes | what                                                                    |
 /// |----|-------|-------------------------------------------------------------------------|
 /// | 0  | 8     | magic: 0x8A "moe" "pk" CR LF, which no text file and no text mode leave |
-/// | 8  | 4     | version: of this header and of the order of panels and codes            |
+/// | 8  | 4     | version: of the order of experts, panels and codes; 1 or 2              |
 /// | 12 | 4     | byte order of the data: 0x01020304 as the processor that wrote stores it |
 /// | 16 | 4     | format: StoredFormat                                                    |
 /// | 20 | 4     | outputs a panel                                                         |
@@ -65,7 +66,8 @@ namespace detail {
 struct PackedHeader {
     static constexpr std::size_t bytes = 4096;
     static constexpr std::array<unsigned char, 8> magic{0x8A, 'm', 'o', 'e', 'p', 'k', '\r', '\n'};
-    static constexpr std::uint32_t newest = 1;
+    static constexpr std::uint32_t of_together = 1;
+    static constexpr std::uint32_t of_apart = 2;
     static constexpr std::uint32_t native_order = 0x01020304U;
     static constexpr std::uint32_t foreign_order = 0x04030201U;
     static constexpr std::size_t version_at = 8;
@@ -75,7 +77,7 @@ struct PackedHeader {
     static constexpr std::size_t checksum_at = 72;
     static constexpr std::size_t end = 80;
 
-    std::uint32_t version = newest;
+    std::uint32_t version = of_together;
     std::uint32_t byte_order = native_order;
     std::uint32_t format = 0;
     std::uint32_t panel_width = 0;
@@ -86,6 +88,14 @@ struct PackedHeader {
     std::uint64_t n_experts = 0;
     std::uint64_t data_bytes = 0;
     std::uint64_t data_checksum = 0;
+
+    [[nodiscard]] constexpr PackedOrder order() const noexcept {
+        return version == of_apart ? PackedOrder::apart : PackedOrder::together;
+    }
+    /// Where the data begin.
+    [[nodiscard]] constexpr std::size_t data_at() const noexcept {
+        return version == of_apart ? packed_expert_alignment : bytes;
+    }
 };
 
 using PackedHeaderBytes = std::array<std::byte, PackedHeader::bytes>;
@@ -142,7 +152,8 @@ template <class Number>
 template <PackedFormat F>
 [[nodiscard]] PackedLayout<F> stored_layout(const PackedHeader& header) {
     return {{static_cast<std::size_t>(header.d_model), static_cast<std::size_t>(header.d_ff), header.gated == 1},
-            static_cast<std::size_t>(header.n_experts)};
+            static_cast<std::size_t>(header.n_experts),
+            header.order()};
 }
 
 /// Reads the header of a file of packed experts and holds every field against what the library can use and against the
@@ -178,8 +189,9 @@ private:
                 " bytes, within its header of ", PackedHeader::bytes);
         std::copy_n(file_.data(), bytes_.size(), bytes_.data());
         header_.version = number<std::uint32_t>(PackedHeader::version_at);
-        confirm(header_.version == PackedHeader::newest, ErrorCode::format, "its version is ", header_.version,
-                ", this library reads version ", PackedHeader::newest);
+        confirm(header_.version == PackedHeader::of_together || header_.version == PackedHeader::of_apart,
+                ErrorCode::format, "its version is ", header_.version, ", this library reads versions ",
+                PackedHeader::of_together, " and ", PackedHeader::of_apart);
         const auto stored = number<std::uint64_t>(PackedHeader::checksum_at);
         const std::uint64_t found = header_checksum(bytes_);
         confirm(stored == found, ErrorCode::checksum, "its header is damaged: the checksum in it is ", stored,
@@ -225,7 +237,9 @@ private:
 
     /// Sizes against each other and against the length of the file.
     void check_sizes() const {
-        const std::uint64_t present = file_.size() - PackedHeader::bytes;
+        confirm(file_.size() >= header_.data_at(), ErrorCode::truncated, "it ends after ", file_.size(),
+                " bytes, its data begin after ", header_.data_at());
+        const std::uint64_t present = file_.size() - header_.data_at();
         confirm(header_.data_bytes <= present, ErrorCode::truncated, "it announces ", header_.data_bytes,
                 " bytes of data and ends after ", present);
         confirm(header_.data_bytes == present, ErrorCode::layout, "it announces ", header_.data_bytes,

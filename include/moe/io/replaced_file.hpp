@@ -39,6 +39,14 @@ public:
         }
     }
 
+    /// Leaves `bytes` that read as 0, on most systems without room on the device. Something must be written behind
+    /// them.
+    void skip(std::size_t bytes) {
+        if (bytes > 0 && ::lseek(file_.get(), static_cast<off_t>(bytes), SEEK_CUR) < 0) {
+            refuse("write", errno);
+        }
+    }
+
     /// Gives the file its name. Throws Error(file).
     void commit() {
         if (::fsync(file_.get()) != 0) {

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <moe/io.hpp>
@@ -16,6 +17,7 @@
 
 #include "io/support.hpp"
 #include "model/stored_experts.hpp"
+#include "support/compare.hpp"
 
 /// Checkpoints made up by tests: small values that every float type holds exactly.
 namespace moe_test::checkpoint {
@@ -76,6 +78,24 @@ inline std::vector<float> outputs_of(const moe::AnyLayer<float>& layer, const st
     const std::size_t d = layer.d_model();
     layer.forward(moe::view(x.data(), x.size() / d, d), moe::view(y.data(), x.size() / d, d), workspace);
     return y;
+}
+
+/// Whether the ranges of a layer's experts are `bytes` each, and it has these outputs where they are brought.
+inline bool brings_experts(const moe::Checkpoint& checkpoint, std::size_t layer, const std::vector<float>& x,
+                           const std::vector<float>& wanted, std::size_t bytes) {
+    moe::ExpertRanges ranges = checkpoint.expert_ranges(layer);
+    bool right = ranges.n_experts() == checkpoint.config(layer).n_experts;
+    for (std::size_t e = 0; e < ranges.n_experts(); ++e) {
+        right = right && ranges.bytes(e) == bytes;
+    }
+    moe::ExpertResidency residency(std::move(ranges), {.wave_bytes = 2 * bytes, .look = false});
+    const moe::AnyLayer<float> over_files = checkpoint.layer(layer);
+    const std::size_t d = over_files.d_model();
+    std::vector<float> y(x.size());
+    moe::Workspace workspace;
+    over_files.forward(moe::view(x.data(), x.size() / d, d), moe::view(y.data(), x.size() / d, d), workspace,
+                       moe::SerialExecutor{}, {.residency = &residency});
+    return right && same_bits(y, wanted);
 }
 
 }  // namespace moe_test::checkpoint

@@ -158,6 +158,11 @@ TEST_CASE("weights in the encodings of published folders are those of their deco
         const std::vector<float> wanted = outputs_of(composed(checkpoint.config(0), model, router), x);
         CHECK(moe_test::same_bits(outputs_of(checkpoint.layer(0), x), wanted));
         CHECK(checkpoint.tensors(0).size() == model.tensors.size());
+        std::size_t bytes = 0;
+        for (const moe::TensorToWrite& tensor : std::span(model.tensors).first(model.tensors.size() - 1)) {
+            bytes += tensor.bytes.size();  // of all but the router
+        }
+        CHECK(brings_experts(checkpoint, 0, x, wanted, bytes / n_experts));
         model.tensors.erase(model.tensors.begin() + 1);  // what stands beside the first codes
         moe::write_safetensors(folder.file("model.safetensors"), model.tensors);
         const auto error = moe_test::caught([&] { (void)moe::Checkpoint::open(folder.file("")).layer(0); });
@@ -210,6 +215,11 @@ TEST_CASE("GPT-OSS as it is published is the layer of its decoded values", "[io]
     const std::vector<float> wanted = outputs_of(moe::make_layer(config, weights), x);
     CHECK(moe_test::same_bits(outputs_of(checkpoint.layer(0), x), wanted));
     CHECK(checkpoint.tensors(0).size() == made.tensors.size());
+    std::size_t bytes = 0;
+    for (const moe::TensorToWrite& tensor : model.tensors) {
+        bytes += tensor.bytes.size();
+    }
+    CHECK(brings_experts(checkpoint, 0, x, wanted, bytes / n_experts));
     const auto packed = checkpoint.pack(0, moe::Format::as_stored, moe::SerialExecutor{}, moe::Compute::exact);
     CHECK(moe_test::same_bits(outputs_of(packed, x), wanted));
     CHECK(packed.describe().hidden.weights == "packed blocks of MXFP4");

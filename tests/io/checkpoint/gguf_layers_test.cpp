@@ -294,6 +294,7 @@ TEST_CASE("layers that ggml has written are those of its values, in place and pa
     const std::string folder = std::string(MOE_TEST_DATA_DIR) + "/golden/quantised/layers/";
     for (const std::string name : {"mixtral_q4_k_m", "qwen3moe_q8_0", "gpt_oss_mxfp4"}) {
         const auto checkpoint = moe::Checkpoint::open(folder + name + ".gguf");
+        const auto file = moe::GgufFile::open(folder + name + ".gguf");
         const auto expected = moe::SafetensorsFile::open(folder + name + ".expected.safetensors");
         const std::vector<float> x = expected.at("x").to_float_vector();
         for (std::size_t i = 0; i < checkpoint.n_layers(); ++i) {
@@ -303,6 +304,13 @@ TEST_CASE("layers that ggml has written are those of its values, in place and pa
             const auto ids = expected.at(prefix + "ids").to_vector<std::int32_t>();
             const moe::AnyLayer<float> layer = checkpoint.layer(i);
             CHECK(moe_test::nmse(outputs_of(layer, x), wanted) <= 1e-12);
+            std::size_t bytes = 0;
+            for (const moe::GgufTensor& tensor : file.tensors()) {
+                bytes +=
+                    tensor.name.starts_with(prefix) && tensor.name.ends_with("_exps.weight") ? tensor.bytes.size() : 0;
+            }
+            REQUIRE(bytes > 0);
+            CHECK(brings_experts(checkpoint, i, x, outputs_of(layer, x), bytes / checkpoint.config(i).n_experts));
             CHECK(moe_test::nmse(outputs_of(checkpoint.pack(i, moe::Format::float32), x), wanted) <= 1e-12);
             const auto as_stored = [&](moe::Compute compute) {
                 return outputs_of(checkpoint.pack(i, moe::Format::as_stored, moe::SerialExecutor{}, compute), x);

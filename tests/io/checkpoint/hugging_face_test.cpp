@@ -453,6 +453,10 @@ TEST_CASE("a folder of each architecture is the layer that its weights compose",
             const std::vector<float> wanted = outputs_of(made.layer(), x);
             CHECK(moe_test::same_bits(outputs_of(checkpoint.layer(layer), x), wanted));
             CHECK(checkpoint.tensors(layer).size() == made.tensors().size());
+            const moe::MoEConfig config = checkpoint.config(layer);
+            const std::size_t n_matrices = config.form.gated() ? 3 : 2;
+            CHECK(brings_experts(checkpoint, layer, x, wanted,
+                                 n_matrices * config.d_ff * config.d_model * moe::dtype_size(dtype)));
             if (dtype == DType::bf16) {
                 CHECK(moe_test::same_bits(outputs_of(checkpoint.pack(layer), x), wanted));
             }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../../formats/format.hpp"
+#include "../expert_ranges.hpp"
 #include "compose.hpp"
 #include "gguf_config.hpp"
 #include "gguf_names.hpp"
@@ -88,6 +89,35 @@ public:
         const auto [stored, config] = find(layer);
         auto kept = std::make_shared<Kept>(Kept{tensors_, detail::small_tensors(stored, config)});
         return detail::layer_of(*tensors_, stored, config, kept->small).keeping(kept);
+    }
+
+    /// Where the matrices of each routed expert lie in the files, with what codes have beside them, for an
+    /// ExpertResidency of layer(layer). They are mapped for as long as this object or such a layer lives.
+    [[nodiscard]] ExpertRanges expert_ranges(std::size_t layer) const {
+        const auto [stored, config] = find(layer);
+        ExpertRanges ranges(config.n_experts);
+        const auto add = [&](std::size_t e, std::size_t n_tensors, std::span<const std::byte> bytes) {
+            if (n_tensors > 1 || ranges.n_experts() == 1) {
+                ranges.add(e, bytes);
+            } else if (bytes.size() % ranges.n_experts() == 0) {  // else one value for all
+                ranges.add_stacked(bytes);
+            }
+        };
+        const detail::StoredExperts& experts = stored.experts;
+        for (const detail::StoredProjection* const projection :
+             {&experts.gate, &experts.up, &experts.gate_up, &experts.down}) {
+            const std::size_t n = projection->tensors.size();
+            for (std::size_t e = 0; e < n; ++e) {
+                const detail::StoredTensor& tensor = *projection->tensors[e];
+                add(e, n, tensor.bytes);
+                if (!tensors_->shards()) {
+                    for (const detail::StoredTensor* const one : detail::EncodedTensors::beside(*tensors_, tensor)) {
+                        add(e, n, one->bytes);
+                    }
+                }
+            }
+        }
+        return ranges;
     }
 
     /// The layer packed: it does not need the files. Blocks of a GGUF file, and MXFP4 of a folder, are packed as they

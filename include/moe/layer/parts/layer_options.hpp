@@ -8,6 +8,7 @@
 #include "../../core/alignment.hpp"
 #include "../../core/borrowed.hpp"
 #include "observer.hpp"
+#include "residency.hpp"
 
 namespace moe::inline MOE_ABI {
 
@@ -73,6 +74,7 @@ struct ForwardOptions {
     std::uint64_t first_position = 0;           ///< number of the first token, for gates that draw lots
     Borrowed<const std::uint64_t> positions{};  ///< (n_tokens) number of each token; or empty: first_position + row
     Observer<T>* observer = nullptr;
+    Residency* residency = nullptr;  ///< of experts that need not be in memory
 };
 
 }  // namespace moe::inline MOE_ABI

@@ -7,11 +7,13 @@
 
 #include "../../kernels/row.hpp"
 #include "hidden_tasks.hpp"
+#include "work_order.hpp"
 
 namespace moe::inline MOE_ABI::detail {
 
 /// Phase::hidden: tasks (expert, block of rows, chunk of panels), then those of the shared experts, then the shares of
-/// constant experts that add a part of x.
+/// constant experts that add a part of x. With a Residency those that ask for experts are first, and routed experts
+/// come last: of the first wave, the others belong to Phase::output.
 template <class T>
 class HiddenPhase {
 public:
@@ -19,12 +21,25 @@ public:
 
     void work(std::size_t ith) const;
 
+    /// Tasks of the routed experts of a wave.
+    [[nodiscard]] std::size_t n_wave_tasks(std::size_t w) const noexcept {
+        const PassWave& wave = pass_.memory.waves[w];
+        return pass_.memory.first_task[wave.end] - pass_.memory.first_task[wave.first];
+    }
+    void wave_task(std::size_t w, std::size_t task, const PanelScratch<T>& scratch) const;
+
+    /// Tasks that ask for the experts of a wave.
+    [[nodiscard]] std::size_t n_asks(std::size_t w) const noexcept { return pass_.memory.waves[w].n_missing(); }
+    void ask_task(std::size_t w, std::size_t task) const {
+        const PassWave& wave = pass_.memory.waves[w];
+        pass_.residency->ask(expert_at(wave.first + wave.n_there + task));
+    }
+
 private:
-    /// Counts a task as done, also one that throws: others may wait for it, and the error is told when all have ended.
-    struct Finally {
-        Countdown& left;
-        ~Finally() { left.done(); }
-    };
+    /// The expert at a place in the order of work.
+    [[nodiscard]] ExpertId expert_at(std::size_t place) const noexcept {
+        return pass_.memory.active[pass_.memory.order[place]];
+    }
 
     /// [a1, a2] = softmax(W x) of a few entries.
     void mix_task(std::size_t first) const {
@@ -111,30 +126,55 @@ private:
 };
 
 template <class T>
+void HiddenPhase<T>::wave_task(std::size_t w, std::size_t task, const PanelScratch<T>& scratch) const {
+    const PassWave& wave = pass_.memory.waves[w];
+    const auto first_task = pass_.memory.first_task.subspan(wave.first, wave.end - wave.first + 1);
+    task += first_task.front();
+    const auto place =
+        wave.first +
+        static_cast<std::size_t>(std::upper_bound(first_task.begin(), first_task.end(), task) - first_task.begin()) - 1;
+    task -= pass_.memory.first_task[place];
+    const WaveBrings brings = brings_before(wave, place, shape_.n_workers);
+    if (task < brings.count) {
+        return pass_.residency->bring(expert_at(brings.first + task));
+    }
+    const std::size_t i = pass_.memory.order[place];
+    const CountedTask counted{pass_.memory.hidden_left[i]};
+    routed_task(i, task - brings.count, scratch);
+}
+
+template <class T>
 void HiddenPhase<T>::work(std::size_t ith) const {
     const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
-    const auto first_task = pass_.memory.first_task.first(pass_.n_active + 1);
-    const std::size_t routed = first_task.back();
-    const std::size_t products = routed + n_shared_tasks(pass_);
-    const std::size_t n_tasks = routed + n_other_tasks(pass_);
+    const bool resident = pass_.residency != nullptr;
+    const std::size_t asks = n_asks(0);
+    const std::size_t routed = n_wave_tasks(0);
+    const std::size_t shared = n_shared_tasks(pass_);
+    const std::size_t others = n_other_tasks(pass_);
+    const std::size_t first_other = resident ? asks : routed;
+    const std::size_t first_routed = resident ? asks + others : 0;
     TaskQueue& queue = pass_.queue(Phase::hidden);
-    for (std::size_t task = queue.take(); task < n_tasks; task = queue.take()) {
-        const auto i = static_cast<std::size_t>(std::upper_bound(first_task.begin(), first_task.end(), task) -
-                                                first_task.begin()) -
-                       1;
-        const Finally done{pass_.memory.hidden_left[i]};
-        if (task < routed) {
-            routed_task(i, task - first_task[i], scratch);
-        } else if (task < products) {
-            shared_task(task - routed, scratch);
+    for (std::size_t task = queue.take(); task < asks + routed + others; task = queue.take()) {
+        if (task - first_routed < routed) {  // a task before them is a large number
+            wave_task(0, task - first_routed, scratch);
+        } else if (task - first_other < others) {
+            const CountedTask counted{pass_.memory.hidden_left[pass_.n_active]};
+            const std::size_t other = task - first_other;
+            if (other < shared) {
+                shared_task(other, scratch);
+            } else {
+                mix_task(first_mixed(pass_) + (other - shared) * mixes_per_task);
+            }
         } else {
-            mix_task(first_mixed(pass_) + (task - products) * mixes_per_task);
+            ask_task(0, task);
         }
     }
 }
 
 /// Phase::output: tasks (group of panels of y, block of tokens), each from nothing to the finished sum. Waits for the
 /// hidden activations of an expert before it uses them: workers that find no more to do in Phase::hidden may begin.
+/// Several waves are each such tasks, whose sums go on where the wave before has left them, and then what Phase::hidden
+/// is for the next. Tasks only wait for those that were taken before them.
 template <class T>
 class OutputPhase {
 public:
@@ -145,14 +185,31 @@ public:
 private:
     using Range = typename PassState<T>::Range;
 
-    void work_on(Range panels, Range tokens, const PanelScratch<T>& scratch) const {
-        for (std::size_t panel = panels.begin; panel < panels.end; ++panel) {
+    /// Task `task` of wave `w`.
+    void wave_task(std::size_t w, std::size_t task, const PanelScratch<T>& scratch) const {
+        const CountedTask counted{pass_.memory.outputs_left[w]};
+        if (w > 0) {
+            pass_.memory.outputs_left[w - 1].wait();
+        }
+        const std::size_t group = task / pass_.output_blocks;
+        const std::size_t block = task % pass_.output_blocks;
+        work_on(w, {pass_.memory.first_panel[group], pass_.memory.first_panel[group + 1]},
+                {shape_.n_tokens * block / pass_.output_blocks, shape_.n_tokens * (block + 1) / pass_.output_blocks},
+                scratch);
+    }
+
+    void work_on(std::size_t w, Range panels, Range tokens, const PanelScratch<T>& scratch) const {
+        for (std::size_t panel = panels.begin; panel < panels.end && w == 0; ++panel) {
             begin_sums(panel, tokens);
         }
         const T scale = pass_.layer.routed_weight();
-        for (std::size_t i = 0; i < pass_.n_active; ++i) {
+        const PassWave& wave = pass_.memory.waves[w];
+        for (std::size_t i = wave.first; i < wave.end; ++i) {
             pass_.memory.hidden_left[i].wait();
             add_routed(static_cast<std::size_t>(pass_.memory.active[i]), panels, tokens, scale, scratch);
+        }
+        if (w + 1 < pass_.n_waves) {
+            return;
         }
         pass_.memory.hidden_left[pass_.n_active].wait();
         for (std::size_t panel = panels.begin; panel < panels.end; ++panel) {
@@ -277,16 +334,26 @@ private:
 template <class T>
 void OutputPhase<T>::work(std::size_t ith) const {
     const PanelScratch<T> scratch = pass_.memory.worker(ith).panel;
-    // A panel reads the weights of every expert once: cut the tokens only when there are too few panels to share.
-    constexpr std::size_t tasks_per_worker = 4;
-    const std::size_t wanted = divide_up(shape_.n_workers * tasks_per_worker, shape_.output_panels);
-    const std::size_t blocks = std::clamp<std::size_t>(shape_.n_tokens / max_task_rows, 1, wanted);
+    const HiddenPhase<T> hidden(pass_);
+    const std::size_t outputs = pass_.output_groups * pass_.output_blocks;
     TaskQueue& queue = pass_.queue(Phase::output);
-    for (std::size_t task = queue.take(); task < pass_.output_groups * blocks; task = queue.take()) {
-        const std::size_t group = task / blocks;
-        const std::size_t block = task % blocks;
-        work_on({pass_.memory.first_panel[group], pass_.memory.first_panel[group + 1]},
-                {shape_.n_tokens * block / blocks, shape_.n_tokens * (block + 1) / blocks}, scratch);
+    std::size_t task = queue.take();
+    std::size_t begin = 0;  // of the tasks of wave w
+    for (std::size_t w = 0; w < pass_.n_waves; ++w) {
+        const bool last = w + 1 == pass_.n_waves;
+        const std::size_t asks = last ? 0 : hidden.n_asks(w + 1);
+        const std::size_t end = begin + asks + outputs + (last ? 0 : hidden.n_wave_tasks(w + 1));
+        for (; task < end; task = queue.take()) {
+            const std::size_t at = task - begin;
+            if (at < asks) {
+                hidden.ask_task(w + 1, at);
+            } else if (at < asks + outputs) {
+                wave_task(w, at - asks, scratch);
+            } else {
+                hidden.wave_task(w + 1, at - asks - outputs, scratch);
+            }
+        }
+        begin = end;
     }
 }
 

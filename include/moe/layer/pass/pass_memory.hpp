@@ -10,6 +10,7 @@
 #include "../../parallel/countdown.hpp"
 #include "../../routing/plan.hpp"
 #include "../../routing/router.hpp"
+#include "../parts/residency.hpp"
 #include "phase_order.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -42,6 +43,16 @@ struct PassShape {
     [[nodiscard]] std::size_t selection_part() const noexcept { return (std::max)(n_experts, router_outputs); }
 };
 
+/// Experts that are computed together: places [first, end) in the order of work, the first `n_there` of which are in
+/// memory. They are neighbours in the order of ids, too.
+struct PassWave {
+    std::size_t first = 0;
+    std::size_t end = 0;
+    std::size_t n_there = 0;
+
+    [[nodiscard]] std::size_t n_missing() const noexcept { return end - first - n_there; }
+};
+
 /// Scratch of one worker.
 template <class T>
 struct WorkerMemory {
@@ -70,9 +81,13 @@ struct PassMemory {
     std::span<T> batch_scratch;
     std::span<ExpertId> batch_order;
     PlanStorage<T> plan;
-    std::span<std::size_t> first_task;   ///< (n_experts + 1)
+    std::span<std::size_t> first_task;   ///< (n_experts + 1): by place in the order of work
     std::span<std::size_t> first_panel;  ///< (output_panels + 1): where groups of output panels begin
     std::span<ExpertId> active;          ///< (n_experts): those with tokens
+    std::span<std::size_t> order;        ///< (n_experts): in which of those is each place in the order of work
+    std::span<WantedExpert> wanted;      ///< (n_experts)
+    std::span<PassWave> waves;           ///< (n_experts + 1)
+    std::span<Countdown> outputs_left;   ///< (n_experts + 1): of each wave
     std::span<Countdown> hidden_left;    ///< (n_experts + 1): of each active expert, then of all else
     std::span<std::byte> inputs;         ///< (n_tokens, input_stride)
     std::span<std::byte> shared_inputs;  ///< (n_tokens, shared_input_stride)
@@ -112,6 +127,10 @@ struct PassMemory {
         memory.first_task = arena.take<std::size_t>(shape.n_experts + 1);
         memory.first_panel = arena.take<std::size_t>(shape.output_panels + 1);
         memory.active = arena.take<ExpertId>(shape.n_experts);
+        memory.order = arena.take<std::size_t>(shape.n_experts);
+        memory.wanted = arena.take<WantedExpert>(shape.n_experts);
+        memory.waves = arena.take<PassWave>(shape.n_experts + 1);
+        memory.outputs_left = arena.take<Countdown>(shape.n_experts + 1);
         memory.hidden_left = arena.take<Countdown>(shape.n_experts + 1);
         memory.inputs = take_bytes(t, shape.input_stride);
         memory.shared_inputs = take_bytes(t, shape.shared_input_stride);

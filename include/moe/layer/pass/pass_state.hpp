@@ -24,11 +24,14 @@ struct PassState {
     PassShape shape;
     PassMemory<T> memory;
     PlanView<T> plan;
-    KeptProducts<T> kept{};         ///< asked of the observer once the plan is made
-    std::size_t n_active = 0;       ///< experts with tokens
+    KeptProducts<T> kept{};          ///< asked of the observer once the plan is made
+    Residency* residency = nullptr;  ///< of the experts, where there is one and it was asked
+    std::size_t n_active = 0;        ///< experts with tokens
+    std::size_t n_waves = 1;
     std::size_t hidden_chunk = 1;   ///< panels of a task of the hidden phase
     std::size_t shared_chunk = 1;   ///< the same for the shared experts
     std::size_t output_groups = 0;  ///< groups of panels of the output phase
+    std::size_t output_blocks = 0;  ///< blocks of tokens of the same
 
     /// One a phase, a cache line each.
     struct alignas(buffer_alignment) Queue {
@@ -70,6 +73,18 @@ struct PassState {
 };
 
 namespace detail {
+
+/// The place from which on experts are brought, and how many.
+struct WaveBrings {
+    std::size_t first = 0;
+    std::size_t count = 0;
+};
+
+/// Counts a task as done, also one that throws: others may wait for it, and the error is told when all have ended.
+struct CountedTask {
+    Countdown& left;
+    ~CountedTask() { left.done(); }
+};
 
 /// Parts of a panel of the router that is cut into blocks.
 [[nodiscard]] inline std::size_t router_parts(const PassShape& shape) noexcept {

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "hidden_tasks.hpp"
+#include "work_order.hpp"
 
 namespace moe::inline MOE_ABI::detail {
 
@@ -187,6 +188,13 @@ void group_output_panels(PassState<T>& pass, bool few) {
                      : std::clamp<std::size_t>(left / (2 * pass.shape.n_workers), 1, max_task_panels);
     }
     pass.memory.first_panel[pass.output_groups] = panels;
+    // A panel reads the weights of every expert once: cut the tokens only when there are too few panels to share.
+    constexpr std::size_t tasks_per_worker = 4;
+    const std::size_t wanted = divide_up(pass.shape.n_workers * tasks_per_worker, std::max<std::size_t>(1, panels));
+    pass.output_blocks = std::clamp<std::size_t>(pass.shape.n_tokens / max_task_rows, 1, wanted);
+    for (std::size_t w = 0; w < pass.n_waves; ++w) {
+        std::construct_at(&pass.memory.outputs_left[w], pass.output_groups * pass.output_blocks);
+    }
 }
 
 /// Phase::plan: sorts the choices by expert and cuts the next phases into tasks. One worker, O(assignments).
@@ -223,19 +231,16 @@ void make_plan(PassState<T>& pass) {
     }
     pass.shared_chunk =
         panels_per_task(divide_up(shape.n_tokens, max_task_rows) * shared_panels, shape.n_workers, shape.n_tokens);
-    std::size_t task = 0;
     pass.n_active = 0;
     for (std::size_t e = 0; e < n_experts; ++e) {
         if (blocks_of(e) > 0) {
-            memory.first_task[pass.n_active] = task;
             memory.active[pass.n_active++] = static_cast<ExpertId>(e);
-            task += blocks_of(e) * divide_up(panels, pass.hidden_chunk);
         }
     }
-    memory.first_task[pass.n_active] = task;
-    for (std::size_t i = 0; i < pass.n_active; ++i) {
-        std::construct_at(&memory.hidden_left[i], memory.first_task[i + 1] - memory.first_task[i]);
-    }
+    order_experts(pass);
+    list_hidden_tasks(pass, [&](std::size_t i) {
+        return blocks_of(static_cast<std::size_t>(memory.active[i])) * divide_up(panels, pass.hidden_chunk);
+    });
     std::construct_at(&memory.hidden_left[pass.n_active], n_other_tasks(pass));
     group_output_panels(pass, rows <= few_rows);
 }
