@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "../core/function_ref.hpp"
 #include "block_turn.hpp"
@@ -112,20 +114,29 @@ void turn_panel(const TurnedPanel& halves, std::size_t first, std::size_t inputs
     return {far(halves[0]), far(halves[1])};
 }
 
-/// Asks for rows from front to back, a few lines in each step, those of two halves one after the other.
+/// The lines of rows from front to back, those of two halves one after the other.
 class RowsAhead {
 public:
     RowsAhead() = default;
     explicit RowsAhead(const FarBlock& block) noexcept : second_(block[1]) { begin(block[0]); }
 
+    /// An address in the next line, or null.
+    [[nodiscard]] MOE_ALWAYS_INLINE const std::byte* take() noexcept {
+        if (at_ >= end_ && !next_row()) {
+            return nullptr;
+        }
+        return std::exchange(at_, at_ + Prefetch::line);
+    }
+
+    /// Asks for the next few.
     template <std::size_t Lines>
     MOE_ALWAYS_INLINE void step() noexcept {
         for (std::size_t i = 0; i < Lines; ++i) {
-            if (at_ >= end_ && !next_row()) {
+            const std::byte* const line = take();
+            if (line == nullptr) {
                 return;
             }
-            Prefetch::prefetch_line(at_);
-            at_ += Prefetch::line;
+            Prefetch::prefetch_line(line);
         }
     }
 
@@ -133,21 +144,19 @@ private:
     void begin(const FarRows& rows) noexcept {
         rows_ = rows;
         at_ = rows.first;
-        end_ = rows.rows > 0 ? rows.first + rows.bytes : rows.first;
+        end_ = rows.first;
+        if (rows.rows > 0) {
+            // a row that begins within a line may touch one more
+            end_ += rows.bytes + reinterpret_cast<std::uintptr_t>(rows.first) % Prefetch::line;
+        }
     }
     bool next_row() noexcept {
         if (rows_.rows > 1) {
-            rows_.first += rows_.stride;
-            --rows_.rows;
-            begin(rows_);
-            return true;
+            begin({rows_.first + rows_.stride, rows_.rows - 1, rows_.stride, rows_.bytes});
+        } else {
+            begin(std::exchange(second_, {}));
         }
-        if (second_.rows > 0) {
-            begin(second_);
-            second_ = {};
-            return true;
-        }
-        return false;
+        return at_ < end_;
     }
 
     FarRows rows_{};
@@ -167,9 +176,6 @@ struct TwoAhead {
         next.step<Lines>();
     }
 };
-
-/// Rows up to which codes become floats in registers; for more they do once, in scratch.
-inline constexpr std::size_t max_turned_rows = 3;
 
 /// Bytes of a panel up to which all of the one behind it is asked for while it is multiplied: with more the
 /// second-level cache would not hold both.
@@ -268,11 +274,14 @@ inline void decode_panel(const TurnedPanel& halves, std::size_t first, std::size
         });
         return;
     }
-    constexpr std::size_t columns = Panel<float>::width / 2;
     for (std::size_t h = 0; h < 2; ++h) {
+        // in the other half zeros: codes of another type may be none of this one
+        TurnedPanel alone{};
+        alone[h] = halves[h];
+        alone[1 - h].rows = halves[h].rows;
         with_coded_block(halves[h].rows.type->number, [&]<class Block>() {
-            turn_columns<Block>(halves[h], first, inputs, h * columns, columns, turned);
-            decode_turned<Block>(turned, skipped, depth, h * columns, block);
+            turn_panel<Block>(alone, first, inputs, turned);
+            decode_turned<Block>(turned, skipped, depth, h * Panel<float>::width / 2, block);
         });
     }
 }
@@ -319,15 +328,13 @@ void multiply_turned_blocks(RowPointers rows, std::size_t k, std::size_t n_panel
     const TurnedPanel front = panel(0);
     const BlockType& type = *front[0].rows.type;
     const bool alike = !detail::has_halves(front) || front[1].rows.type->number == type.number;
-    if (!alike || rows.size() > detail::max_turned_rows) {
+    if (!alike || rows.size() > Panel<float>::tile_rows) {
         return detail::multiply_turned_panels(rows, k, n_panels, scratch, panel);
     }
     with_coded_block(type.number, [&]<class Block>() {
-        switch (rows.size()) {
-            case 1: return detail::multiply_turned_rows<Block, 1>(rows, k, n_panels, scratch, panel);
-            case 2: return detail::multiply_turned_rows<Block, 2>(rows, k, n_panels, scratch, panel);
-            default: return detail::multiply_turned_rows<Block, 3>(rows, k, n_panels, scratch, panel);
-        }
+        with_rows(rows.size(), [&]<std::size_t Rows>() {
+            detail::multiply_turned_rows<Block, Rows>(rows, k, n_panels, scratch, panel);
+        });
     });
 }
 
