@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "../kernels/turned_product.hpp"
 #include "encoded_stack.hpp"
 #include "expert_bank.hpp"
 
@@ -76,11 +77,52 @@ inline void gather_output_bias(const EncodedWeights& weights, std::size_t e, std
     gather_bias(weights.down_bias, e, panel * columns, columns, row);
 }
 
+/// `columns` outputs of a matrix of `outputs` from `first` on.
+[[nodiscard]] inline TurnedColumns turned_columns(const BlockRows& rows, std::size_t outputs, std::size_t first,
+                                                  std::size_t columns) noexcept {
+    const std::size_t valid = first < outputs ? (std::min)(columns, outputs - first) : 0;
+    return {rows, valid > 0 ? rows.first + first * rows.stride : rows.first, valid};
+}
+
+/// multiply_hidden and multiply_output of ExpertWeights, for matrices of blocks with codes: whether these are.
+inline bool multiply_hidden_blocks(const EncodedWeights& weights, std::size_t e, PanelRange panels, RowPointers rows,
+                                   const PanelScratch<float>& scratch) {
+    const bool gated = !weights.gate.empty();
+    const BlockRows up = weights.up.blocks(e);
+    const BlockRows gate = gated ? weights.gate.blocks(e) : up;
+    if (!turns_blocks(gate) || !turns_blocks(up)) {
+        return false;
+    }
+    const std::size_t columns = gated ? Panel<float>::width / 2 : Panel<float>::width;
+    const auto panel = [&](std::size_t i) {
+        const std::size_t first = (panels.first + i) * columns;
+        const std::size_t outputs = weights.up.outputs();
+        return TurnedPanel{turned_columns(gate, outputs, first, columns),
+                           gated ? turned_columns(up, outputs, first, columns) : TurnedColumns{}};
+    };
+    multiply_turned_blocks(rows, weights.up.inputs(), panels.count, scratch, panel);
+    return true;
+}
+inline bool multiply_output_blocks(const EncodedWeights& weights, std::size_t e, PanelRange panels, RowPointers rows,
+                                   const PanelScratch<float>& scratch) {
+    constexpr std::size_t width = Panel<float>::width;
+    const BlockRows down = weights.down.blocks(e);
+    if (!turns_blocks(down)) {
+        return false;
+    }
+    const auto panel = [&](std::size_t i) {
+        return TurnedPanel{turned_columns(down, weights.down.outputs(), (panels.first + i) * width, width)};
+    };
+    multiply_turned_blocks(rows, weights.down.inputs(), panels.count, scratch, panel);
+    return true;
+}
+
 }  // namespace detail
 
 /// An ExpertBank over weights as a checkpoint encodes them: with products in float32, the bits of an ExpertBank<float>
-/// over the decoded weights, without memory for these. They are decoded each time they are used, a block of a panel at
-/// a time; PackedExperts does it once, into any of its formats, and is what many tokens want.
+/// over the decoded weights, without memory for these. They are decoded each time they are used, blocks of codes in
+/// registers (kernels/turned_product.hpp), all else a block of a panel at a time; PackedExperts does it once, into any
+/// of its formats, and is what many tokens want.
 template <ExpertForm Form>
 class EncodedBank {
 public:
@@ -120,12 +162,18 @@ public:
 
     [[nodiscard]] static ActivationFormat<float> activations() noexcept { return {}; }
     void multiply_hidden(std::size_t e, PanelRange panels, RowPointers rows, const PanelScratch<float>& scratch) const {
+        if (detail::multiply_hidden_blocks(weights_, e, panels, rows, scratch)) {
+            return;
+        }
         const auto gather = [&](std::size_t i, std::size_t first, std::size_t depth, float* block) {
             detail::gather_hidden(weights_, e, panels.first + i, first, depth, block);
         };
         multiply_gathered<float>(rows, layout_.d_model, panels.count, scratch, {gather});
     }
     void multiply_output(std::size_t e, PanelRange panels, RowPointers rows, const PanelScratch<float>& scratch) const {
+        if (detail::multiply_output_blocks(weights_, e, panels, rows, scratch)) {
+            return;
+        }
         const auto gather = [&](std::size_t i, std::size_t first, std::size_t depth, float* block) {
             detail::gather_output(weights_, e, panels.first + i, first, depth, block);
         };

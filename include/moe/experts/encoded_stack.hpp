@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "../formats/block_type.hpp"
 #include "../formats/encodings/encoding.hpp"
 #include "../kernels/convert.hpp"
 #include "weight_stack.hpp"
@@ -101,6 +102,14 @@ public:
         decode(e, output, 1, first_input, n, target, n);
     }
 
+    /// The outputs of expert `e` where they lie, if they are rows of blocks (BlockMatrix); else without a type.
+    [[nodiscard]] BlockRows blocks(std::size_t e) const noexcept {
+        BlockRows rows = held_->blocks(first_expert_ + e);
+        rows.first += first_output_ * rows.stride;
+        rows.stride *= output_step_;
+        return rows;
+    }
+
     /// Every `step`-th output from `first` on, `count` of them, over the same memory. Throws Error(range) when there
     /// are none, a step is 0, or they leave the matrix.
     [[nodiscard]] EncodedStack outputs_slice(std::size_t first, std::size_t step, std::size_t count) const {
@@ -149,6 +158,7 @@ private:
         [[nodiscard]] virtual std::string_view encoding(std::size_t e) const noexcept = 0;
         virtual void decode(std::size_t e, Outputs outputs, std::size_t first, std::size_t n, float* target,
                             std::size_t stride) const noexcept = 0;
+        [[nodiscard]] virtual BlockRows blocks(std::size_t e) const noexcept = 0;
         [[nodiscard]] virtual bool overlaps(std::size_t e, const ByteView& memory) const = 0;
     };
 
@@ -160,6 +170,15 @@ private:
                     std::size_t stride) const noexcept override {
             for (std::size_t o = 0; o < outputs.count; ++o) {
                 experts[e].decode(outputs.first + o * outputs.step, first, n, target + o * stride);
+            }
+        }
+        [[nodiscard]] BlockRows blocks([[maybe_unused]] std::size_t e) const noexcept override {
+            if constexpr (requires(const M& matrix) {
+                              { matrix.rows() } -> std::same_as<BlockRows>;
+                          }) {
+                return experts[e].rows();
+            } else {
+                return {};
             }
         }
         [[nodiscard]] bool overlaps(std::size_t e, const ByteView& memory) const override {

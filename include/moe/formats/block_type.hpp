@@ -93,6 +93,13 @@ inline constexpr std::array block_types{
     BlockType{42, "Q2_0", 64, 18},
 };
 
+/// Rows of blocks where they lie: a matrix, or some of its outputs.
+struct BlockRows {
+    const BlockType* type = nullptr;
+    const std::byte* first = nullptr;  ///< of the first output
+    std::size_t stride = 0;            ///< bytes from one output to the next
+};
+
 /// The type of that number, or a null pointer.
 [[nodiscard]] constexpr const BlockType* find_block_type(std::uint32_t number) noexcept {
     for (const BlockType& type : block_types) {

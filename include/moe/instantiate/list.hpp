@@ -106,6 +106,8 @@ MOE_INSTANTIATE void BlockPanels::multiply_integers<void>(RowPointers, std::size
                                                           const PanelScratch<float>&) const;
 MOE_INSTANTIATE void BlockPanels::multiply_rounded<void>(RowPointers, std::size_t, const PackedPanels&,
                                                          const PanelScratch<float>&) const;
+MOE_INSTANTIATE void multiply_turned_blocks<void>(RowPointers, std::size_t, std::size_t, const PanelScratch<float>&,
+                                                  FunctionRef<TurnedPanel(std::size_t)>);
 
 // ---- layers whose gate, form and format are known when the program runs
 // ----------------------------------------------

@@ -30,12 +30,12 @@ MOE_ALWAYS_INLINE void ask_for(const std::byte* memory) noexcept {
     }
 }
 
-/// sums (Rows, 64), of `Vectors` vectors from `first` on, = or += x (Rows, 32) * one group. Asks for the lines of
-/// `other`, as much of another panel as is read of this one.
-template <PanelKind kind, std::size_t Rows, std::size_t Vectors>
+/// sums (Rows, 64), of `Vectors` vectors from `first` on, = or += x (Rows, 32) * one group. Calls ask(at) before the
+/// codes at byte `at` of the group are read, to ask memory for some of what follows.
+template <PanelKind kind, std::size_t Rows, std::size_t Vectors, class Ask>
 MOE_ALWAYS_INLINE void multiply_group(const PanelDecoder<kind>& decoder, const std::array<const float*, Rows>& x,
                                       const std::byte* factors, const std::byte* group, std::size_t first,
-                                      float* MOE_RESTRICT sums, bool add, const std::byte* other) noexcept {
+                                      float* MOE_RESTRICT sums, bool add, Ask&& ask) noexcept {
     using D = PanelDecoder<kind>;
     std::array<std::array<Vector<float>, Vectors>, Rows> sum;
     MOE_UNROLL
@@ -58,7 +58,7 @@ MOE_ALWAYS_INLINE void multiply_group(const PanelDecoder<kind>& decoder, const s
         for (std::size_t j = 0; j < D::steps; ++j) {
             const std::size_t at = D::template codes_at<Pass>(j) + first * 4 * lanes<float>;
             if (kind.bits == 8 || Pass == 0) {
-                prefetch_part<Vectors * 4 * lanes<float>, 1>(other + at, 0);
+                ask(at);
             }
             typename D::Codes codes[Vectors];  // no std::array: see quantized_tile.hpp
             MOE_UNROLL
@@ -138,9 +138,11 @@ MOE_NOINLINE void multiply_decoded_rows(const std::byte* const* rows, std::size_
                 }
                 const std::byte* const other = panels[first_panel + (p + count / 2) % count] + group + ahead;
                 ask_for<kind.codes_at()>(other);
+                const auto ask = [&](std::size_t at_byte) MOE_INLINE_CALL {
+                    prefetch_part<vectors * 4 * lanes<float>, 1>(other + at_byte, 0);
+                };
                 for (std::size_t v = 0; v < Panel<float>::vectors; v += vectors) {
-                    multiply_group<kind, Rows, vectors>(decoder, x, factors, from, v, sums[p].data(), at != block,
-                                                        other);
+                    multiply_group<kind, Rows, vectors>(decoder, x, factors, from, v, sums[p].data(), at != block, ask);
                 }
             }
         }

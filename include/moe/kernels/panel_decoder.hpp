@@ -11,20 +11,32 @@
 
 namespace moe::inline MOE_ABI::detail {
 
+/// Codes on their way to floats: in a register, or where they are. (No std::conditional: it would drop attributes.)
+template <class L, bool from_memory>
+struct CodesOf {
+    using Codes = typename L::Codes;
+};
+template <class L>
+struct CodesOf<L, true> {
+    using Codes = const std::byte*;
+};
+
 /// The weights of a group as vectors of floats, exactly: what its codes stand for times their scale.
 ///
 /// Codes go in two passes of 16 inputs: of bytes the first and the second four vectors, of half bytes the lower and the
 /// upper halves of the same four.
 template <PanelKind kind, class L = arch::CodeLanes>
 class PanelDecoder {
-    static constexpr bool by_table = kind.bits == 4 && L::permutes_floats;
+    static constexpr bool by_table = (kind.bits == 4 || kind.padded) && L::permutes_floats;
+    /// Padded codes are looked up by vectors that begin a byte later for each input: loads are cheaper than shifts.
+    static constexpr bool from_memory = by_table && kind.padded;
     /// Codes arrive as multiples of 2^24, and their scales make good for it: exact, unless a scale may be as small as
     /// numbers get.
     static constexpr bool large = !by_table && kind.scale != ScaleForm::power_of_two;
     static constexpr float unit = large ? 0x1p-24F : 1.0F;
 
 public:
-    using Codes = typename L::Codes;
+    using Codes = typename CodesOf<L, from_memory>::Codes;
     using Float = Vector<float>;
 
     static constexpr std::size_t passes = 2;
@@ -86,15 +98,16 @@ public:
     /// Codes as weight() takes them.
     template <std::size_t Pass>
     [[nodiscard]] MOE_ALWAYS_INLINE static Codes prepared(const std::byte* codes) noexcept {
-        const Codes loaded = L::load(codes);
-        if constexpr (by_table) {
-            return loaded;
+        if constexpr (from_memory) {
+            return codes;
+        } else if constexpr (by_table) {
+            return L::load(codes);
         } else if constexpr (kind.bits == 8) {
-            return without_zero_point(loaded);
+            return without_zero_point(L::load(codes));
         } else if constexpr (Pass == 0) {
-            return without_zero_point(L::low_nibbles(loaded));
+            return without_zero_point(L::low_nibbles(L::load(codes)));
         } else {
-            return without_zero_point(L::high_nibbles(loaded));
+            return without_zero_point(L::high_nibbles(L::load(codes)));
         }
     }
 
@@ -136,7 +149,9 @@ private:
 
     template <std::size_t Pass, int B>
     [[nodiscard]] MOE_ALWAYS_INLINE Float value(const Codes& codes) const noexcept {
-        if constexpr (by_table) {
+        if constexpr (from_memory) {
+            return L::template nibble<0>(L::load(codes + B), table_);
+        } else if constexpr (by_table) {
             return L::template nibble<2 * B + static_cast<int>(Pass)>(codes, table_);
         } else if constexpr (large) {
             return L::template large_byte<B>(codes);

@@ -47,6 +47,9 @@ struct PanelKind {
     std::size_t shared = 32;  ///< inputs that share a scale, 16 or 32
     ScaleForm scale = ScaleForm::half;
     MinimumForm minimum = MinimumForm::none;
+    /// Codes of 4 bits in bytes, whose upper halves mean nothing where a table is looked up (arch::CodeLanes), and else
+    /// are zero: for panels that are used once and then thrown away.
+    bool padded = false;
 
     static constexpr std::size_t width = Panel<float>::width;
     static constexpr std::size_t factor_groups = 8;  ///< groups that share a factor

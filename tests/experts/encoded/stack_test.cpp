@@ -111,6 +111,25 @@ TEST_CASE("gate and up in one tensor are two stacks over it", "[encoded]") {
     CHECK(!halves.up.overlaps(moe::bytes_of(std::span(blocks.memory).first(1))));
 }
 
+TEST_CASE("a stack of blocks says where its outputs lie, others that they are no blocks", "[encoded]") {
+    Draw draw(12);
+    const moe::BlockType& q4_k = *moe::find_block_type("Q4_K");
+    const BlockStack blocks(draw, q4_k, 3, 10, 512);
+    const std::byte* const origin = blocks.memory.data() + 1;
+    const moe::BlockRows all = blocks.stack.blocks(2);
+    CHECK(all.type->number == q4_k.number);
+    CHECK(all.first == origin + 20 * 2 * q4_k.block_bytes);
+    CHECK(all.stride == 2 * q4_k.block_bytes);
+    const moe::BlockRows some = blocks.stack.outputs_slice(1, 3, 3).outputs_slice(1, 1, 2).expert(1).blocks(0);
+    CHECK(some.type->number == q4_k.number);
+    CHECK(some.first == origin + (10 + 4) * all.stride);
+    CHECK(some.stride == 3 * all.stride);
+    const std::vector<float> values(6);
+    CHECK(EncodedStack(moe::stacked(values.data(), 1, 2, 3)).blocks(0).type == nullptr);
+    const std::vector<std::byte> bytes(4);
+    CHECK(EncodedStack(std::vector{Archetype(bytes, 1.0F, 2, 2)}).blocks(0).type == nullptr);
+}
+
 TEST_CASE("a table of experts of an encoding of one's own is a stack", "[encoded]") {
     const std::vector<std::byte> bytes{std::byte{1}, std::byte{0xFF}, std::byte{0x80}, std::byte{127}};
     const std::span<const std::byte> all(bytes);

@@ -60,6 +60,9 @@ public:
         }
     }
 
+    /// All outputs where they lie, for products that need no floats in memory.
+    [[nodiscard]] BlockRows rows() const noexcept { return {type_, blocks_.data(), row_bytes_}; }
+
     [[nodiscard]] bool overlaps(const ByteView& memory) const { return moe::overlaps(memory, bytes_of(blocks_)); }
 
 private:
