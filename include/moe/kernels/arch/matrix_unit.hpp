@@ -59,6 +59,9 @@ struct MatrixUnit {
                 tiles.row_bytes[i] = row_bytes;
                 tiles.rows[i] = static_cast<std::uint8_t>(i < 6 ? n_rows : rows);
             }
+            // g++ 12 believes that _tile_loadconfig reads 8 bytes and leaves out stores of others, the zeros of tiles
+            // that are not there among them, which faults when the stack has something else
+            asm volatile("" : "+m"(tiles) : : "memory");
             _tile_loadconfig(&tiles);
         }
         Session(const Session&) = delete;
