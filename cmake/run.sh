@@ -11,6 +11,7 @@ usage: sh cmake/run.sh demo [options of examples/generate]   build for this proc
        sh cmake/run.sh test [options of ctest]               build everything and run the tests
        sh cmake/run.sh bench [options; --help lists them]    build for this processor and measure speed
        sh cmake/run.sh compare [options; --help lists them]  build for this processor and compare routing strategies
+       sh cmake/run.sh inspect PATH [options; --help]        build for this processor and tell what a model is and costs
        sh cmake/run.sh fuzz [target...] [seconds for each]   build with clang and feed the readers of files with nonsense;
                                                              targets are the folders of tests/fuzz/corpus
 TEXT
@@ -20,7 +21,7 @@ TEXT
 [ $# -gt 0 ] || usage
 command=$1
 shift
-case $command in demo | train | finetune | test | bench | compare | fuzz) ;; *) usage ;; esac
+case $command in demo | train | finetune | test | bench | compare | inspect | fuzz) ;; *) usage ;; esac
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
@@ -111,6 +112,7 @@ if [ "$command" = fuzz ] && fuzzer_missing; then
     } >&2
 fi
 
+called_from=$PWD
 cd -- "$root"
 jobs=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 case $command in
@@ -147,6 +149,13 @@ case $command in
         cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2
         cmake --build build/bench --target moe_bench -j "$jobs" >&2
         exec build/bench/benchmarks/moe_bench "$@"
+        ;;
+    inspect)
+        # paths on the command line are those of who calls
+        cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2
+        cmake --build build/bench --target moe_inspect -j "$jobs" >&2
+        cd -- "$called_from"
+        OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} exec "$root/build/bench/benchmarks/inspect/moe_inspect" "$@"
         ;;
     compare)
         cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2

@@ -116,7 +116,7 @@ inline std::vector<Row> rows() {
 class Made {
 public:
     /// `type` of the experts, "mixed" for one type for each projection.
-    Made(const Row& row, const std::string& type, Draw& draw) : config_(row.preset().in_gguf()) {
+    Made(const Row& row, const std::string& type, Draw& draw) : name_(row.name), config_(row.preset().in_gguf()) {
         config_.n_experts = n_experts;
         config_.d_model = d_model;
         config_.d_ff = d_ff;
@@ -196,6 +196,21 @@ public:
     }
 
     void write(const std::string& path) const { moe::write_gguf(path, tensors_, metadata_); }
+    /// With the tensors of block 1 in block 0, too.
+    void write_both(const std::string& path) const {
+        Values metadata = metadata_;
+        for (moe::GgufValueToWrite& one : metadata) {
+            if (one.key == name_ + ".expert_feed_forward_length") {
+                one.value = std::uint32_t{d_ff};
+            }
+        }
+        std::vector<moe::GgufTensorToWrite> both = tensors_;
+        for (moe::GgufTensorToWrite one : tensors_) {
+            one.name.replace(0, 6, "blk.0.");
+            both.push_back(std::move(one));
+        }
+        moe::write_gguf(path, both, metadata);
+    }
     [[nodiscard]] std::size_t n_tensors() const { return tensors_.size(); }
 
 private:
@@ -229,6 +244,7 @@ private:
         return &kept;
     }
 
+    std::string name_;
     MoEConfig config_;
     std::deque<std::vector<float>> values_;
     std::deque<std::vector<std::byte>> bytes_;
