@@ -15,6 +15,7 @@
 
 #include "backward/runner.hpp"
 #include "bars.hpp"
+#include "checkpoint/runner.hpp"
 #include "google.hpp"
 #include "json.hpp"
 #include "machine.hpp"
@@ -138,6 +139,9 @@ bool set_up(std::span<const char* const> arguments, bench::Options& options) {
         std::fputs(bench::usage().c_str(), stdout);
         return false;
     }
+    if (!options.model.empty()) {
+        return true;
+    }
     const std::vector<std::string> names = options.backward ? bench::backward::row_names(options) : names_of(options);
     moe::ensure(!names.empty(), moe::ErrorCode::range,
                 "none of the formats asked for has one of the computes asked for");
@@ -158,6 +162,9 @@ bool set_up(std::span<const char* const> arguments, bench::Options& options) {
 
 /// Whether all results were right.
 bool run(const bench::Options& options) {
+    if (!options.model.empty()) {
+        return bench::checkpoint::run(options);
+    }
     if (options.backward) {
         return bench::backward::run(options);
     }

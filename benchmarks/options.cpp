@@ -139,6 +139,19 @@ void describe(command_line::Parser& parser, Options& options) {
             options.json = text;
         },
         "write the rows there");
+    parser.option(
+        "model", "PATH",
+        [&](Text text) {
+            moe::ensure(!text.empty(), moe::ErrorCode::range, "--model needs a folder or a GGUF file");
+            options.model = text;
+        },
+        "a layer of this checkpoint, a folder of Hugging Face or a GGUF file, packed as\n"
+        "it is stored, instead of shapes; takes --tokens, --compute, --threads,\n"
+        "--min-time, --memory and");
+    parser.option(
+        "layer", "I", [&](Text text) { options.layer = parse_number<std::size_t>("--layer", text, 0, 1U << 20U); },
+        "which (default: the first with experts)");
+    parser.flag("in-place", options.in_place, "also with its weights where they lie in the file");
     parser.flag("list", options.list, "name the rows and stop");
     parser.flag("help", options.help,
                 "print this\n--benchmark_... are options of Google Benchmark, e.g. --benchmark_out=FILE");
@@ -171,6 +184,19 @@ void confirm_backward(const Options& options) {
                 "--backward cannot have --routing one: a token that goes to the same expert twice has no gradient");
 }
 
+/// --model has rows of its own: what says which others there are must not be given.
+void confirm_model(std::span<const char* const> arguments, const Options& options) {
+    moe::ensure(!options.model.empty() || (!options.layer && !options.in_place), moe::ErrorCode::missing,
+                "--layer and --in-place are for --model, which is missing");
+    for (const std::string_view argument : arguments) {
+        for (const std::string_view other : {"--shape", "--format", "--backward", "--bars", "--scaling", "--routing",
+                                             "--rivals", "--json", "--list"}) {
+            moe::ensure(options.model.empty() || argument.substr(0, argument.find('=')) != other, moe::ErrorCode::range,
+                        "--model times one layer packed as it is stored: leave out ", other);
+        }
+    }
+}
+
 /// What is measured where the command line does not say: --bars and --scaling have rows of their own, and --quick makes
 /// them shorter, or measures fewer of the others.
 void set_defaults(std::span<const char* const> arguments, Options& options) {
@@ -193,6 +219,12 @@ void set_defaults(std::span<const char* const> arguments, Options& options) {
         return;
     }
     options.shapes = default_shapes(quick);
+    if (given("--model") ||
+        std::ranges::any_of(arguments, [](std::string_view one) { return one.starts_with("--model="); })) {
+        options.tokens = {1, 8, 64, 512};
+        options.min_time = quick ? 0.1 : 1.0;
+        return;
+    }
     options.formats = quick ? std::vector{Format::f32} : every_format();
     options.tokens = quick ? std::vector<std::size_t>{1, 8, 64, 512} : all_tokens;
     options.rivals = available_rivals();
@@ -209,6 +241,9 @@ Options parse_options(std::span<const char* const> arguments) {
     parser.parse(arguments);
     if (options.backward && !options.help) {
         confirm_backward(options);
+    }
+    if (!options.help) {
+        confirm_model(arguments, options);
     }
     return options;
 }

@@ -12,6 +12,7 @@ usage: sh cmake/run.sh demo [options of examples/generate]   build for this proc
        sh cmake/run.sh bench [options; --help lists them]    build for this processor and measure speed
        sh cmake/run.sh compare [options; --help lists them]  build for this processor and compare routing strategies
        sh cmake/run.sh residency [options; --help]           build and measure a layer whose experts are more than memory
+       sh cmake/run.sh inspect PATH [options; --help]        build for this processor and tell what a model is and costs
        sh cmake/run.sh fuzz [target...] [seconds for each]   build with clang and feed the readers of files with nonsense;
                                                              targets are the folders of tests/fuzz/corpus
 TEXT
@@ -21,7 +22,7 @@ TEXT
 [ $# -gt 0 ] || usage
 command=$1
 shift
-case $command in demo | train | finetune | test | bench | compare | residency | fuzz) ;; *) usage ;; esac
+case $command in demo | train | finetune | test | bench | compare | residency | inspect | fuzz) ;; *) usage ;; esac
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
@@ -112,6 +113,7 @@ if [ "$command" = fuzz ] && fuzzer_missing; then
     } >&2
 fi
 
+called_from=$PWD
 cd -- "$root"
 jobs=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 case $command in
@@ -153,6 +155,13 @@ case $command in
         cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2
         cmake --build build/bench --target moe_residency -j "$jobs" >&2
         exec build/bench/benchmarks/moe_residency "$@"
+        ;;
+    inspect)
+        # paths on the command line are those of who calls
+        cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2
+        cmake --build build/bench --target moe_inspect -j "$jobs" >&2
+        cd -- "$called_from"
+        OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} exec "$root/build/bench/benchmarks/inspect/moe_inspect" "$@"
         ;;
     compare)
         cmake --preset release -B build/bench -D MOE_BUILD_TESTS=OFF -D MOE_BUILD_EXAMPLES=OFF >&2

@@ -15,6 +15,7 @@ struct Parser::Held {
     std::vector<std::string> with_value;
     std::string prefix;
     std::vector<std::string>* passed_on = nullptr;
+    std::string* argument = nullptr;
 };
 
 Parser::Parser(std::string usage) : held_(std::make_unique<Held>()) {
@@ -35,6 +36,8 @@ void Parser::option(const std::string& name, const std::string& value_name, std:
     held_->app.add_option_function<std::string>("--" + name, set, help)->type_name(value_name);
     held_->with_value.push_back("--" + name);
 }
+
+void Parser::argument(std::string& into) { held_->argument = &into; }
 
 void Parser::pass_on(std::string prefix, std::vector<std::string>& into) {
     held_->prefix = std::move(prefix);
@@ -63,7 +66,12 @@ void Parser::parse(std::span<const char* const> arguments) {
     } catch (const CLI::ParseError& error) {
         moe::raise_error(moe::ErrorCode::range, error.what());
     }
-    if (const std::vector<std::string> rest = held_->app.remaining(); !rest.empty()) {
+    std::vector<std::string> rest = held_->app.remaining();
+    if (held_->argument != nullptr && !rest.empty() && !rest.front().starts_with("-")) {
+        *held_->argument = rest.front();
+        rest.erase(rest.begin());
+    }
+    if (!rest.empty()) {
         moe::raise_error(moe::ErrorCode::range, "unknown option '", rest.front().c_str(), "'; --help lists them all");
     }
 }

@@ -27,6 +27,9 @@ public:
     void option(const std::string& name, const std::string& value_name, std::function<void(const std::string&)> set,
                 const std::string& help);
 
+    /// An argument without a name, which goes to `into`; one at most.
+    void argument(std::string& into);
+
     /// Arguments that begin with `prefix` are for somebody else: they go to `into` as they are.
     void pass_on(std::string prefix, std::vector<std::string>& into);
 

@@ -21,7 +21,7 @@ void causal_softmax(Matrix& scores, Eigen::Index past) {
 
 }  // namespace
 
-Attention::Attention(const Checkpoint& weights, const std::string& prefix, const Config& config)
+Attention::Attention(const Weights& weights, const std::string& prefix, const Config& config)
     : n_heads_(config.n_heads),
       n_kv_heads_(config.n_kv_heads),
       head_dim_(config.head_dim),

@@ -17,7 +17,7 @@ struct KeyValueCache {
 /// it.
 class Attention {
 public:
-    Attention(const Checkpoint& weights, const std::string& prefix, const Config& config);
+    Attention(const Weights& weights, const std::string& prefix, const Config& config);
 
     [[nodiscard]] KeyValueCache make_cache() const;
 

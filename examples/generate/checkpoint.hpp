@@ -12,8 +12,22 @@ namespace generate {
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using RowVector = Eigen::RowVectorXf;
 
+/// The matrices of a model by the names that Hugging Face has, each with the shape the caller knows it must have. All
+/// members throw moe::Error for a tensor that is not as asked.
+class Weights {
+public:
+    Weights() = default;
+    Weights(const Weights&) = delete;
+    Weights& operator=(const Weights&) = delete;
+    virtual ~Weights() = default;
+
+    /// Copies as float.
+    [[nodiscard]] virtual Matrix matrix(const std::string& name, Eigen::Index rows, Eigen::Index cols) const = 0;
+    [[nodiscard]] virtual RowVector vector(const std::string& name, Eigen::Index size) const = 0;
+};
+
 /// The tensors of a safetensors file, each with the shape the caller knows it must have.
-class Checkpoint {
+class Checkpoint final : public Weights {
 public:
     /// Throws moe::Error when the file is missing or damaged, as every member does for a tensor that is not as asked.
     explicit Checkpoint(const std::string& path) : path_(path), file_(moe::SafetensorsFile::open(path)) {}
@@ -23,11 +37,10 @@ public:
         return tensor(name, {rows, cols}).data_as<moe::bfloat16>();
     }
 
-    /// Copies as float.
-    [[nodiscard]] Matrix matrix(const std::string& name, Eigen::Index rows, Eigen::Index cols) const {
+    [[nodiscard]] Matrix matrix(const std::string& name, Eigen::Index rows, Eigen::Index cols) const override {
         return Eigen::Map<const Matrix>(tensor(name, {rows, cols}).to_float_vector().data(), rows, cols);
     }
-    [[nodiscard]] RowVector vector(const std::string& name, Eigen::Index size) const {
+    [[nodiscard]] RowVector vector(const std::string& name, Eigen::Index size) const override {
         return Eigen::Map<const RowVector>(tensor(name, {size}).to_float_vector().data(), size);
     }
 

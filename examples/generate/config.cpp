@@ -77,7 +77,9 @@ Entries read_entries(const std::string& path) {
     return {std::move(json), path};
 }
 
-void check(const Config& config, const std::string& path) {
+}  // namespace
+
+void confirm_config(const Config& config, const std::string& path) {
     moe::ensure(config.n_heads % config.n_kv_heads == 0, moe::ErrorCode::range, path, ": ", config.n_heads,
                 " attention heads cannot share ", config.n_kv_heads, " heads of keys and values");
     moe::ensure(config.head_dim % 2 == 0, moe::ErrorCode::range, path, ": \"head_dim\" is ", config.head_dim,
@@ -85,8 +87,6 @@ void check(const Config& config, const std::string& path) {
     moe::ensure(config.vocab_size == 256, moe::ErrorCode::range, path, ": \"vocab_size\" is ", config.vocab_size,
                 ", but this program knows no tokens but the 256 bytes");
 }
-
-}  // namespace
 
 Config read_config(const std::string& path) {
     const Entries entries = read_entries(path);
@@ -110,7 +110,7 @@ Config read_config(const std::string& path) {
                         .norm_eps = entries.positive("rms_norm_eps"),
                         .rope_theta = rope.positive("rope_theta"),
                         .rounded_frequencies = entries.flag("moe_rounded_frequencies", true)};
-    check(config, path);
+    confirm_config(config, path);
     return config;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 namespace generate {
 
@@ -25,11 +26,17 @@ struct Config {
     /// That the weights alone are bfloat16 would not be enough: with exact frequencies the logits of the stored prompt
     /// move by 1e-2.
     bool rounded_frequencies = true;
+
+    std::vector<float>
+        frequency_factors{};  ///< what each frequency is divided by, as GGUF files say it; empty: nothing
 };
 
 /// Reads a config.json as Hugging Face writes it. Throws moe::Error when the file is missing, is not JSON, or describes
 /// a model this program does not know; the text names the file and the entry.
 [[nodiscard]] Config read_config(const std::string& path);
+
+/// Throws moe::Error(range) naming `path` for sizes that this program cannot compute with.
+void confirm_config(const Config& config, const std::string& path);
 
 /// The number that stands under `key` in the JSON file `path`. Throws moe::Error as read_config does.
 [[nodiscard]] double read_number(const std::string& path, const std::string& key);

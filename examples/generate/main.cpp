@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "gguf_model.hpp"
 #include "load_chart.hpp"
 #include "model.hpp"
 #include "naive_moe.hpp"
@@ -60,6 +61,14 @@ void print_loads_and_speed(const std::vector<LoadCounter>& counters, const Check
     print_speed("decode", decode);
 }
 
+int write(const Options& options) {
+    moe::ensure(!is_gguf(options.model), moe::ErrorCode::range, options.model,
+                " is a GGUF file already: --write-gguf reads a folder");
+    write_gguf_model(options.model, options.write_gguf);
+    std::printf("%s: the model of %s, as llama.cpp has it\n", options.write_gguf.c_str(), options.model.c_str());
+    return 0;
+}
+
 int run(const Options& options) {
     Eigen::setNbThreads(1);  // --threads is about the MoE layers; and Eigen's threads may change bits
     const Threads threads = make_threads(options.threads);
@@ -69,16 +78,18 @@ int run(const Options& options) {
                               .context = context_of(options, model.config()),
                               .temperature = options.temperature,
                               .seed = options.seed};
-    const bool checked = !has_no_reference(options.model);
+    const bool from_folder = !is_gguf(options.model);
+    const std::string& reference = options.reference.empty() ? options.model : options.reference;
+    const bool checked = !options.reference.empty() || (from_folder && !has_no_reference(reference));
     CheckResult checks;
     if (checked) {
-        checks = check_model(model, options.model, threads);
+        checks = check_model(model, reference, threads);
         if (!report(checks)) {
             std::fprintf(stderr, "generate: the model does not compute what it should; see the checks that FAILED\n");
             return 1;
         }
     } else {
-        std::printf("no stored values in %s to check the model against\n\n", options.model.c_str());
+        std::printf("no stored values in %s to check the model against\n\n", reference.c_str());
     }
     std::vector<LoadCounter> counters(model.layers().size());
     std::vector<moe::Observer<float>*> observers;
@@ -89,7 +100,7 @@ int run(const Options& options) {
     decoder.observe(observers);
     const Speed decode = write_text(decoder, request);
     print_loads_and_speed(counters, checks, decode, threads);
-    if (checked) {
+    if (checked && from_folder && options.reference.empty()) {
         for (const MoESpeed& speed : compare_with_naive(model, options.model, threads)) {
             print_comparison(speed);
         }
@@ -108,7 +119,7 @@ int main(int argc, char** argv) {
             std::fputs(generate::usage().c_str(), stdout);
             return 0;
         }
-        return generate::run(options);
+        return options.write_gguf.empty() ? generate::run(options) : generate::write(options);
     } catch (const std::exception& error) {
         std::fprintf(stderr, "generate: %s\n", error.what());
         return 2;

@@ -1,7 +1,10 @@
 #include "model.hpp"
 
 #include <cmath>
+#include <memory>
 #include <utility>
+
+#include "gguf_model.hpp"
 
 namespace generate {
 
@@ -26,32 +29,55 @@ MoEBlock make_moe_block(const Checkpoint& weights, const std::string& prefix, co
         return expert_stack(weights, prefix, name, config, rows, cols);
     };
     const moe::bfloat16* const router = weights.elements(prefix + "gate.weight", config.n_experts, config.d_model);
-    return {moe::Router{moe::view(router, unsigned_size(config.n_experts), unsigned_size(config.d_model)),
-                        moe::TokenChoice<moe::Softmax>{.top_k = static_cast<int>(config.top_k), .normalize = true}},
-            moe::PackedExperts{moe::SwiGLU{stack("w1", config.d_ff, config.d_model),
-                                           stack("w3", config.d_ff, config.d_model),
-                                           stack("w2", config.d_model, config.d_ff)}}};
-}
-
-Layer make_layer(const Checkpoint& weights, const Config& config, std::ptrdiff_t index) {
-    const std::string prefix = "model.layers." + std::to_string(index) + ".";
-    return {weights.vector(prefix + "input_layernorm.weight", config.d_model),
-            Attention(weights, prefix + "self_attn.", config),
-            weights.vector(prefix + "post_attention_layernorm.weight", config.d_model),
-            make_moe_block(weights, prefix + "block_sparse_moe.", config)};
+    return moe::MoELayer{
+        moe::Router{moe::view(router, unsigned_size(config.n_experts), unsigned_size(config.d_model)),
+                    moe::TokenChoice<moe::Softmax>{.top_k = static_cast<int>(config.top_k), .normalize = true}},
+        moe::PackedExperts{moe::SwiGLU{stack("w1", config.d_ff, config.d_model),
+                                       stack("w3", config.d_ff, config.d_model),
+                                       stack("w2", config.d_model, config.d_ff)}}};
 }
 
 }  // namespace
 
-Model::Model(const std::string& directory)
-    : config_(read_config(directory + "/config.json")),
-      weights_(directory + "/model.safetensors"),
-      embedding_(weights_.matrix("model.embed_tokens.weight", config_.vocab_size, config_.d_model)),
-      final_norm_(weights_.vector("model.norm.weight", config_.d_model)),
-      head_(weights_.matrix("lm_head.weight", config_.vocab_size, config_.d_model)) {
-    for (std::ptrdiff_t index = 0; index < config_.n_layers; ++index) {
-        layers_.push_back(make_layer(weights_, config_, index));
+Model::Model(const std::string& path) {
+    if (is_gguf(path)) {
+        read_gguf(path);
+    } else {
+        read_folder(path);
     }
+}
+
+void Model::read_folder(const std::string& directory) {
+    config_ = read_config(directory + "/config.json");
+    const auto weights = std::make_shared<const Checkpoint>(directory + "/model.safetensors");
+    read_dense(*weights);
+    for (std::ptrdiff_t index = 0; index < config_.n_layers; ++index) {
+        const std::string prefix = "model.layers." + std::to_string(index) + ".block_sparse_moe.";
+        // the routers read their weights in place
+        add_layer(*weights, make_moe_block(*weights, prefix, config_).keeping(weights));
+    }
+}
+
+void Model::read_gguf(const std::string& path) {
+    const GgufModel weights(path);
+    config_ = weights.config();
+    read_dense(weights);
+    for (MoEBlock& experts : gguf_experts(path)) {
+        add_layer(weights, std::move(experts));
+    }
+}
+
+void Model::read_dense(const Weights& weights) {
+    embedding_ = weights.matrix("model.embed_tokens.weight", config_.vocab_size, config_.d_model);
+    final_norm_ = weights.vector("model.norm.weight", config_.d_model);
+    head_ = weights.matrix("lm_head.weight", config_.vocab_size, config_.d_model);
+}
+
+void Model::add_layer(const Weights& weights, MoEBlock moe) {
+    const std::string prefix = "model.layers." + std::to_string(layers_.size()) + ".";
+    layers_.push_back({weights.vector(prefix + "input_layernorm.weight", config_.d_model),
+                       Attention(weights, prefix + "self_attn.", config_),
+                       weights.vector(prefix + "post_attention_layernorm.weight", config_.d_model), std::move(moe)});
 }
 
 Matrix Model::embed(std::span<const std::int32_t> tokens) const {

@@ -16,10 +16,9 @@
 namespace generate {
 
 /// The block that stands where a dense model has its feed-forward network: the router takes the two best experts by
-/// softmax and divides their weights by their sum; the experts are SwiGLU networks, packed from the mapped bfloat16
-/// file.
-using MoEBlock = moe::MoELayer<moe::Router<moe::bfloat16, moe::TokenChoice<moe::Softmax>>,
-                               moe::PackedExperts<moe::bfloat16, moe::Gated<moe::Silu>>>;
+/// softmax and divides their weights by their sum; the experts are SwiGLU networks, packed as the file has them: in
+/// bfloat16 from a folder, in any format of ggml from a GGUF file.
+using MoEBlock = moe::AnyLayer<float>;
 
 struct Layer {
     RowVector attention_norm;
@@ -31,8 +30,9 @@ struct Layer {
 /// A Mixtral model (Jiang et al. 2024, 2401.04088). Immutable: any number of decoders may share one.
 class Model {
 public:
-    /// Reads config.json and model.safetensors of `directory`. Throws moe::Error when one is missing or damaged.
-    explicit Model(const std::string& directory);
+    /// Reads config.json and model.safetensors of a folder, or a GGUF file. Throws moe::Error when one is missing or
+    /// damaged.
+    explicit Model(const std::string& path);
 
     [[nodiscard]] const Config& config() const noexcept { return config_; }
     [[nodiscard]] const std::vector<Layer>& layers() const noexcept { return layers_; }
@@ -47,8 +47,12 @@ public:
     [[nodiscard]] Matrix rms_norm(const Matrix& x, const RowVector& weight) const;
 
 private:
+    void read_folder(const std::string& directory);
+    void read_gguf(const std::string& path);
+    void read_dense(const Weights& weights);
+    void add_layer(const Weights& weights, MoEBlock moe);
+
     Config config_;
-    Checkpoint weights_;  // the routers read their weights in place
     Matrix embedding_;
     RowVector final_norm_;
     Matrix head_;

@@ -37,9 +37,21 @@ void describe(command_line::Parser& parser, Options& options) {
         "threads", "N", [&](Text text) { options.threads = parse_number("--threads", text, 1, 1024); },
         "threads of the MoE layers (default: one for each processor)");
     parser.option(
-        "model", "DIR", [&](Text text) { options.model = text; },
+        "model", "PATH", [&](Text text) { options.model = text; },
         "folder with config.json, model.safetensors and, to be checked against,\n"
-        "reference.json and reference.safetensors (default: the one of this repository)");
+        "reference.json and reference.safetensors; or a GGUF file\n"
+        "(default: the folder of this repository)");
+    parser.option(
+        "reference", "DIR", [&](Text text) { options.reference = text; },
+        "folder with the values to check against (default: the model's, if it is a folder)");
+    parser.option(
+        "write-gguf", "FILE",
+        [&](Text text) {
+            moe::ensure(text.size() > 5 && text.ends_with(".gguf"), moe::ErrorCode::range, "--write-gguf is '", text,
+                        "', it must end with .gguf");
+            options.write_gguf = text;
+        },
+        "write the model of a folder as llama.cpp has it, and stop");
     parser.flag("help", options.help, "print this");
 }
 

@@ -9,6 +9,8 @@ namespace generate {
 /// What the command line asks for.
 struct Options {
     std::string model;
+    std::string reference;   ///< folder with stored values; empty: that of the model, if it is one
+    std::string write_gguf;  ///< file to be written; empty: none
     std::string prompt = "ROMEO:\n";
     int length = 400;
     int context = 0;  ///< 0: as many as tiny-mixtral was trained on, at most the positions of the model

@@ -40,6 +40,28 @@ test_bad_options() {
     bad_option 'cannot write' --backward --json "$scratch/none/rows.json"
 }
 
+test_model() {
+    tests=$(dirname -- "$0")/..
+    model=$tests/../examples/models/tiny-mixtral
+    run 0 --model "$model" --layer 2 --tokens 1,9 --min-time 0.01 --threads "$threads" --in-place --compute exact,int8
+    prints() { grep -q -- "$1" "$out" || complain "no line with '$1' in: $(cat "$out")"; }
+    prints ': mixtral, layer 2 of 4, 8 experts, 2 a token, d_model 128, d_ff 192; gate BF16, up BF16, down BF16; '
+    prints '^in place    exact       9 '
+    prints '^packed      exact       9 .* 0.0e+00$'
+    prints '^packed       int8 is not there: '
+    for name in mixtral_q4_k_m qwen3moe_q8_0 gpt_oss_mxfp4; do
+        run 0 --model="$tests/golden/quantised/layers/$name.gguf" --tokens 3 --min-time 0.01 --threads "$threads"
+        prints '^packed       int8       3 .* [0-9.]*e-0[4-7]$'
+    done
+    refused 1 'there is no layer 4 of 4' --model "$model" --layer 4
+    refused 1 'none.gguf' --model "$scratch/none.gguf"
+    bad_option 'leave out --shape' --model "$model" --shape tiny
+    bad_option 'leave out --json' --model "$model" --json="$scratch/rows.json"
+    bad_option 'are for --model' --in-place
+    bad_option 'are for --model' --layer 3
+    bad_option '--model needs a folder' --model ''
+}
+
 test_list() {
     run 0 --list
     for shape in mixtral-8x7b qwen3-30b-a3b deepseek-v2-lite olmoe-1b-7b gpt-oss-20b granite-1b-a400m \

@@ -51,7 +51,7 @@ test_text() {
     prints '^JULIET:$'
     run 0 --help
     prints '^usage: generate'
-    for option in prompt length context temperature seed threads model; do prints "^  --$option "; done
+    for option in prompt length context temperature seed threads model reference write-gguf; do prints "^  --$option "; done
 }
 
 test_same_text() {
@@ -114,6 +114,32 @@ test_bad_models() {
     fresh_copy
     edit config.json 's/"num_experts_per_tok": 2/"num_experts_per_tok": 9/'
     refused 2 'top_k 9 exceeds the 8 experts' --model "$copy"
+}
+
+# The same model as a GGUF file: against the same values, with the same text.
+test_gguf() {
+    text() { sed -n '/^ROMEO:$/,/^expert load/p' "$out"; }
+    run 0 --length 80 --seed 3 --threads "$threads"
+    text >"$scratch/from_folder"
+    run 0 --write-gguf "$scratch/tiny.gguf" --model "$model"
+    prints "tiny.gguf: the model of $model, as llama.cpp has it$"
+    run 0 --model "$scratch/tiny.gguf" --reference "$model" --length 80 --seed 3 --threads "$threads"
+    prints 'logits of  *57 prompt bytes .* ok$'
+    prints '240 of 240 bytes equal .* ok$'
+    prints 'NLL of 512 bytes .* ok$'
+    text >"$scratch/from_gguf"
+    cmp "$scratch/from_folder" "$scratch/from_gguf" >&2 || complain 'a GGUF file writes something else'
+    run 0 --model "$scratch/tiny.gguf" --length 5
+    prints 'no stored values in '
+    size=$(wc -c <"$scratch/tiny.gguf")
+    for bytes in 0 50 3000 $((size / 2)) $((size - 1)); do
+        head -c "$bytes" "$scratch/tiny.gguf" >"$scratch/short.gguf"
+        refused 2 'short.gguf' --model "$scratch/short.gguf"
+    done
+    refused 2 'is a GGUF file already' --model "$scratch/tiny.gguf" --write-gguf "$scratch/again.gguf"
+    refused 2 'must end with .gguf' --write-gguf "$scratch/tiny.bin"
+    refused 2 'none.gguf' --model "$scratch/none.gguf"
+    rm "$scratch"/*.gguf
 }
 
 # The checks must notice a model that is not quite the stored one.

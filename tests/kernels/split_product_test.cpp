@@ -183,6 +183,30 @@ TEST_CASE("the largest and the smallest numbers, infinity and NaN stay what they
     }
 }
 
+namespace {
+
+[[gnu::noinline]] void leave_ones_on_the_stack() {
+    volatile unsigned char bytes[4096];
+    for (volatile unsigned char& byte : bytes) {
+        byte = 0xFF;
+    }
+}
+
+[[gnu::noinline]] void set_up_once(std::size_t rows) { const moe::arch::MatrixUnit::Session session(rows); }
+
+}  // namespace
+
+TEST_CASE("the unit is set up whatever the stack held before", "[split]") {
+    if (!moe::arch::MatrixUnit::request()) {
+        return;
+    }
+    for (std::size_t rows = 1; rows <= moe::arch::MatrixUnit::rows; ++rows) {
+        leave_ones_on_the_stack();
+        set_up_once(rows);  // which faults for a configuration that cannot be
+    }
+    SUCCEED("no fault");
+}
+
 #endif
 
 }  // namespace moe_test::split_product_test

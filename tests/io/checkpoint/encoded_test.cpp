@@ -127,6 +127,30 @@ moe::AnyLayer<float> composed(const moe::MoEConfig& config, const Model& model, 
     return moe::make_layer(config, weights);
 }
 
+/// Codes are as many weights as they decode to, and what stands beside them is none, in names and numbers of bytes.
+void check_described(const moe::Checkpoint& checkpoint, const std::string& encoding) {
+    std::size_t weights = 0;
+    std::size_t bytes = 0;
+    for (const moe::CheckpointTensor& tensor : checkpoint.all_tensors()) {
+        weights += tensor.weights;
+        bytes += tensor.bytes;
+    }
+    const std::size_t router = n_experts * d_model;
+    CHECK(weights == n_experts * 3 * d_model * d_ff + router);
+    std::size_t of_parts = 0;
+    for (const moe::StoredPart& part : checkpoint.parts(0)) {
+        of_parts += part.bytes;
+        const std::string name = encoding.starts_with("fp8")     ? "FP8"
+                                 : encoding.starts_with("gptq")  ? "GPTQ"
+                                 : encoding.starts_with("nvfp4") ? "NVFP4"
+                                 : encoding == "awq"             ? "AWQ"
+                                                                 : "INT4";
+        CHECK(part.type == (part.routed ? name : "F32"));
+        CHECK(part.weights == (part.routed ? n_experts * d_model * d_ff : router));
+    }
+    CHECK(of_parts == bytes);
+}
+
 }  // namespace
 
 TEST_CASE("weights in the encodings of published folders are those of their decoded values", "[io][checkpoint]") {
@@ -163,6 +187,7 @@ TEST_CASE("weights in the encodings of published folders are those of their deco
             bytes += tensor.bytes.size();  // of all but the router
         }
         CHECK(brings_experts(checkpoint, 0, x, wanted, bytes / n_experts));
+        check_described(checkpoint, encoding);
         model.tensors.erase(model.tensors.begin() + 1);  // what stands beside the first codes
         moe::write_safetensors(folder.file("model.safetensors"), model.tensors);
         const auto error = moe_test::caught([&] { (void)moe::Checkpoint::open(folder.file("")).layer(0); });
@@ -203,6 +228,17 @@ TEST_CASE("GPT-OSS as it is published is the layer of its decoded values", "[io]
     const auto checkpoint = moe::Checkpoint::open(folder.file(""));
     const moe::MoEConfig config = checkpoint.config(0);
     CHECK(config.storage == moe::StorageOrder{moe::JoinedAs::interleaved, false, false});
+    const std::vector<moe::StoredPart> parts = checkpoint.parts(0);
+    REQUIRE(parts.size() == 4);
+    CHECK(parts[1] == moe::StoredPart{.name = "gate and up",
+                                      .type = "MXFP4",
+                                      .tensors = 1,
+                                      .bytes = n_experts * 2 * d_ff * d_model * 17 / 32,
+                                      .weights = n_experts * 2 * d_ff * d_model,
+                                      .routed = true});
+    const auto blocks_layout = [](std::size_t format_bytes) { return n_experts * 3 * d_ff * d_model * format_bytes; };
+    CHECK(checkpoint.packed_bytes(0) < blocks_layout(1));
+    CHECK(checkpoint.packed_bytes(0, moe::Format::bfloat16) > blocks_layout(2) - 1);
     moe::LayerWeights<float> weights;
     weights.router = moe::view(router.data(), n_experts, d_model);
     weights.router_bias = router_bias;

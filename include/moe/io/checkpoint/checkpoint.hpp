@@ -15,6 +15,8 @@
 #include "gguf_names.hpp"
 #include "hugging_face_config.hpp"
 #include "hugging_face_names.hpp"
+#include "packed_size.hpp"
+#include "stored_parts.hpp"
 #include "weight_map.hpp"
 
 namespace moe::inline MOE_ABI {
@@ -80,6 +82,23 @@ public:
             }
         }
         return names;
+    }
+
+    /// What the layer is made of, a part for each projection: for each its type and its bytes.
+    [[nodiscard]] std::vector<StoredPart> parts(std::size_t layer) const {
+        const auto [stored, config] = find(layer);
+        return detail::PartList(*tensors_, stored, config).take();
+    }
+
+    /// All tensors of all files, by name: those of attention, norms and embeddings, too.
+    [[nodiscard]] std::vector<CheckpointTensor> all_tensors() const { return detail::describe_tensors(*tensors_); }
+
+    /// Bytes that the experts of pack(layer, format) take, shared ones included; nothing is packed. Throws as pack does
+    /// for a format and for sizes that do not fit.
+    template <class = void>
+    [[nodiscard]] std::size_t packed_bytes(std::size_t layer, Format format = Format::as_stored) const {
+        const auto [stored, config] = find(layer);
+        return detail::packed_size(*tensors_, stored, config, format);
     }
 
     /// The layer over the memory of the files, which it keeps mapped; what is small (router, biases) is copied to

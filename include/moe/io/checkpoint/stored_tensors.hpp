@@ -83,6 +83,8 @@ public:
                              [](const StoredTensor& tensor, std::string_view wanted) { return tensor.name < wanted; });
         return found != by_name_.end() && found->name.starts_with(prefix);
     }
+    /// By name.
+    [[nodiscard]] std::span<const StoredTensor> all() const noexcept { return by_name_; }
     [[nodiscard]] bool gptq_zeros_as_they_are() const noexcept { return gptq_zeros_; }
     [[nodiscard]] const std::optional<GgufShards>& shards() const noexcept { return shards_; }
 
