@@ -16,7 +16,7 @@ namespace moe::inline MOE_ABI {
 /// of 256 values of k (13 %).
 inline void multiply_split(RowPointers rows, std::size_t k, const PackedPanels& panels,
                            const PanelScratch<float>& scratch) {
-    detail::multiply_unit<detail::SplitRows, bfloat16>(rows, k, panels, scratch);
+    detail::multiply_unit<detail::SplitRows>(rows, k, panels, scratch);
 }
 
 }  // namespace moe::inline MOE_ABI

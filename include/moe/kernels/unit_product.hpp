@@ -17,7 +17,6 @@ namespace detail {
 inline constexpr std::size_t few_unit_rows = 2;
 
 /// The weights of a block, to be made pairs.
-template <class F>
 struct UnitWeights {
     const std::byte* panel = nullptr;  ///< null: no block
     std::size_t group = 0;             ///< its first
@@ -29,7 +28,7 @@ struct UnitWeights {
         const std::size_t first = s * pair_group;
         std::byte* const target = to + s * pair_group_bytes;
         if (first < depth) {
-            WeightPairs<F>(panel, group + s, (std::min)(pair_group, depth - first)).store(target);
+            WeightPairs<bfloat16>(panel, group + s, (std::min)(pair_group, depth - first)).store(target);
         } else {
             std::fill_n(target, pair_group_bytes, std::byte{0});
         }
@@ -38,9 +37,8 @@ struct UnitWeights {
 
 /// What a tile does between its steps: steps [step, end) of the next block's pairs, and requests for the block behind
 /// that.
-template <class F>
 struct NextBlock {
-    UnitWeights<F> weights;
+    UnitWeights weights;
     std::size_t step;
     std::size_t end;
     Prefetch ahead;
@@ -72,9 +70,9 @@ void put_unit_rows(RowPointers rows, std::size_t height, std::size_t first, std:
 }
 
 /// sums (count, 64) = or += a tile of rows times the weights of a block.
-template <class Rows, class F>
+template <class Rows>
 MOE_NOINLINE void multiply_unit_tile(const std::byte* rows, const std::byte* weights, std::size_t steps,
-                                     std::size_t count, float* sums, bool add, NextBlock<F> next) noexcept {
+                                     std::size_t count, float* sums, bool add, NextBlock next) noexcept {
     constexpr std::size_t width = Panel<float>::width;
     alignas(64) std::array<float, arch::MatrixUnit::rows * width> block;
     std::atomic_signal_fence(std::memory_order_seq_cst);  // tiles are read by instructions the compiler cannot follow
@@ -98,13 +96,14 @@ MOE_NOINLINE void multiply_unit_tile(const std::byte* rows, const std::byte* wei
 /// two chains of fused multiply-adds, over the even and the odd values of k, that start from zero, and their sum is
 /// added (Intel's manual, TDPBF16PS). `x` holds 32 values in parts `stride` apart, zero where there is no weight.
 /// Requests 2 KB ahead, as multiply_tiles.
-template <class Rows, class F>
+template <class Rows>
 MOE_NOINLINE void multiply_unit_step(const float* x, std::size_t stride, const std::byte* panel, std::size_t group,
                                      std::size_t valid, float* c) noexcept {
     constexpr std::size_t parts = Rows::parts;
     constexpr std::size_t vectors = Panel<float>::vectors;
-    constexpr std::size_t lines = (WeightPairs<F>::group_at(1) - WeightPairs<F>::group_at(0)) / Prefetch::line;
-    const std::byte* const codes = panel + WeightPairs<F>::group_at(group);
+    constexpr std::size_t lines =
+        (WeightPairs<bfloat16>::group_at(1) - WeightPairs<bfloat16>::group_at(0)) / Prefetch::line;
+    const std::byte* const codes = panel + WeightPairs<bfloat16>::group_at(group);
     constexpr std::size_t ahead = 2048;
     const __m512i upper_half = _mm512_set1_epi32(static_cast<int>(0xFFFF0000U));
     __m512 sum[2][parts][vectors];
@@ -115,11 +114,7 @@ MOE_NOINLINE void multiply_unit_step(const float* x, std::size_t stride, const s
             sum[i / parts][i % parts][v] = _mm512_setzero_ps();
         }
     }
-    const WeightPairs<F> weights(panel, group, valid);
-    alignas(64) std::array<std::byte, takes_pairs<F> ? 1 : pair_group_bytes> pairs;
-    if constexpr (!takes_pairs<F>) {
-        weights.store(pairs.data());
-    }
+    const WeightPairs<bfloat16> weights(panel, group, valid);
     for (std::size_t k = 0; k < round_up(valid, std::size_t{2}); k += 2) {
         for (std::size_t line = k * lines / pair_group; line < (k + 2) * lines / pair_group; ++line) {
             prefetch_part<Prefetch::line, 1>(codes + ahead + line * Prefetch::line, 0);
@@ -127,12 +122,7 @@ MOE_NOINLINE void multiply_unit_step(const float* x, std::size_t stride, const s
         MOE_UNROLL
         for (std::size_t v = 0; v < vectors; v += 2) {
             __m512i pair[2];
-            if constexpr (takes_pairs<F>) {
-                weights.get(k, v / 2, pair);
-            } else {
-                pair[0] = _mm512_loadu_si512(&pairs[(k / 2 * vectors + v) * 64]);
-                pair[1] = _mm512_loadu_si512(&pairs[(k / 2 * vectors + v + 1) * 64]);
-            }
+            weights.get(k, v / 2, pair);
             MOE_UNROLL
             for (std::size_t i = 0; i < 2; ++i) {
                 const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(pair[i], 16));
@@ -159,7 +149,7 @@ MOE_NOINLINE void multiply_unit_step(const float* x, std::size_t stride, const s
 }
 
 /// The product of a few rows without the unit, step by step of up to four panels side by side (see multiply_tiles).
-template <class Rows, class F>
+template <class Rows>
 void multiply_unit_few(RowPointers rows, std::size_t k, const PackedPanels& panels,
                        const PanelScratch<float>& scratch) {
     using Block = UnitBlock<Rows::parts>;
@@ -179,9 +169,9 @@ void multiply_unit_few(RowPointers rows, std::size_t k, const PackedPanels& pane
             for (std::size_t at = 0; at < depth; at += step) {
                 for (std::size_t p = 0; p < count; ++p) {
                     for (std::size_t r = 0; r < rows.size(); ++r) {
-                        multiply_unit_step<Rows, F>(&x[r * Rows::parts * Block::depth + at], Block::depth,
-                                                    panels[p0 + p], (first + at) / pair_group,
-                                                    (std::min)(step, depth - at), &sums[(p * rows.size() + r) * width]);
+                        multiply_unit_step<Rows>(&x[r * Rows::parts * Block::depth + at], Block::depth, panels[p0 + p],
+                                                 (first + at) / pair_group, (std::min)(step, depth - at),
+                                                 &sums[(p * rows.size() + r) * width]);
                     }
                 }
             }
@@ -196,7 +186,7 @@ void multiply_unit_few(RowPointers rows, std::size_t k, const PackedPanels& pane
 /// The product of rows and packed panels on the matrix unit, the same for any number of rows: summed in float32 over
 /// blocks of Panel<float>::depth values of k, which are added in order of k. Rows of a tile do not meet, and any number
 /// of rows takes this way: the bits of a row do not depend on the others. Numbers below 2^-126 count as zero.
-template <class Rows, class F>
+template <class Rows>
 void multiply_unit(RowPointers rows, std::size_t k, const PackedPanels& panels, const PanelScratch<float>& scratch) {
     using Block = UnitBlock<Rows::parts>;
     using Unit = arch::MatrixUnit;
@@ -205,16 +195,16 @@ void multiply_unit(RowPointers rows, std::size_t k, const PackedPanels& panels, 
     }
     const arch::FlushDenormals flush;  // as the unit does
     if (rows.size() <= few_unit_rows) {
-        return multiply_unit_few<Rows, F>(rows, k, panels, scratch);
+        return multiply_unit_few<Rows>(rows, k, panels, scratch);
     }
     const std::size_t height = divide_up(rows.size(), divide_up(rows.size(), Unit::rows));
     const std::size_t n_tiles = divide_up(rows.size(), height);
     const Unit::Session session(height);
     constexpr std::size_t steps = Block::depth / Unit::depth;
-    constexpr std::size_t block_bytes = WeightPairs<F>::group_at(steps) - WeightPairs<F>::group_at(0);
+    constexpr std::size_t block_bytes = WeightPairs<bfloat16>::group_at(steps) - WeightPairs<bfloat16>::group_at(0);
     const std::size_t n_blocks = divide_up(k, Block::depth) * panels.count;  // a block of each panel, then the next
     static_assert(2 * Block::weight_bytes <= Block::depth * Panel<float>::width * sizeof(float));
-    const auto block = [&](std::size_t j) -> UnitWeights<F> {
+    const auto block = [&](std::size_t j) -> UnitWeights {
         if (j >= n_blocks) {
             return {};
         }
@@ -223,7 +213,7 @@ void multiply_unit(RowPointers rows, std::size_t k, const PackedPanels& panels, 
                 reinterpret_cast<std::byte*>(scratch.block.data()) + j % 2 * Block::weight_bytes};
     };
     const BlockPrefetch prefetch(block_bytes, n_tiles, steps * Unit::products_of_three);
-    UnitWeights<F> weights = block(0);
+    UnitWeights weights = block(0);
     for (std::size_t s = 0; s < (n_blocks > 0 ? steps : 0); ++s) {
         weights.step(s);
     }
@@ -232,15 +222,16 @@ void multiply_unit(RowPointers rows, std::size_t k, const PackedPanels& panels, 
         if (j % panels.count == 0) {
             put_unit_rows<Rows>(rows, height, first, weights.depth, scratch.split.data());
         }
-        const UnitWeights<F> next = block(j + 1);
+        const UnitWeights next = block(j + 1);
         const std::size_t next_steps = next.panel == nullptr ? 0 : steps;
-        const UnitWeights<F> behind = block(j + 2);
-        const std::byte* const beyond = behind.panel == nullptr ? panels[panels.count + j + 2 - n_blocks]
-                                                                : behind.panel + WeightPairs<F>::group_at(behind.group);
+        const UnitWeights behind = block(j + 2);
+        const std::byte* const beyond = behind.panel == nullptr
+                                            ? panels[panels.count + j + 2 - n_blocks]
+                                            : behind.panel + WeightPairs<bfloat16>::group_at(behind.group);
         for (std::size_t t = 0; t < n_tiles; ++t) {
             const std::size_t r = t * height;
             float* const sums = scratch.sums_of(j % panels.count, rows.size()) + r * Panel<float>::width;
-            multiply_unit_tile<Rows, F>(
+            multiply_unit_tile<Rows>(
                 scratch.split.data() + t * Block::rows_bytes, weights.to, divide_up(weights.depth, Unit::depth),
                 (std::min)(height, rows.size() - r), sums, first != 0,
                 {next, next_steps * t / n_tiles, next_steps * (t + 1) / n_tiles, prefetch.from(beyond).tile(t)});
