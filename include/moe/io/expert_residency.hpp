@@ -65,7 +65,7 @@ public:
             first_wave = first_wave && (wave == 0 || !wanted.begins_wave);
             wave = wanted.begins_wave ? bytes : wave + bytes;
             // what is there now may have made room when a later wave begins
-            wanted.there = options_.look && first_wave && is_there(e);
+            wanted.there = first_wave && is_there(e);
         }
         for (std::size_t e = 0; e < last_used_.size(); ++e) {
             if (last_used_[e] != 0 && options_.cool_after != 0 && batch_ - last_used_[e] == options_.cool_after) {
@@ -80,7 +80,9 @@ public:
 
     void ask(ExpertId expert) override {
         for (const std::span<const std::byte> range : ranges_.of(checked(expert))) {
-            pages().start_reading(pages_of(range, page_bytes_));
+            if (const auto whole = pages_of(range, page_bytes_); is_missing(whole)) {
+                pages().start_reading(whole);
+            }
         }
     }
 
@@ -89,9 +91,10 @@ public:
     void bring(ExpertId expert) override {
         const std::size_t e = checked(expert);
         for (const std::span<const std::byte> range : ranges_.of(e)) {
-            const Pages::Read read = pages().read(pages_of(range, page_bytes_));
-            ensure(read != Pages::Read::failed, ErrorCode::file, "ExpertResidency: ", range.size(), " bytes of expert ",
-                   e, " cannot be read from their file: it was shortened, or its device fails");
+            const auto whole = pages_of(range, page_bytes_);
+            const bool failed = is_missing(whole) && pages().read(whole) == Pages::Read::failed;
+            ensure(!failed, ErrorCode::file, "ExpertResidency: ", range.size(), " bytes of expert ", e,
+                   " cannot be read from their file: it was shortened, or its device fails");
         }
     }
 
@@ -106,9 +109,14 @@ private:
         return static_cast<std::size_t>(expert);
     }
 
+    /// To look costs less than to ask for what is there: of an expert some matrices, or all when its wave begins.
+    [[nodiscard]] bool is_missing(std::span<const std::byte> whole_pages) const {
+        return !options_.look || !pages().resident(whole_pages);
+    }
+
     [[nodiscard]] bool is_there(std::size_t e) const {
         for (const std::span<const std::byte> range : ranges_.of(e)) {
-            if (!pages().resident(pages_of(range, page_bytes_))) {
+            if (is_missing(pages_of(range, page_bytes_))) {
                 return false;
             }
         }
