@@ -216,7 +216,10 @@ MOE_NOINLINE void multiply_turned_groups(RowPointers rows, std::size_t first, st
     }
 }
 
-/// Panels of one type from front to back, for a few rows.
+/// Panels of one type from front to back, for a few rows. One row of Q4_K on one thread of a Xeon with AVX-512, in GB/s
+/// of blocks: out of the cache 11.7 so, 10.4 with panels of half bytes as packed ones have, 6.0 with floats in scratch
+/// and a tile over them; turning over alone 37. Out of memory, which gave 14.5, with half bytes: 7.8 with all of the
+/// next panel asked for, 6.7 with the next 256 inputs of its own, 5.0 with nothing.
 template <class Block, std::size_t Rows>
 void multiply_turned_rows(RowPointers rows, std::size_t k, std::size_t n_panels, const PanelScratch<float>& scratch,
                           const FunctionRef<TurnedPanel(std::size_t)>& panel) {
