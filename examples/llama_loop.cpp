@@ -190,7 +190,7 @@ int main(int argc, char** argv) {
         const auto likeliest = std::max_element(logits.begin(), logits.end()) - logits.begin();
         if (position + 1 >= prompt) {
             std::putchar(static_cast<int>(likeliest));
-            right += likeliest == wanted[position + 1] ? 1 : 0;
+            right += likeliest == wanted[position + 1] ? 1U : 0U;
         }
         before = position == 0 ? allocations : before;
     }

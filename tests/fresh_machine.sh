@@ -29,7 +29,8 @@ esac
 if [ $# -eq 0 ]; then
     # each optional package arrives before and after each of the others has been configured
     set -- 'bench --quick --shape tiny' 'demo --length 20' 'train --steps 20' 'compare --quick --shapes tiny' 'test' \
-        'fuzz 5' 'compare --quick --shapes tiny' 'bench --quick --shape tiny' 'demo --length 20'
+        'fuzz 5' 'compare --quick --shapes tiny' 'bench --quick --shape tiny' 'demo --length 20' \
+        'inspect examples/models/tiny-mixtral --plan --measure'
 fi
 
 [ "$(id -u)" -eq 0 ] || { echo 'fresh_machine.sh: must be run as root' >&2; exit 2; }

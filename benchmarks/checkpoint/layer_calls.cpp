@@ -65,7 +65,7 @@ double LayerCalls::distinct_experts() {
     for (std::size_t turn = 0; turn < turns; ++turn) {
         layer_.route(input(turn), plan, workspace_, threads_, options(turn));
         for (std::size_t e = 0; e < layer_.n_experts(); ++e) {
-            distinct += plan.view().tokens_of(e).empty() ? 0 : 1;
+            distinct += plan.view().tokens_of(e).empty() ? 0U : 1U;
         }
     }
     return static_cast<double>(distinct) / turns;
