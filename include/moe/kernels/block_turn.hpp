@@ -226,7 +226,8 @@ MOE_ALWAYS_INLINE void turn_block(blocks::NVFP4, const TurnedRows& rows, const P
     for_constants<4>([&]<std::size_t I>() MOE_INLINE_CALL {
         const Words scale = moved_down<8 * I>(scales) & Words(255);
         const Words nan(0x7F);
-        numbers = numbers | (xsimd::select(scale == nan, Words(0), scale & nan) << static_cast<int>(8 * I));
+        const Words kept = (Words(0) - (scale ^ nan)) >> 31;  // xsimd 8.1 selects no int with AVX-512 at -O0
+        numbers = numbers | ((scale & nan & kept) << static_cast<int>(8 * I));
     });
     to.scales(0, numbers);
     MOE_UNROLL
