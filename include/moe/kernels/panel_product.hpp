@@ -52,9 +52,9 @@ struct PanelScratch {
     std::span<const std::byte*> rows;  ///< (max_task_rows)
     std::span<std::byte> split;        ///< rows copied together for the matrix unit, whole or split
 
-    /// Values of k of which rows of bfloat16 are copied together for the matrix unit: 0.8 MB of max_task_rows of them,
+    /// Values of k of which rows of bfloat16 are copied together for the matrix unit: 0.4 MB of max_task_rows of them,
     /// in a second-level cache of 2 MB.
-    static constexpr std::size_t unit_depth = 2048;
+    static constexpr std::size_t unit_depth = 1024;
 
     /// Bytes of `rows` rows for the matrix unit: a block as three bfloat16 a value, or unit_depth as one each, in
     /// strides that are no multiple of a page.
