@@ -6,6 +6,7 @@
 
 #include <moe/model/presets.hpp>
 
+#include "../layer_sizes.hpp"
 #include "../shapes.hpp"
 #include "cost_checkpoints.hpp"
 
@@ -84,33 +85,13 @@ std::vector<moe::MoEConfig> named_presets() {
     return result;
 }
 
-moe::ExpertSizes layer_sizes(const moe::MoEConfig& config) {
-    double per_token = config.routing.top_k;
-    if (config.gate == moe::GateKind::sparse_mixer) {
-        per_token = 2;
-    } else if (config.gate == moe::GateKind::dense) {
-        per_token = static_cast<double>(config.n_routed());
-    }
-    return {
-        .n_layers = 1,
-        .n_experts = config.n_experts,
-        .experts_per_token = per_token * static_cast<double>(config.n_experts) / static_cast<double>(config.n_routed()),
-        .d_model = config.d_model,
-        .d_ff = config.d_ff,
-        .gated = config.form.gated(),
-        .biases = config.expert_bias,
-        .shared_d_ff = config.shared_d_ff,
-        .shared_gates = config.shared_mode == moe::SharedMode::gated ? 1U : 0U,
-        .router_bias = config.router_bias || config.selection_bias};
-}
-
 std::vector<CostedModel> costed_models() {
     std::vector<CostedModel> models;
     for (const Checkpoint& checkpoint : checkpoints()) {
         models.push_back({std::string(checkpoint.name), moe::CostModel(checkpoint.sizes, checkpoint.others)});
     }
     for (const moe::MoEConfig& config : named_presets()) {
-        append(model_of(config.name, layer_sizes(config), models).presets, config.name);
+        append(model_of(config.name, bench::layer_sizes(config), models).presets, config.name);
     }
     for (const bench::Shape& shape : bench::shapes()) {
         if (!shape.tiny) {

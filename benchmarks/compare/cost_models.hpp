@@ -27,8 +27,4 @@ struct CostedModel {
 /// takes is in its table.
 [[nodiscard]] std::vector<moe::MoEConfig> named_presets();
 
-/// One layer of `config`. Where the gate chooses among null experts too, which cost nothing, experts_per_token is the
-/// mean of the others under uniform routing.
-[[nodiscard]] moe::ExpertSizes layer_sizes(const moe::MoEConfig& config);
-
 }  // namespace compare

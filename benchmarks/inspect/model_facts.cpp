@@ -9,6 +9,7 @@
 #include <moe/instantiate.hpp>
 #include <moe/io.hpp>
 
+#include "../layer_sizes.hpp"
 #include "words.hpp"
 
 namespace inspect {
@@ -33,19 +34,6 @@ std::size_t table_columns(const moe::Checkpoint& checkpoint, const Tensors& tens
         }
     }
     return 0;
-}
-
-moe::ExpertSizes sizes_of(const moe::MoEConfig& config, double experts_per_token) {
-    return {.n_layers = 1,
-            .n_experts = config.n_experts,
-            .experts_per_token = experts_per_token,
-            .d_model = config.d_model,
-            .d_ff = config.d_ff,
-            .gated = config.form.gated(),
-            .biases = config.expert_bias,
-            .shared_d_ff = config.shared_d_ff,
-            .shared_gates = config.shared_mode == moe::SharedMode::gated ? 1U : 0U,
-            .router_bias = config.router_bias || config.selection_bias};
 }
 
 void add_part(LayerGroup& group, const moe::StoredPart& part) {
@@ -180,7 +168,7 @@ ModelFacts facts_of(const moe::Checkpoint& checkpoint) {
         auto group = std::ranges::find_if(
             facts.groups, [&](const LayerGroup& one) { return one.shape == shape && one.routing == routing; });
         if (group == facts.groups.end()) {
-            const moe::CostModel cost(sizes_of(config, experts_per_token(config, columns)));
+            const moe::CostModel cost(bench::layer_sizes(config, columns));
             facts.groups.push_back({.layers = {}, .shape = shape, .routing = routing, .rows = {}, .cost = cost});
             group = std::prev(facts.groups.end());
         }

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "../formatted.hpp"
+#include "../layer_sizes.hpp"
 
 namespace inspect {
 
@@ -79,19 +80,8 @@ std::string choice_in_words(const moe::MoEConfig& config) {
 
 }  // namespace
 
-double experts_per_token(const moe::MoEConfig& config, std::size_t table_columns) {
-    switch (config.gate) {
-        case moe::GateKind::hash: return static_cast<double>(table_columns);
-        case moe::GateKind::sparse_mixer: return 2;
-        case moe::GateKind::dense: return static_cast<double>(config.n_experts);
-        case moe::GateKind::token_choice: break;
-    }
-    return static_cast<double>(config.routing.top_k) * static_cast<double>(config.n_experts) /
-           static_cast<double>(config.n_routed());
-}
-
 std::string shape_in_words(const moe::MoEConfig& config, std::size_t table_columns) {
-    const double chosen = experts_per_token(config, table_columns);
+    const double chosen = bench::experts_per_token(config, table_columns);
     const std::size_t null_experts = config.n_routed() - config.n_experts;
     std::string text = formatted("%zu experts, %s%s a token; d_model %zu, d_ff %zu, %s", config.n_experts,
                                  null_experts > 0 ? "on average " : "", number_text(chosen).c_str(), config.d_model,

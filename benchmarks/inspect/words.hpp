@@ -8,11 +8,8 @@
 
 namespace inspect {
 
-/// How many experts with parameters a token takes, null experts left out: a mean where these are chosen, too.
-/// `table_columns` is the width of the table of the hash gate, 0 for others.
-[[nodiscard]] double experts_per_token(const moe::MoEConfig& config, std::size_t table_columns);
-
 /// "128 experts, 8 a token; d_model 2048, d_ff 768, SwiGLU; a shared expert of 1408 that every token goes through".
+/// `table_columns` is the width of the table of a hash gate, 0 for others.
 [[nodiscard]] std::string shape_in_words(const moe::MoEConfig& config, std::size_t table_columns);
 
 /// "the 8 best of a softmax, divided by their sum", and whatever else the router does.

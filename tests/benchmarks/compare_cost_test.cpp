@@ -13,6 +13,7 @@
 
 #include "../../benchmarks/compare/cost.hpp"
 #include "../../benchmarks/compare/cost_checkpoints.hpp"
+#include "../../benchmarks/layer_sizes.hpp"
 #include "../../benchmarks/shapes.hpp"
 
 namespace moe_test::compare_cost_test {
@@ -213,7 +214,7 @@ TEST_CASE("Every preset, checkpoint of the library and shape of the benchmark is
 }
 
 TEST_CASE("A checkpoint has its names and its sizes; other models with the same experts are not it") {
-    const moe::ExpertSizes qwen = layer_sizes(moe::presets::find("qwen2_moe"));
+    const moe::ExpertSizes qwen = bench::layer_sizes(moe::presets::find("qwen2_moe"));
     REQUIRE(find_checkpoint("qwen2_moe", qwen) != nullptr);
     CHECK(find_checkpoint("qwen2_moe", qwen)->name == "Qwen1.5-MoE-A2.7B");
     CHECK(find_checkpoint("Qwen1.5-MoE-A2.7B", qwen) == find_checkpoint("qwen2_moe", qwen));
@@ -236,7 +237,7 @@ TEST_CASE("A preset without a checkpoint here is one layer of its sizes") {
     moe::MoEConfig config = moe::presets::find("qwen2_moe");
     config.d_ff = 1000;
     config.expert_bias = true;
-    const moe::ExpertSizes layer = layer_sizes(config);
+    const moe::ExpertSizes layer = bench::layer_sizes(config);
     CHECK(find_checkpoint(config.name, layer) == nullptr);
     const moe::CostModel cost(layer);
     const double expert = 3 * 2048 * 1000.0 + 2 * 1000 + 2048;

@@ -135,7 +135,7 @@ struct MatrixUnit {
         between();
     }
 
-    /// Values from one row of sums of 64 outputs to the next, in bytes.
+    /// Bytes from one row of sums of 64 outputs to the next.
     static constexpr std::size_t sum_stride = 4 * row_bytes;
 
     /// Continues sums of 64 outputs, (n_rows, 64).
